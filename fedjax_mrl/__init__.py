@@ -1,0 +1,30 @@
+"""Federated learning where every client has its own model, in JAX.
+
+>>> import fedjax_mrl as fm
+>>> federation = fm.Federation(dataset="digits", rounds=20)
+>>> for result in federation.rounds():
+...     print(result.state.round, result.scores.accuracy.mean())  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from fedjax_mrl._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from fedjax_mrl.config import RunConfig as RunConfig
+    from fedjax_mrl.federation import Federation as Federation
+
+_PUBLIC = {
+    "Federation": "fedjax_mrl.federation",
+    "RunConfig": "fedjax_mrl.config",
+}
+__all__ = ["Federation", "RunConfig", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: `fedjax-mrl --help` must not wait for JAX.
+    if name in _PUBLIC:
+        import importlib
+
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

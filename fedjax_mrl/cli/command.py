@@ -1,0 +1,50 @@
+"""What a command is, and a parser that answers mistakes in one line."""
+
+import argparse
+import difflib
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+
+class UsageError(ValueError):
+    """Wrong use of the command line."""
+
+
+class Command(NamedTuple):
+    """One subcommand: help text, its arguments, and what it does."""
+
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises instead of exiting and names the nearest valid word."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")
+
+    def _check_value(self, action, value) -> None:
+        choices = list(action.choices or [])
+        if choices and value not in choices:
+            near = difflib.get_close_matches(str(value), map(str, choices), n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(
+                f"There is no {action.metavar or action.dest} {value!r}.{hint} Valid: "
+                f"{', '.join(map(str, choices))}."
+            )
+
+    def refuse_unknown(self, words: list[str]) -> None:
+        """Answers words that no option takes."""
+        if not words:
+            return
+        word = words[0].partition("=")[0]
+        if not word.startswith("-"):
+            raise UsageError(f"Unexpected {word!r}. See {self.prog} --help.")
+        valid = [option for option in self._option_string_actions if len(option) > 2]
+        near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"There is no option {word}.{hint} See {self.prog} --help.")

@@ -1,0 +1,110 @@
+"""What a run prints: a progress bar on a terminal, plain lines in a pipe."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from fedjax_mrl.evaluation import POINTS, Scores
+from fedjax_mrl.population import Group
+
+
+class Progress:
+    """Reports rounds. Use as a context manager.
+
+    Args:
+        label: what is running.
+        rounds: how many rounds there will be.
+        start: rounds already played.
+        quiet: print nothing.
+    """
+
+    def __init__(
+        self, label: str, rounds: int, *, start: int = 0, quiet: bool = False
+    ) -> None:
+        self._rounds, self._quiet = rounds, quiet
+        self._bar = None
+        if sys.stdout.isatty() and not quiet:
+            self._bar = tqdm(
+                total=rounds, initial=start, desc=label, unit="round", file=sys.stdout
+            )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Takes what `runner.run` reports of a round."""
+        if self._quiet:
+            return
+        accuracy = row["accuracy"]
+        shown = "" if accuracy is None else f"{accuracy:.4f}"
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{row['train_loss']:.4f}", accuracy=shown)
+            self._bar.update()
+            return
+        width = len(str(self._rounds))
+        print(
+            f"round {row['round']:{width}d}/{self._rounds}"
+            f"  loss {row['train_loss']:.4f}"
+            + (f"  accuracy {shown}" if shown else "")
+            + f"  {row['seconds']:.2f} s",
+            flush=True,
+        )
+
+
+def accuracy_table(
+    title: str, groups: Sequence[Group], heads: Sequence[str], scores: Scores
+) -> Table:
+    """Mean accuracy over clients, per architecture and overall."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("point")
+    table.add_column("head")
+    columns = [
+        (f"{group.name}\nx{group.clients.size}", group.clients) for group in groups
+    ]
+    everyone = np.concatenate([group.clients for group in groups])
+    columns.append((f"all\nx{everyone.size}", everyone))
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+    for p, h in np.ndindex(len(POINTS), len(heads)):
+        tested = [c[scores.num_test[c] > 0] for _, c in columns]
+        cells = [
+            f"{scores.accuracy[p, h, c].mean():.4f}" if c.size else "-" for c in tested
+        ]
+        last = h == len(heads) - 1
+        table.add_row(POINTS[p], heads[h], *cells, end_section=last)
+    return table
+
+
+def client_table(
+    groups: Sequence[Group], heads: Sequence[str], scores: Scores
+) -> Table:
+    """Accuracy of every client."""
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = [(p, h) for p in range(len(POINTS)) for h in range(len(heads))]
+    for name in ("client", "architecture", "tests"):
+        table.add_column(name, justify="right")
+    for p, h in columns:
+        table.add_column(f"{POINTS[p]}\n{heads[h]}", justify="right")
+    names = {int(c): group.name for group in groups for c in group.clients}
+    for client in range(scores.num_test.size):
+        cells = [f"{scores.accuracy[p, h, client]:.4f}" for p, h in columns]
+        tests = str(scores.num_test[client])
+        table.add_row(str(client), names[client], tests, *cells)
+    return table
+
+
+def show(*things: Any) -> None:
+    """Prints tables and lines to stdout."""
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    for thing in things:
+        console.print(thing)

@@ -1,0 +1,62 @@
+"""Entry point: finds the commands, parses, and turns errors into exit statuses."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from fedjax_mrl import discovery
+from fedjax_mrl.cli.command import Command, Parser, UsageError
+
+
+def commands() -> dict[str, Command]:
+    """All commands by name."""
+    return discovery.find("fedjax_mrl.cli")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    0 done; 2 wrong use or configuration; 3 a run that diverged; 130 after SIGINT.
+    """
+    parser = Parser(
+        prog="fedjax-mrl",
+        description="Federated learning where every client has its own model.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    choices = parser.add_subparsers(dest="command", metavar="command")
+    parsers = {}
+    for name, command in commands().items():
+        parsers[name] = choices.add_parser(
+            name, help=command.help, description=command.help
+        )
+        command.configure(parsers[name])
+    try:
+        args, unknown = parser.parse_known_args(argv)
+        if args.version:
+            from fedjax_mrl import __version__
+
+            print(f"fedjax-mrl {__version__}")
+            return 0
+        if args.command is None:
+            parser.print_help()
+            return 2
+        parsers[args.command].refuse_unknown(unknown)
+        return commands()[args.command].execute(args)
+    except UsageError as error:
+        return fail(error, 2)
+    except KeyboardInterrupt:
+        return fail("Interrupted.", 130)
+    except BrokenPipeError:
+        # The reader went away (`| head`): not an error, and nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def fail(reason: object, status: int) -> int:
+    """Prints one message to stderr and returns the exit status."""
+    print(f"fedjax-mrl: {reason}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

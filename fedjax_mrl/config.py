@@ -1,0 +1,298 @@
+"""What a run is made of: one frozen dataclass, from defaults, YAML and flags.
+
+Precedence: default < preset < file < flag. The parser is the standard library's
+and the file format YAML (`safe_load`); see docs/design.md for the reason.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import pathlib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says what to change."""
+
+
+def _option(default: Any, help: str, **metadata: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a run's results, and how it is carried out."""
+
+    algorithm: str = _option("fedmrl", "method, see `fedjax-mrl list`")
+    dataset: str = _option("digits", "data set, see `fedjax-mrl list`")
+    data_dir: str | None = _option(
+        None, "folder of prepared or official files (default: TFDS's own)"
+    )
+    models: tuple[str, ...] = _option(
+        ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5"),
+        "architectures; client k gets entry k mod length",
+    )
+    shared_model: str = _option("cnn5", "architecture that all clients share")
+    feature_dim: int = _option(500, "width of the private representations", low=1)
+    shared_dim: int | None = _option(
+        None, "width of the shared representation (default: the algorithm's)", low=1
+    )
+    num_clients: int = _option(10, "clients", low=1)
+    participation: float = _option(1.0, "fraction sampled each round", low=0, high=1)
+    partition: str = _option("class:2", "class:C, dirichlet:A, iid, quantity:A")
+    rounds: int = _option(20, "communication rounds", low=0)
+    epochs: int = _option(1, "local epochs of a participant", low=1)
+    batch_size: int = _option(64, "examples of a local step", low=1)
+    learning_rate: float = _option(0.01, "of local SGD", low=0)
+    momentum: float = _option(0.9, "of local SGD", low=0, high=1)
+    weight_decay: float = _option(1e-3, "of local SGD, weights and biases", low=0)
+    clip_norm: float = _option(50.0, "gradient norm limit of each network", low=0)
+    augmentation: str = _option(
+        "auto", "auto (the data set's own), none or flip_erase_crop"
+    )
+    set: tuple[tuple[str, Any], ...] = _option(
+        (), "hyper-parameter, algorithm.NAME=VALUE; repeatable"
+    )
+    same_start: bool = _option(
+        True, "equal initial weights for all clients of an architecture"
+    )
+    seed: int = _option(0, "initial weights, sampling, shuffling, augmentation", low=0)
+    data_seed: int = _option(0, "data split", low=0)
+    eval_every: int = _option(1, "rounds between evaluations", low=1)
+    checkpoint_every: int = _option(10, "rounds between checkpoints", low=1)
+    digest_every: int = _option(1, "rounds between digests", low=1)
+    chunk: int = _option(
+        0, "clients of a group computed at once; 0 chooses by device", low=0
+    )
+    lowering: str = _option(
+        "auto", "how convolutions are computed: auto, native, im2col, fused"
+    )
+    precision: str = _option("highest", "of matrix products: default, high, highest")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _check(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+
+    @property
+    def cohort_size(self) -> int:
+        """K = round(participation * N), participants a round."""
+        return round(self.participation * self.num_clients)
+
+    def algorithm_options(self) -> dict[str, Any]:
+        """The algorithm's hyper-parameters that are not left at their default."""
+        options: dict[str, Any] = {}
+        for key, value in self.set:
+            prefix, _, name = key.partition(".")
+            if prefix != "algorithm" or not name:
+                raise ConfigError(
+                    "A key of --set must read algorithm.NAME, as in "
+                    f"--set algorithm.fine_weight=2; got {key!r}."
+                )
+            options[name] = value
+        if self.shared_dim is not None:
+            options["shared_dim"] = self.shared_dim
+        return options
+
+    def to_json(self) -> str:
+        """A text from which `from_json` makes an equal configuration."""
+        values = dataclasses.asdict(self)
+        values["set"] = dict(self.set)
+        return json.dumps(values, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ConfigError: for damaged text or unknown keys.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"config.json must be JSON; {error}.") from None
+        return build(values, source="config.json")
+
+
+def fields() -> dict[str, dataclasses.Field]:
+    """The options by name."""
+    return {field.name: field for field in dataclasses.fields(RunConfig)}
+
+
+def build(*layers: Mapping[str, Any], source: str = "the configuration") -> RunConfig:
+    """Merges layers of options, later ones win (`set` is merged key by key).
+
+    Raises:
+        ConfigError: for an unknown key (with the nearest valid one) or a bad value.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if not isinstance(layer, Mapping):
+            raise ConfigError(
+                f"{source} must hold `key: value` pairs; got {type(layer).__name__}."
+            )
+        for key, value in layer.items():
+            name = str(key).replace("-", "_")
+            if name not in fields():
+                raise ConfigError(_unknown(str(key), source))
+            if name == "set":
+                if not isinstance(value, (Mapping, tuple)):
+                    raise ConfigError(
+                        f"set must hold `algorithm.NAME: VALUE` pairs; got {value!r}."
+                    )
+                value = {**dict(merged.get("set", {})), **dict(value)}
+            merged[name] = value
+    return RunConfig(**merged)
+
+
+def read_yaml(path: str | pathlib.Path) -> Mapping[str, Any]:
+    """Reads a YAML file of options.
+
+    Raises:
+        ConfigError: if it cannot be read or is not a mapping.
+    """
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the configuration {path}: {error.strerror}."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path} must be a YAML file: {reason}.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"{path} must hold `key: value` pairs; got {type(values).__name__}."
+        )
+    return values
+
+
+def presets() -> dict[str, pathlib.Path]:
+    """The named configurations that come with the package."""
+    folder = pathlib.Path(__file__).parent / "presets"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_preset(name: str) -> Mapping[str, Any]:
+    """Options of the preset `name`.
+
+    Raises:
+        ConfigError: for an unknown preset, with the nearest valid one.
+    """
+    from fedjax_mrl import discovery
+
+    if name not in presets():
+        raise ConfigError(discovery.unknown("preset", name, presets()))
+    return read_yaml(presets()[name])
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Parses one `NAME=VALUE` of --set; the value is read as YAML.
+
+    Raises:
+        ConfigError: without an equals sign.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(
+            "--set takes algorithm.NAME=VALUE, as in --set "
+            f"algorithm.fine_weight=2; got {text!r}."
+        )
+    try:
+        return name, _number(yaml.safe_load(value))
+    except (yaml.YAMLError, ValueError):
+        return name, value
+
+
+def _unknown(key: str, source: str) -> str:
+    near = difflib.get_close_matches(key.replace("-", "_"), fields(), n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"There is no option {key!r} in {source}.{hint} Valid: {', '.join(fields())}."
+    )
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; take it as the number it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _check(field: dataclasses.Field, value: Any) -> Any:
+    """Converts a value to the field's type and checks its range."""
+    kinds = typing.get_args(field.type) or (field.type,)
+    optional = types.NoneType in kinds
+    if value is None or (optional and value == "none"):
+        if optional:
+            return None
+        raise ConfigError(f"{_flag(field)} needs a value.")
+    kind = next(k for k in kinds if k is not types.NoneType)
+    if field.name == "models":
+        return _names(field, value)
+    if field.name == "set":
+        return tuple(dict(value).items())
+    converted = _convert(field, kind, value)
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    if (low is not None and converted < low) or (high is not None and converted > high):
+        limits = f"at least {low}" + (f" and at most {high}" if high else "")
+        raise ConfigError(f"{_flag(field)} must be {limits}; got {converted}.")
+    return converted
+
+
+def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    wrong = ConfigError(
+        f"{_flag(field)} must be {words.get(kind, 'text')}; got {value!r}."
+    )
+    if kind is bool:
+        known = {"true": True, "false": False, "yes": True, "no": False}
+        result = known.get(str(value).lower())
+        if result is None:
+            raise wrong
+        return result
+    if isinstance(value, (bool, list, tuple, Mapping)):
+        raise wrong
+    if kind is str:
+        return str(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise wrong from None
+    if not math.isfinite(number):
+        raise wrong
+    if kind is float:
+        return number
+    if number != int(number) or abs(number) > 2**53:
+        raise wrong
+    return int(number)
+
+
+def _names(field: dataclasses.Field, value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)):
+        raise ConfigError(
+            f"{_flag(field)} must be a list of names, as in cnn1,cnn2; got {value!r}."
+        )
+    names = tuple(str(name).strip() for name in names)
+    if not names or not all(names):
+        raise ConfigError(
+            f"{_flag(field)} must name at least one, as in cnn1,cnn2; got {value!r}."
+        )
+    return names
+
+
+def _flag(field: dataclasses.Field) -> str:
+    return "--" + field.name.replace("_", "-")

@@ -1,0 +1,1 @@
+"""Arrays of images and labels: what they are and where they come from."""

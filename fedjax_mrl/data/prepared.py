@@ -1,0 +1,298 @@
+"""Prepared TFDS data sets: reads, writes and fetches them, without TensorFlow.
+
+The only module that imports tensorflow_datasets, and only inside functions. What it
+writes is an ordinary TFDS data set, `<data_dir>/<name>/<version>/` in the array_record
+format under the official name, version and feature names, which plain
+`tfds.builder_from_directory(...).as_data_source()` reads as well.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedjax_mrl.data import official, records
+from fedjax_mrl.data.dataset import (
+    Arrays,
+    Dataset,
+    DatasetError,
+    DatasetSpec,
+    border,
+    build,
+    checksum,
+    damaged,
+)
+
+_BLOCK = 1000  # records read at once
+_PATIENCE_S = (5, 10)  # to connect to a server; until it sends its first byte
+
+
+def find(spec: DatasetSpec, data_dir: Path) -> Path | None:
+    """Returns the folder of the prepared data set, the official version first."""
+    name, version = spec.builder
+    versions = {
+        p.parent.name: p.parent for p in data_dir.glob(f"{name}/*/dataset_info.json")
+    }
+    if version in versions or not versions:
+        return versions.get(version)
+    return versions[
+        max(versions, key=lambda v: [part.zfill(9) for part in v.split(".")])
+    ]
+
+
+def read(spec: DatasetSpec, data_dir: Path) -> Arrays | None:
+    """Reads a prepared data set.
+
+    The official order is restored where TFDS has shuffled while preparing, so that a
+    partition by position is the same whichever way the data came.
+
+    Args:
+        spec: the data set to look for.
+        data_dir: the folder of TFDS, which holds `<name>/<version>`.
+
+    Returns:
+        The arrays, not yet checked against `spec`; None if there is no such folder.
+
+    Raises:
+        DatasetError: if it is damaged, in another format, or tensorflow_datasets is
+            not installed.
+    """
+    folder = find(spec, data_dir)
+    return folder and _read(spec, folder)
+
+
+def _read(spec: DatasetSpec, folder: Path) -> Arrays:
+    tfds = _tfds()
+    again = f"`fedjax-mrl data import {spec.name} --from DIR --overwrite`"
+    with _quiet(), border(folder, "a prepared TFDS data set"):
+        builder = tfds.builder_from_directory(folder)
+        if builder.info.file_format.value != "array_record":
+            raise DatasetError(
+                f"{folder} must be in the array_record format to be read without "
+                f"TensorFlow, but is {builder.info.file_format.value}; give another "
+                f"--data-dir, or replace it from the official files: {again}."
+            )
+        splits = [_split(tfds, builder, spec, part) for part in ("train", "test")]
+        names = builder.info.features["label"].names
+    return Arrays(*splits[0], *splits[1], tuple(names) if names else None)
+
+
+def import_dataset(
+    spec: DatasetSpec, source: Path, data_dir: Path, *, overwrite: bool = False
+) -> Path:
+    """Turns official files or an npz into a prepared TFDS data set.
+
+    Args:
+        spec: which data set.
+        source: folder (or archive, or npz) with its files; see `official.read`.
+        data_dir: the folder of TFDS; made if absent.
+        overwrite: whether to replace one that is there with other contents.
+
+    Returns:
+        The folder of the prepared data set; complete, or absent after an error.
+
+    Raises:
+        DatasetError: if there are no files or damaged ones, if other contents are in
+            place, if the data set needs no import, or nothing can be written.
+    """
+    if spec.embedded:
+        raise DatasetError(
+            f"Only data sets that are not embedded are imported, but {spec.name} is; "
+            f"use it as it is: --dataset {spec.name}."
+        )
+    arrays = official.read(spec, source)
+    if arrays is None:
+        raise official.missing(spec, source)
+    dataset = build(spec, arrays, str(source))
+    target = data_dir.joinpath(*spec.builder)
+    if target.exists():
+        if _holds(spec, target, dataset):
+            return target
+        if not overwrite:
+            raise DatasetError(
+                f"{target} must not be there yet or hold the same data, but holds "
+                "other data or none that can be read; give another --data-dir, or "
+                "--overwrite to replace it."
+            )
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        # Prepared beside its place and moved at the end: never half there.
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".import-") as work:
+            made = _write(spec, dataset, Path(work))
+            if not _holds(spec, made, dataset):
+                raise damaged(made, "what was imported", "it reads back differently")
+            _move(made, target, Path(work) / "replaced")
+    except OSError as error:
+        raise DatasetError(
+            f"{data_dir} must be writable and have room for {spec.name}, but: {error}; "
+            "make room, or give another --data-dir."
+        ) from error
+    return target
+
+
+def download(
+    spec: DatasetSpec,
+    data_dir: Path,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Fetches the official files through TFDS, verifies and imports them.
+
+    Addresses and SHA-256 sums are those registered in tensorflow_datasets. The files
+    stay in `<data_dir>/downloads`, where TFDS finds them too.
+
+    Args:
+        spec: which data set.
+        data_dir: the folder of TFDS; made if absent.
+        overwrite: as in `import_dataset`.
+        progress: whether TFDS shows its progress bars on stderr.
+
+    Returns:
+        The folder of the prepared data set.
+
+    Raises:
+        DatasetError: without a network, for a wrong checksum, or as `import_dataset`.
+    """
+    tfds = _tfds()
+    name, _ = spec.builder
+    try:
+        known = tfds.builder_cls(name).url_infos or {}
+    except (ValueError, ImportError):  # TFDS's word for a name it does not know
+        known = {}
+    if not known:
+        raise DatasetError(
+            f"Only data sets that TFDS knows can be downloaded, and {name} is not one; "
+            f"fetch {' or '.join(spec.files) or f'{spec.name}.npz'} yourself and run "
+            f"`fedjax-mrl data import {spec.name} --from DIR`."
+        )
+    with tempfile.TemporaryDirectory() as work:
+        for filename, path in _fetch(spec, known, data_dir, progress).items():
+            (Path(work) / filename).symlink_to(path)
+        return import_dataset(spec, Path(work), data_dir, overwrite=overwrite)
+
+
+def _move(made: Path, target: Path, aside: Path) -> None:
+    """Puts `made` in the place of `target`, or leaves `target` as it was."""
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        target.rename(aside)
+    try:
+        made.rename(target)
+    except BaseException:
+        if aside.exists():
+            aside.rename(target)
+        raise
+
+
+def _fetch(
+    spec: DatasetSpec, known: dict[str, Any], data_dir: Path, progress: bool
+) -> dict[str, Path]:
+    """Downloads the addresses of `known`; maps official file names to paths."""
+    import requests
+
+    tfds = _tfds()
+    by_hand = (
+        f"fetch {', '.join(info.filename for info in known.values())} on another "
+        f"machine and run `fedjax-mrl data import {spec.name} --from DIR`"
+    )
+    for url in known:
+        # TFDS tries ten times, waiting for minutes in all; one look tells it sooner.
+        try:
+            requests.get(url, stream=True, timeout=_PATIENCE_S).close()
+        except requests.RequestException as error:
+            raise DatasetError(
+                f"Downloading {spec.name} needs a network, but {url} cannot be reached "
+                f"({type(error).__name__}); {by_hand}."
+            ) from error
+    try:
+        with _quiet(progress):
+            manager = tfds.download.DownloadManager(
+                download_dir=data_dir / "downloads",
+                url_infos=known,
+                dataset_name=spec.builder[0],
+                force_checksums_validation=True,
+            )
+            paths = manager.download(
+                {info.filename: url for url, info in known.items()}
+            )
+    # TFDS has several errors for this, and lets those of requests through.
+    except Exception as error:
+        raise DatasetError(
+            f"Downloading {spec.name} must give the files whose checksums TFDS knows, "
+            f"but: {error}. Try again later, or {by_hand}."
+        ) from error
+    return {filename: Path(path).resolve() for filename, path in paths.items()}
+
+
+def _tfds() -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DatasetError(
+            "Prepared data sets need the package tensorflow-datasets, but it cannot be "
+            f"imported ({error}); install it, or give a --data-dir with official files."
+        ) from error
+    return tfds
+
+
+@contextlib.contextmanager
+def _quiet(progress: bool = False) -> Iterator[None]:
+    """Keeps what TFDS prints, logs and draws from the terminal."""
+    logger = logging.getLogger("absl")
+    with contextlib.ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        if not progress:
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
+
+
+def _holds(spec: DatasetSpec, folder: Path, dataset: Dataset) -> bool:
+    """Says whether what is prepared in `folder` has the contents of `dataset`."""
+    try:
+        found = build(spec, _read(spec, folder), str(folder))
+    except DatasetError:
+        return False
+    return checksum(found) == checksum(dataset)
+
+
+def _split(tfds: Any, builder: Any, spec: DatasetSpec, part: str) -> tuple[Any, Any]:
+    """Reads one split: images uint8 [n, H, W, C] and labels int64 [n]."""
+    # Pillow decodes here, and not TFDS, which would warn and ask for OpenCV.
+    skip = {"image": tfds.decode.SkipDecoding()}
+    source = builder.as_data_source(part, decoders=skip)
+    x = np.zeros((len(source), *spec.image_shape), np.uint8)
+    y = np.zeros(len(source), np.int64)
+    ids: list[bytes] = []
+    for start in range(0, len(source), _BLOCK):
+        block = range(start, min(start + _BLOCK, len(source)))
+        for i, example in zip(block, source.__getitems__(list(block)), strict=True):
+            x[i] = records.decode(example["image"], spec.image_shape)
+            y[i] = example["label"]
+            ids += [example["id"]] if "id" in example else []
+    order = np.arange(len(source))
+    if ids:
+        order = records.order_by_id(ids)
+    elif not builder.info.disable_shuffling:
+        order = records.order_by_hash(part, len(source))
+    return x[order], y[order]
+
+
+def _write(spec: DatasetSpec, dataset: Dataset, data_dir: Path) -> Path:
+    """Prepares `dataset` in `data_dir` and returns the folder of its version."""
+    tfds = _tfds()
+    with _quiet():
+        builder = records.builder(tfds, spec, dataset)(
+            data_dir=os.fspath(data_dir), file_format="array_record"
+        )
+        config = tfds.download.DownloadConfig(try_download_gcs=False)
+        builder.download_and_prepare(download_config=config)
+    return Path(builder.data_dir)

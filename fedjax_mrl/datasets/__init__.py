@@ -1,0 +1,78 @@
+"""The data sets, one file each.
+
+A file exports a `DatasetSpec` named as the data set, listed in its `__all__`; lying in
+this folder is what makes it available.
+"""
+
+import os
+from pathlib import Path
+
+from fedjax_mrl import discovery
+from fedjax_mrl.data import official, prepared
+from fedjax_mrl.data.dataset import Dataset, DatasetError, DatasetSpec, build
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of all data sets, sorted."""
+    return tuple(discovery.find(__name__))
+
+
+def get(name: str) -> DatasetSpec:
+    """Returns the description of a data set.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest valid one.
+    """
+    return discovery.get(__name__, name, "dataset")
+
+
+def default_data_dir() -> Path:
+    """Returns the folder of TFDS: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+    """Loads a data set into memory.
+
+    Looks for, in this order: arrays embedded in an installed package; a prepared TFDS
+    data set under `data_dir`; official files or `<name>.npz` in `data_dir`. The order
+    of the images is the official one in each case. Needs no network, and
+    tensorflow_datasets only for the second.
+
+    Args:
+        name: one of `names()`.
+        data_dir: where to look; `default_data_dir()` if None.
+
+    Returns:
+        Images uint8 [n, H, W, C] and labels int32 [n] of both parts.
+
+    Raises:
+        ValueError: for an unknown name.
+        DatasetError: if the data are not there, damaged, or of another shape.
+    """
+    return load_spec(get(name), data_dir)
+
+
+def load_spec(spec: DatasetSpec, data_dir: str | Path | None = None) -> Dataset:
+    """Loads the data set that `spec` describes, listed or not; see `load`."""
+    if spec.embedded:
+        return build(spec, spec.embedded(), f"the embedded {spec.name}")
+    folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    try:
+        arrays = prepared.read(spec, folder)
+    except DatasetError:
+        # Official files serve as well where the prepared data set cannot be read, as
+        # without tensorflow_datasets or in the TFRecord format.
+        arrays = official.read(spec, folder)
+        if arrays is None:
+            raise
+    if arrays is None and folder.exists():
+        arrays = official.read(spec, folder)
+    if arrays is None:
+        command = f"fedjax-mrl data import {spec.name}"
+        raise DatasetError(
+            f"The data set {spec.name} must lie in {folder}, but is not there. Put "
+            f"{official.offers(spec)} there, or run `{command} --from DIR` with "
+            f"the folder that has it, or `{command} --download` with a network."
+        )
+    return build(spec, arrays, str(folder))

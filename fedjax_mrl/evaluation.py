@@ -1,0 +1,188 @@
+"""Tests every client on its own test part, in every inference mode, at both points.
+
+`local` is a client with the shared part as it last held it: right after its own
+training, before aggregation, which is when the papers test. `global` is the same
+client with the newest aggregate. Both are computed in one program, so that the
+private extractor, equal at both points, runs once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fedjax_mrl import batches, losses, tree
+from fedjax_mrl.population import Group
+from fedjax_mrl.protocol import Algorithm, Batches, Examples
+from fedjax_mrl.rounds import State
+
+POINTS = ("local", "global")
+
+
+class Scores(NamedTuple):
+    """Exact counts; index [point, head, client]."""
+
+    correct: np.ndarray  # int32 [2, heads, N]
+    loss_sum: np.ndarray  # float32 [2, heads, N], summed cross-entropy
+    num_test: np.ndarray  # int32 [N]
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """[2, heads, N]; NaN for a client without test examples."""
+        with np.errstate(invalid="ignore"):
+            return self.correct / self.num_test
+
+    @property
+    def loss(self) -> np.ndarray:
+        """[2, heads, N]; NaN for a client without test examples."""
+        with np.errstate(invalid="ignore"):
+            return self.loss_sum / self.num_test
+
+
+def make(
+    algorithm: Algorithm,
+    groups: Sequence[Group],
+    examples: Examples,
+    test: Sequence[np.ndarray],
+    prepare: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    batch_size: int = 128,
+    chunk: int = 1,
+) -> Callable[[State], Scores]:
+    """Returns `evaluate`, from a state to the scores of all clients.
+
+    Args:
+        algorithm: what is running.
+        groups: all clients, by architecture.
+        examples: the test images, on the device.
+        test: for each client, the positions of its test examples.
+        prepare: images, index -> network inputs.
+        batch_size: examples at once.
+        chunk: clients at once; 0 is a whole group.
+    """
+    num_test = np.array([part.size for part in test], np.int32)
+    programs = {
+        group.name: _program(algorithm, group, prepare, chunk) for group in groups
+    }
+    tables = {
+        group.name: jax.device_put(
+            batches.in_order([test[c] for c in group.clients], batch_size)
+        )
+        for group in groups
+    }
+
+    def evaluate(state: State) -> Scores:
+        broadcast = algorithm.server.broadcast(state.server)
+        results = {
+            group.name: programs[group.name](
+                state.clients[group.name],
+                state.copies[group.name],
+                broadcast,
+                examples,
+                tables[group.name],
+            )
+            for group in groups
+        }
+        shape = (len(POINTS), len(algorithm.heads), len(test))
+        correct, loss = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        for group in groups:
+            c, l = jax.device_get(results[group.name])  # [N_g, points, heads]
+            correct[:, :, group.clients] = np.moveaxis(c, 0, -1)
+            loss[:, :, group.clients] = np.moveaxis(l, 0, -1)
+        return Scores(correct, loss, num_test)
+
+    return evaluate
+
+
+def _program(algorithm: Algorithm, group: Group, prepare: Callable, chunk: int):
+    predict = algorithm.client(group.model).predict
+
+    @jax.jit
+    def score(states, copies, broadcast, examples, tables):
+        def one(client):
+            state, copy, table = client
+            zero = jnp.zeros((len(POINTS), len(algorithm.heads)))
+            start = (zero.astype(jnp.int32), zero.astype(jnp.float32))
+
+            def step(i, sums):
+                index = table.index[i]
+                x, y = prepare(examples.x, index), examples.y[jnp.maximum(index, 0)]
+                points = [predict(shared, state, x) for shared in (copy, broadcast)]
+                counted = [
+                    [_count(logits[head], y, index >= 0) for head in algorithm.heads]
+                    for logits in points
+                ]
+                found = jax.tree.map(
+                    lambda *rows: jnp.stack(rows),
+                    *[
+                        jax.tree.map(lambda *cells: jnp.stack(cells), *row)
+                        for row in counted
+                    ],
+                )
+                return jax.tree.map(jnp.add, sums, found)
+
+            return lax.fori_loop(0, table.steps, step, start)
+
+        clients = (states, copies, Batches(*tables))
+        size = group.clients.size if chunk == 0 else min(chunk, group.clients.size)
+        if size == 1:
+            return lax.map(one, clients)
+        return lax.map(one, clients, batch_size=size)
+
+    return score
+
+
+def _count(logits, y, mask):
+    right = (jnp.argmax(logits, axis=-1) == y) & mask
+    loss = losses.cross_entropy_per_example(logits, y)
+    loss = jnp.where(mask, loss, jnp.zeros((), loss.dtype)).sum()
+    return right.sum().astype(jnp.int32), loss.astype(jnp.float32)
+
+
+def predict_all(
+    algorithm: Algorithm, groups: Sequence[Group], state: State, x: jax.Array
+) -> dict[str, dict[str, np.ndarray]]:
+    """Logits of all clients for the same prepared images x [B, H, W, C].
+
+    Returns:
+        point -> head -> [N, B, L] (clients of different tasks are not supported).
+    """
+    broadcast = algorithm.server.broadcast(state.server)
+    num_clients = sum(group.clients.size for group in groups)
+    result: dict[str, dict[str, np.ndarray]] = {point: {} for point in POINTS}
+    for group in groups:
+        predict = jax.jit(algorithm.client(group.model).predict)
+        for i, client in enumerate(group.clients):
+            private = tree.take(state.clients[group.name], i)
+            copy = tree.take(state.copies[group.name], i)
+            for point, shared in zip(POINTS, (copy, broadcast), strict=True):
+                for head, logits in predict(shared, private, x).items():
+                    empty = np.zeros((num_clients, *logits.shape), logits.dtype)
+                    result[point].setdefault(head, empty)[client] = logits
+    return result
+
+
+def summarise(scores: Scores, heads: Sequence[str]) -> list[dict[str, float | str]]:
+    """Rows of metrics.csv: one for each point and head, over clients with tests."""
+    tested = scores.num_test > 0
+    rows = []
+    for (p, point), (h, head) in (
+        (a, b) for a in enumerate(POINTS) for b in enumerate(heads)
+    ):
+        accuracy = scores.accuracy[p, h, tested]
+        total = int(scores.num_test.sum())
+        rows.append(
+            {
+                "point": point,
+                "head": head,
+                "clients": int(tested.sum()),
+                "mean_accuracy": float(accuracy.mean()),
+                "std_accuracy": float(accuracy.std()),
+                "weighted_accuracy": float(scores.correct[p, h].sum() / total),
+                "mean_loss": float(scores.loss[p, h, tested].mean()),
+            }
+        )
+    return rows

@@ -1,0 +1,277 @@
+"""Builds a federation from a configuration: the pure pieces, ready to be called.
+
+The command line and notebooks share this. Nothing here writes files or prints.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_mrl import (
+    algorithms,
+    conv,
+    datasets,
+    evaluation,
+    images,
+    models,
+    optimizers,
+    partitions,
+    population,
+    rng,
+    rounds,
+)
+from fedjax_mrl import flops as counting
+from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.partitions import Partition
+from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
+
+
+class Result(NamedTuple):
+    """One round as `Federation.rounds` yields it."""
+
+    state: rounds.State
+    played: rounds.Played
+    scores: evaluation.Scores | None  # None in rounds without evaluation
+
+
+class Federation:
+    """A federation, built: data, split, groups, algorithm and compiled functions.
+
+    Args:
+        config: what to run; keyword arguments make or change it.
+        dataset: images to use instead of loading `config.dataset`.
+        partition: split to use instead of making `config.partition`.
+
+    Attributes:
+        init: () -> state before the first round.
+        play: state -> (state, `rounds.Played`); consumes the state.
+        evaluate: state -> `evaluation.Scores`.
+
+    Raises:
+        ValueError: for anything in the configuration that cannot be run, before
+            any training; also its subclasses `ConfigError`, `DatasetError` and
+            `PartitionError`.
+
+    Example:
+        >>> import fedjax_mrl as fm
+        >>> federation = fm.Federation(models=("mlp",), num_clients=5, rounds=2)
+        >>> state = federation.init()
+        >>> state, played = federation.play(state)
+        >>> federation.evaluate(state).accuracy.shape  # point, head, client
+        (2, 4, 5)
+    """
+
+    def __init__(
+        self,
+        config: RunConfig | None = None,
+        *,
+        dataset: Dataset | None = None,
+        partition: Partition | None = None,
+        **options: Any,
+    ) -> None:
+        self.config = config = _config(config, options)
+        conv.resolve(config.lowering)
+        if config.cohort_size < 1:
+            raise ConfigError(
+                f"--participation {config.participation:g} of {config.num_clients} "
+                "clients selects nobody; it must select at least one: raise it to "
+                f"{1 / config.num_clients:g} or more."
+            )
+        names = list(dict.fromkeys((*config.models, config.shared_model)))
+        for name in names:
+            models.get(name)
+        algorithms.get(config.algorithm)
+        self.dataset = dataset or datasets.load(config.dataset, config.data_dir)
+        self.partition = partition or partitions.make(
+            config.partition,
+            self.dataset.y_train,
+            self.dataset.y_test,
+            config.num_clients,
+            config.data_seed,
+        )
+        self.setup = _setup(config, self.dataset)
+        self.algorithm: Algorithm = algorithms.build(
+            config.algorithm, self.setup, **config.algorithm_options()
+        )
+        self.groups = population.assign(
+            config.num_clients,
+            [
+                _model(config, self.dataset, n, config.feature_dim)
+                for n in config.models
+            ],
+        )
+        for group in self.groups:
+            self.algorithm.client(group.model)  # refuses what cannot work
+        self.train, self.holdout = hold_out(
+            self.partition.train, self.algorithm.holdout, config.data_seed
+        )
+        chunk = config.chunk or (1 if jax.default_backend() == "cpu" else 0)
+        self.round_config = rounds.RoundConfig(
+            seed=config.seed,
+            cohort_size=config.cohort_size,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            chunk=chunk,
+            same_start=config.same_start,
+        )
+        data = self.dataset
+        play = rounds.make(
+            self.algorithm,
+            self.groups,
+            _examples(data.x_train, data.y_train),
+            self.train,
+            self.round_config,
+            holdout=self.holdout,
+        )
+        evaluate = evaluation.make(
+            self.algorithm,
+            self.groups,
+            _examples(data.x_test, data.y_test),
+            self.partition.test,
+            self.setup.prepare.test,
+            chunk=chunk,
+        )
+        self.play = self._precise(play)
+        self.evaluate = self._precise(evaluate)
+
+    def init(self) -> rounds.State:
+        """The state before the first round."""
+        return rounds.init(self.algorithm, self.groups, self.round_config)
+
+    def rounds(
+        self, state: rounds.State | None = None, until: int | None = None
+    ) -> Iterator[Result]:
+        """Plays rounds up to `until` (default: the configuration's).
+
+        Yields a `Result` for each; its state is consumed by the next step.
+        """
+        state = self.init() if state is None else state
+        until = self.config.rounds if until is None else until
+        while state.round < until:
+            state, played = self.play(state)
+            due = state.round % self.config.eval_every == 0 or state.round == until
+            yield Result(state, played, self.evaluate(state) if due else None)
+
+    def flops(self) -> np.ndarray:
+        """FLOPs of every client's visit [N]: local epochs and sweeps, no evaluation.
+
+        Counted on the mathematics (`flops`), whatever the lowering; an example
+        costs the same in a full and in a partial batch.
+        """
+        config = dataclasses.replace(self.config, lowering="im2col")
+        setup = _setup(config, self.dataset)
+        algorithm = algorithms.build(
+            config.algorithm, setup, **config.algorithm_options()
+        )
+        server = jax.eval_shape(algorithm.server.init, jax.random.key(0))
+        broadcast = jax.eval_shape(algorithm.server.broadcast, server)
+        sizes = np.array([part.size for part in self.train])
+        batch = self.round_config.batch_size
+        sweep = self.round_config.sweep_batch_size
+        result = np.zeros(len(self.train))
+        for group in self.groups:
+            model = _model(config, self.dataset, group.name, config.feature_dim)
+            client = algorithm.client(model)
+            visit = _one_step_visit(self.dataset, batch, sweep)
+            state = jax.eval_shape(client.init, jax.random.key(0))
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            per = {
+                name: counting.count(
+                    client.update, broadcast, state, visit, key, repeat={other: 0}
+                )
+                for name, other in (
+                    ("train", "sweep_step"),
+                    ("sweep", "train_step"),
+                )
+            }
+            result[group.clients] = sizes[group.clients] * (
+                per["train"] / batch * config.epochs + per["sweep"] / sweep
+            )
+        return result
+
+    def _precise(self, function: Callable) -> Callable:
+        @functools.wraps(function)
+        def call(state):
+            with jax.default_matmul_precision(self.config.precision):
+                return function(state)
+
+        return call
+
+
+def _one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:
+    shape = jax.ShapeDtypeStruct
+    examples = Examples(
+        shape(data.x_train.shape, jnp.uint8), shape(data.y_train.shape, jnp.int32)
+    )
+    number = shape((), jnp.int32)
+    table = lambda size: Batches(shape((1, size), jnp.int32), number)
+    return Visit(examples, table(batch), table(sweep), table(sweep), number)
+
+
+def hold_out(
+    train: tuple[np.ndarray, ...], fraction: float, seed: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Splits every client's training part in what it trains on and what it keeps out.
+
+    Args:
+        train: positions by client.
+        fraction: of each part to keep out; 0 keeps out nothing, else at least one
+            example of a client that has two.
+        seed: the data seed.
+    """
+    kept: list[np.ndarray] = []
+    rest: list[np.ndarray] = []
+    for client, part in enumerate(train):
+        draw = rng.host(seed, rng.Purpose.SPLIT, 0, client)
+        wanted = round(part.size * fraction)
+        count = max(1, wanted) if fraction and part.size > 1 else 0
+        chosen = np.sort(draw.permutation(part.size)[:count])
+        kept.append(part[chosen])
+        rest.append(np.delete(part, chosen))
+    return rest, kept
+
+
+def _config(config: RunConfig | None, options: dict[str, Any]) -> RunConfig:
+    from fedjax_mrl import config as configs
+
+    known = {} if config is None else vars(config)
+    return configs.build(known, options)
+
+
+def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
+    return Examples(jnp.asarray(x), jnp.asarray(y, jnp.int32))
+
+
+def _model(config: RunConfig, data: Dataset, name: str, width: int):
+    return models.build(
+        name,
+        data.x_train.shape[1:],
+        data.num_classes,
+        feature_dim=width,
+        lowering=config.lowering,
+    )
+
+
+def _setup(config: RunConfig, data: Dataset) -> Setup:
+    augmentation = config.augmentation
+    if augmentation == "auto":
+        augmentation = data.augmentation
+    return Setup(
+        shared=lambda width: _model(config, data, config.shared_model, width),
+        feature_dim=config.feature_dim,
+        num_classes=data.num_classes,
+        optimizer=optimizers.sgd(
+            config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+        ),
+        prepare=images.prepare(data.mean, data.std, augmentation),
+        num_rounds=config.rounds,
+    )

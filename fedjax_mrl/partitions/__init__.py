@@ -1,0 +1,211 @@
+"""Who has which images: labels in, positions out. NumPy only, on the host.
+
+Each file exports one scheme, `(y_train, y_test, num_clients, argument, rng) ->
+Partition`, and lying in this folder makes it available under its name. A scheme
+draws from the given generator alone, and gives every client a test part with the
+law and the shares of its training part.
+"""
+
+import os
+import pathlib
+import re
+import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjax_mrl import discovery, rng
+
+_EXAMPLES = "for example 'class:2', 'dirichlet:0.1', 'iid' or 'quantity:1.0'"
+
+
+class PartitionError(ValueError):
+    """A partition that cannot be made, or a file that holds none."""
+
+
+class Partition(NamedTuple):
+    """The images of every client.
+
+    Attributes:
+        train: of each client, int32 positions into the training images, sorted.
+        test: of each client, int32 positions into the test images, sorted.
+    """
+
+    train: tuple[np.ndarray, ...]
+    test: tuple[np.ndarray, ...]
+
+
+Scheme = Callable[
+    [np.ndarray, np.ndarray, int, float | None, np.random.Generator], Partition
+]
+
+
+def names() -> tuple[str, ...]:
+    """Names of the schemes, sorted."""
+    return tuple(discovery.find(__name__))
+
+
+def get(name: str) -> Scheme:
+    """Returns the scheme called `name`.
+
+    Raises:
+        PartitionError: for an unknown name, with the nearest valid one.
+    """
+    if name not in names():
+        raise PartitionError(discovery.unknown("partition", name, names()))
+    return discovery.get(__name__, name, "partition")
+
+
+def make(
+    text: str, y_train: np.ndarray, y_test: np.ndarray, num_clients: int, seed: int
+) -> Partition:
+    """Parses a partition such as "class:2", makes it and checks it.
+
+    Args:
+        text: `name` or `name:argument`.
+        y_train: labels of the training images [n], integers.
+        y_test: labels of the test images [m], integers, none that training lacks.
+        num_clients: N, at most n and at most m.
+        seed: the run's seed; with the other arguments it decides the partition.
+
+    Returns:
+        A partition in which every client has a training image and no image occurs
+        twice.
+
+    Raises:
+        PartitionError: for a text, an argument, labels or a number of clients of
+            which no partition can be made.
+
+    Example:
+        >>> labels = np.repeat(np.arange(10), 100)
+        >>> partition = make("class:2", labels, labels, num_clients=10, seed=0)
+        >>> [np.unique(labels[part]).size for part in partition.train]
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    """
+    name, argument = _parse(text)
+    scheme = get(name)
+    y_train, y_test = _labels("y_train", y_train), _labels("y_test", y_test)
+    extra = np.setdiff1d(y_test, y_train)
+    if extra.size:
+        raise PartitionError(
+            "Every class of the test images must occur among the training images, "
+            f"but {_some(extra)} do not."
+        )
+    if num_clients < 1:
+        raise PartitionError(f"num_clients must be at least 1, but is {num_clients}.")
+    for part, y in (("training", y_train), ("test", y_test)):
+        if num_clients > y.size:
+            raise PartitionError(
+                f"Every client needs a sample of its own, but there are {num_clients} "
+                f"clients and only {y.size} {part} images; use fewer clients."
+            )
+    generator = rng.host(seed, rng.Purpose.PARTITION)
+    partition = scheme(y_train, y_test, num_clients, argument, generator)
+    _check(text, partition, num_clients, y_train.size, y_test.size)
+    return partition
+
+
+def save(path: str | os.PathLike, partition: Partition) -> None:
+    """Writes `partition` to the npz file `path`, which never is there half written."""
+    path = pathlib.Path(path)
+    arrays = {}
+    for part, positions in partition._asdict().items():
+        arrays[part] = np.concatenate([*positions, np.zeros(0, np.int32)])
+        arrays[f"{part}_offsets"] = np.cumsum([0, *(p.size for p in positions)])
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike) -> Partition:
+    """Reads what `save` wrote.
+
+    Raises:
+        PartitionError: if the file holds something else.
+        FileNotFoundError: if there is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            parts = {
+                part: tuple(np.split(arrays[part], arrays[f"{part}_offsets"][1:])[:-1])
+                for part in Partition._fields
+            }
+    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise PartitionError(
+            f"{os.fspath(path)} must be a file that `partitions.save` wrote, but it "
+            "holds something else; make the partition anew."
+        ) from error
+    return Partition(**parts)
+
+
+def _parse(text: str) -> tuple[str, float | None]:
+    match = re.fullmatch(r"([^\W\d]\w*)(?::(\S+))?", text)
+    if not match:
+        raise PartitionError(
+            f"A partition must be a name or name:argument, {_EXAMPLES}, "
+            f"but it is {text!r}."
+        )
+    name, argument = match.groups()
+    if argument is None:
+        return name, None
+    try:
+        return name, float(argument)
+    except ValueError:
+        raise PartitionError(
+            f"The argument of a partition must be a number, {_EXAMPLES}, "
+            f"but that of {text!r} is {argument!r}."
+        ) from None
+
+
+def _labels(what: str, y: np.ndarray) -> np.ndarray:
+    y = np.asarray(y)
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise PartitionError(
+            f"{what} must be a vector of integer labels, but it has the shape "
+            f"{y.shape} and the dtype {y.dtype}."
+        )
+    return y
+
+
+def _check(text, partition, num_clients, num_train, num_test):
+    """Holds every scheme, also one that was added later, to what `make` promises."""
+    for part, num in zip(Partition._fields, (num_train, num_test), strict=True):
+        arrays = getattr(partition, part)
+        if len(arrays) != num_clients:
+            raise PartitionError(
+                f"A partition must have one {part} part a client, but {text!r} made "
+                f"{len(arrays)} for {num_clients} clients."
+            )
+        every = np.concatenate(arrays)
+        if every.dtype != np.int32 or any((np.diff(a) < 0).any() for a in arrays):
+            raise PartitionError(
+                f"Positions must be int32 and sorted, but the {part} parts of "
+                f"{text!r} are not."
+            )
+        if every.size and not (every.min() >= 0 and every.max() < num):
+            raise PartitionError(
+                f"Positions must be in [0, {num}), but the {part} parts of {text!r} "
+                f"reach from {every.min()} to {every.max()}."
+            )
+        position, count = np.unique(every, return_counts=True)
+        if (count > 1).any():
+            raise PartitionError(
+                f"No image may occur twice, but in the {part} parts of {text!r} the "
+                f"positions {_some(position[count > 1])} do."
+            )
+    empty = [client for client, part in enumerate(partition.train) if not part.size]
+    if empty:
+        raise PartitionError(
+            "Every client must have a training image, but with "
+            f"{text!r} the clients {_some(empty)} have none; use fewer clients."
+        )
+
+
+def _some(values) -> str:
+    values = [str(value) for value in values]
+    return ", ".join(values[:10]) + (", ..." if len(values) > 10 else "")

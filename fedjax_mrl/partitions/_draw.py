@@ -1,0 +1,98 @@
+"""The picture of a partition: how many images of which class every client has."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedjax_mrl.partitions import Partition
+
+_NUMBERS = 20  # clients, and classes, up to which every cell shows its count
+_LABELS = 25  # rows or columns up to which each is named
+
+
+def draw(
+    path: str | os.PathLike,
+    partition: Partition,
+    y_train: np.ndarray,
+    label_names: Sequence[str],
+) -> None:
+    """Draws the training images of each class and client as a PNG.
+
+    Args:
+        path: of the file to write.
+        partition: of N clients.
+        y_train: labels of the training images [n], in [0, L).
+        label_names: of the L classes.
+    """
+    # Imported here: training needs no matplotlib. And no pyplot: it would keep
+    # figures and a backend for the whole process.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    counts = np.stack(
+        [
+            np.bincount(y_train[part], minlength=len(label_names))
+            for part in partition.train
+        ],
+        axis=1,
+    )  # [L, N]
+    num_classes, num_clients = counts.shape
+    figure = Figure(
+        figsize=(
+            np.clip(2 + 0.5 * num_clients, 6, 13),
+            np.clip(2.5 + 0.35 * num_classes, 4, 11),
+        ),
+        dpi=120,
+        layout="constrained",
+    )
+    FigureCanvasAgg(figure)
+    sizes, cells = figure.subplots(
+        2, 1, sharex=True, height_ratios=[1, max(2, min(num_classes / 3, 7))]
+    )
+    sizes.bar(np.arange(num_clients), counts.sum(axis=0), color="tab:blue", width=0.8)
+    sizes.set_ylabel("images")
+    sizes.set_title(
+        f"Training images of {num_clients} clients, {counts.sum():,} in all "
+        f"({min(map(len, partition.test)):,} to {max(map(len, partition.test)):,} "
+        "test images each)",
+        fontsize="medium",
+    )
+    sizes.spines[["top", "right"]].set_visible(False)
+    # The square root shows small counts beside large ones; no images are white.
+    image = cells.imshow(
+        np.ma.masked_equal(counts, 0),
+        aspect="auto",
+        interpolation="none",
+        cmap="viridis_r",
+        norm=PowerNorm(0.5, vmin=0, vmax=counts.max()),
+    )
+    cells.set_xlabel("client")
+    cells.set_ylabel("class")
+    cells.set_xticks(_ticks(num_clients))
+    cells.set_yticks(_ticks(num_classes))
+    cells.set_yticklabels([label_names[label] for label in _ticks(num_classes)])
+    figure.colorbar(image, ax=cells, label="images of the class", pad=0.01)
+    if max(counts.shape) <= _NUMBERS:
+        for (label, client), count in np.ndenumerate(counts):
+            if count:
+                dark = count > 0.3 * counts.max()
+                cells.text(
+                    client,
+                    label,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    fontsize="small",
+                    color="white" if dark else "black",
+                )
+    figure.savefig(path, format="png")
+
+
+def _ticks(num: int) -> range:
+    """At most 25 round places: every one, or every 5th, 10th, 50th and so on."""
+    step = 1
+    while num > _LABELS * step:
+        step *= 2 if str(step)[0] == "5" else 5
+    return range(0, num, step)

@@ -1,0 +1,180 @@
+"""What a model and an algorithm are. Types only; read this file first.
+
+Only a client's private state depends on its architecture. What crosses the
+network, the *broadcast* and the *upload*, has one structure and one set of
+shapes for all clients. Hence
+
+    Algorithm = Server                    pure functions, free of any architecture
+              + (Model -> Client)         pure functions for one architecture
+
+and a heterogeneous federation is a loop over groups of clients that share a
+model, each group one compiled program. No function of an algorithm ever sees two
+architectures, or one client's state next to another's.
+
+Shape letters: B batch, S steps, K cohort, N clients, L classes, D width of a
+representation, d width of the shared one.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Params = Any  # a pytree of arrays
+Key = jax.Array  # one typed key
+State = Any  # a pytree of arrays, opaque to everything but its algorithm
+
+
+class Network(NamedTuple):
+    """The parameters of one model: an extractor and the header on top of it."""
+
+    extractor: Params
+    header: Params
+
+
+class Model(NamedTuple):
+    """A network as pure functions.
+
+    `features` maps images [B, H, W, C] to a representation [B, D]; `head` maps
+    that to logits [B, L]. Both take their own half of a `Network`.
+    """
+
+    name: str
+    init: Callable[[Key], Network]
+    features: Callable[[Params, jax.Array], jax.Array]
+    head: Callable[[Params, jax.Array], jax.Array]
+    feature_dim: int  # D
+    num_classes: int  # L
+
+    def logits(self, network: Network, x: jax.Array) -> jax.Array:
+        """Images [B, H, W, C] to logits [B, L]."""
+        return self.head(network.header, self.features(network.extractor, x))
+
+
+class Examples(NamedTuple):
+    """The whole data set on the device, shared by all clients."""
+
+    x: jax.Array  # [n, H, W, C], uint8
+    y: jax.Array  # [n], int32
+
+
+class Batches(NamedTuple):
+    """Minibatches as positions in the data set; -1 is no example.
+
+    Only the first `steps` rows exist: loops run `steps` times, so the cost
+    follows the client's own data and not the largest client's.
+    """
+
+    index: jax.Array  # [S, B] int32
+    steps: jax.Array  # [] int32
+
+
+class Batch(NamedTuple):
+    """One minibatch as a loss sees it."""
+
+    x: jax.Array  # [B, H, W, C], prepared
+    y: jax.Array  # [B] int32, in [0, L)
+    mask: jax.Array  # [B] bool; False is padding and must not count
+
+
+class Visit(NamedTuple):
+    """What one client works with when it takes part in one round."""
+
+    examples: Examples
+    train: Batches  # the local epochs, reshuffled for each
+    sweep: Batches  # every training example exactly once, in order
+    holdout: Batches  # kept out of training; empty unless the algorithm asks
+    round: jax.Array  # [] int32, counted from 1
+
+
+class ClientUpdate(NamedTuple):
+    """What a visit yields."""
+
+    state: State  # stays on the client
+    shared: Any  # the broadcast as this client holds it after training
+    upload: Any  # goes to the server; equal shapes for every architecture
+    metrics: dict[str, jax.Array]  # traces over the local steps, [S] each
+    upload_bytes: jax.Array | None = None  # [] where shapes overstate the traffic
+
+
+class Client(NamedTuple):
+    """One client, written without a client axis.
+
+    Attributes:
+        init: key -> private state.
+        update: broadcast, state, visit, key -> `ClientUpdate`.
+        predict: shared, state, x [B, H, W, C] -> logits [B, L] by inference mode
+            (*head*), the same names as `Algorithm.heads`. `shared` is either the
+            client's own copy (`ClientUpdate.shared`) or a fresh broadcast.
+        finish: optional; broadcast, state, visit, key -> state, for participants,
+            after the server's update.
+    """
+
+    init: Callable[[Key], State]
+    update: Callable[[Any, State, Visit, Key], ClientUpdate]
+    predict: Callable[[Any, State, jax.Array], dict[str, jax.Array]]
+    finish: Callable[[Any, State, Visit, Key], State] | None = None
+
+
+class Cohort(NamedTuple):
+    """What the server knows about this round's participants, in cohort order."""
+
+    weights: jax.Array  # [K] float: training samples; 0 for one that failed
+    round: jax.Array  # [] int32, counted from 1
+    key: Key
+
+
+class Server(NamedTuple):
+    """The server, which knows no architecture.
+
+    Attributes:
+        init: key -> server state.
+        broadcast: server state -> what every participant receives.
+        update: server state, uploads [K, ...], cohort -> server state.
+        broadcast_bytes: server state -> [] bytes of one broadcast, where the
+            shapes overstate the traffic (compression); None counts the pytree.
+    """
+
+    init: Callable[[Key], State]
+    broadcast: Callable[[State], Any]
+    update: Callable[[State, Any, Cohort], State]
+    broadcast_bytes: Callable[[State], jax.Array] | None = None
+
+
+class Algorithm(NamedTuple):
+    """A federated method.
+
+    Attributes:
+        server: its server.
+        client: builds the client for a model; raises ValueError where the method
+            cannot work with it.
+        heads: names of the inference modes; the first one is the headline.
+        holdout: fraction of every client's training part to keep out of training.
+    """
+
+    server: Server
+    client: Callable[[Model], Client]
+    heads: tuple[str, ...]
+    holdout: float = 0.0
+
+
+class Setup(NamedTuple):
+    """What every algorithm is built from; each uses what it needs.
+
+    Attributes:
+        shared: width -> the one architecture that all clients agree on, with a
+            representation of that width.
+        feature_dim: D, the width of the private models' representations.
+        num_classes: L.
+        optimizer: optax transformation for one network; each network a client
+            trains has its own state and its own clipping.
+        prepare: `images.Preparation`, from stored images to network inputs.
+        num_rounds: length of the run, for schedules over rounds.
+    """
+
+    shared: Callable[[int], Model]
+    feature_dim: int
+    num_classes: int
+    optimizer: Any
+    prepare: Any
+    num_rounds: int = 1

@@ -1,0 +1,59 @@
+"""Server steps that several methods share."""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from fedjax_mrl import tree
+from fedjax_mrl.protocol import Cohort, Server
+
+Aggregation = Literal["mean", "uniform", "last_client"]
+
+
+def averaging(init: Any, aggregation: str = "mean") -> Server:
+    """A server whose state is what clients share, replaced by an average.
+
+    Args:
+        init: key -> state.
+        aggregation: `mean` weights uploads by training samples, `uniform` equally
+            over the participants; `last_client` takes the last participant's
+            upload, which is what the authors' FedMRL code does by aliasing.
+
+    Raises:
+        ValueError: for another aggregation.
+    """
+    if aggregation not in ("mean", "uniform", "last_client"):
+        raise ValueError(
+            "aggregation must be one of mean, uniform, last_client; got "
+            f"{aggregation!r}."
+        )
+    return Server(
+        init=init,
+        broadcast=lambda state: state,
+        update=lambda state, uploads, cohort: aggregate(
+            state, uploads, cohort, aggregation
+        ),
+    )
+
+
+def aggregate(state: Any, uploads: Any, cohort: Cohort, aggregation: str) -> Any:
+    """Aggregates uploads [K, ...]; `state` stays if no participant counts."""
+    present = cohort.weights > 0
+    if aggregation == "last_client":
+        last = jnp.max(jnp.where(present, jnp.arange(present.shape[0]), -1))
+        new = tree.take(uploads, jnp.maximum(last, 0))
+    else:
+        uniform = aggregation == "uniform"
+        weights = present.astype(cohort.weights.dtype) if uniform else cohort.weights
+        safe = jnp.where(present.any(), weights, jnp.ones_like(weights))
+        new = tree.weighted_mean(uploads, safe)
+    return tree.where(present.any(), new, state)
+
+
+def constant() -> Server:
+    """A server that holds and sends nothing."""
+    return Server(
+        init=lambda key: (),
+        broadcast=lambda state: (),
+        update=lambda state, uploads, cohort: (),
+    )

@@ -1,0 +1,65 @@
+"""Operations on pytrees whose leaves have a leading client axis."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def take(stack: Any, rows: jax.Array | int) -> Any:
+    """Rows of every leaf: [N, ...] -> [K, ...]; rows past the end read the last."""
+    return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip"), stack)
+
+
+def put(stack: Any, rows: jax.Array, values: Any) -> Any:
+    """Writes `values` [K, ...] to `rows` of `stack`; rows past the end are dropped."""
+    return jax.tree.map(
+        lambda leaf, value: leaf.at[rows].set(value, mode="drop"), stack, values
+    )
+
+
+def where(condition: jax.Array, a: Any, b: Any) -> Any:
+    """`a` if the scalar `condition` holds, else `b`, leaf by leaf."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def concatenate(trees: list[Any]) -> Any:
+    """Joins trees of [K_i, ...] leaves to [sum K_i, ...]."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=0), *trees)
+
+
+def weighted_mean(stack: Any, weights: jax.Array) -> Any:
+    """Sum_k w_k leaf_k / sum_k w_k over the leading axis, in its order.
+
+    Args:
+        stack: leaves [K, ...].
+        weights: [K], not all zero.
+    """
+    share = weights / weights.sum()
+
+    def mean(leaf):
+        factor = share.astype(leaf.dtype).reshape((-1,) + (1,) * (leaf.ndim - 1))
+        return (leaf * factor).sum(axis=0)
+
+    return jax.tree.map(mean, stack)
+
+
+def squared_norm(tree: Any) -> jax.Array:
+    """Sum of squares over all leaves."""
+    return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def num_bytes(tree: Any) -> int:
+    """Bytes of all leaves; shapes (`jax.eval_shape`) suffice."""
+    return sum(
+        int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def num_parameters(tree: Any) -> int:
+    """Numbers in all leaves; shapes suffice."""
+    return sum(
+        int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree)
+    )
