@@ -36,11 +36,12 @@ def weighted_mean(stack: Any, weights: jax.Array) -> Any:
         stack: leaves [K, ...].
         weights: [K], not all zero.
     """
-    share = weights / weights.sum()
 
     def mean(leaf):
-        factor = share.astype(leaf.dtype).reshape((-1,) + (1,) * (leaf.ndim - 1))
-        return (leaf * factor).sum(axis=0)
+        # Counts are exact in any precision; their ratio is taken in the leaf's.
+        exact = weights.astype(leaf.dtype)
+        share = (exact / exact.sum()).reshape((-1,) + (1,) * (leaf.ndim - 1))
+        return (leaf * share).sum(axis=0)
 
     return jax.tree.map(mean, stack)
 

@@ -11,12 +11,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEIGHT, WIDTH = 12, 10  # unequal, so that an exchange of the two shows
 
 
-@pytest.fixture(autouse=True)
-def strict():
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
-
-
 def stored(num=7, height=HEIGHT, width=WIDTH, channels=3):
     values = np.random.default_rng(0).integers(0, 256, (num, height, width, channels))
     return jnp.asarray(values.astype(np.uint8))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedjax_mrl import partitions
+from fedjax_mrl import partitions, rng
 from fedjax_mrl.partitions import Partition, PartitionError, _deal, _draw
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -241,6 +241,23 @@ def test_dirichlet_is_complete(alpha, num_clients, num_classes, per_class, seed)
     assert (abs(train / (4 * per_class) - test / per_class) < 1 / per_class).all()
 
 
+def test_dirichlet_tests_no_client_on_a_class_it_has_not_seen():
+    # Many more test than training images: shares that round to nothing in training
+    # would be worth test images.
+    y_train, y_test = labels(10, 20), labels(10, 500)
+    for seed in range(20):
+        made = partitions.make("dirichlet:0.2", y_train, y_test, 5, seed)
+        train, test = counts(made.train, y_train, 10), counts(made.test, y_test, 10)
+        np.testing.assert_array_equal(train > 0, test > 0)
+
+
+def test_dirichlet_gives_every_client_a_test_image():
+    y_train, y_test = labels(2, 500), labels(2, 4)
+    for seed in range(20):
+        made = partitions.make("dirichlet:0.5", y_train, y_test, 4, seed)
+        assert sizes(made.test).min() >= 1
+
+
 def test_dirichlet_shares_have_the_mean_and_variance_of_their_law():
     y = labels(20, 400)
     made = [partitions.make("dirichlet:0.5", y, y, 4, seed) for seed in range(50)]
@@ -334,6 +351,27 @@ def test_the_seed_decides_and_nothing_else_does(text):
 
 
 @pytest.mark.parametrize("text", TEXTS)
+def test_schemes_draw_from_the_stream_for_partitions(text):
+    y = labels(10, 100)
+    name, _, argument = text.partition(":")
+    argument = float(argument) if argument else None
+    stream = rng.host(5, rng.Purpose.PARTITION)
+    direct = partitions.get(name)(y, y, 10, argument, stream)
+    assert_same(direct, partitions.make(text, y, y, 10, seed=5))
+
+
+@pytest.mark.parametrize("text", ["class:1", "dirichlet:5", "iid", "quantity:5"])
+def test_the_order_of_the_images_does_not_matter(text):
+    y = np.zeros(1000, np.int64)
+    made = partitions.make(text, y, y, 4, seed=0)
+    for parts in made:
+        for positions in parts:
+            # Of n random positions in 1000 the mean has a standard deviation below
+            # 289 / sqrt(n); where an image comes from says nothing.
+            assert abs(positions.mean() - 500) < 5 * 289 / positions.size**0.5
+
+
+@pytest.mark.parametrize("text", TEXTS)
 def test_labels_may_have_gaps_and_any_integer_dtype(text):
     y_train, y_test = labels(10, 100), labels(10, 20)
     expected = partitions.make(text, y_train, y_test, 10, seed=5)
@@ -384,7 +422,7 @@ def test_a_file_that_is_no_partition_is_refused(tmp_path):
     other = path.read_bytes()
     np.savez(path, train=np.array([None]), train_offsets=np.array([0, 1]))
     objects = path.read_bytes()
-    for content in (b"", b"text", half, other, objects):
+    for content in (b"", b"text", half, half[:3], other, objects):
         path.write_bytes(content)
         with pytest.raises(PartitionError, match=r"other.npz must be a file that"):
             partitions.load(path)

@@ -249,7 +249,11 @@ def _text(value: str | bytes) -> str:
 def _npz(path: Path) -> Arrays:
     keys = ("x_train", "y_train", "x_test", "y_test")
     expected = f"an npz with the arrays {', '.join(keys)}"
-    with border(path, expected), np.load(path, allow_pickle=False) as stored:
+    with (
+        border(path, expected),
+        path.open("rb") as stream,
+        np.load(stream, allow_pickle=False) as stored,
+    ):
         if lost := [key for key in keys if key not in stored]:
             raise damaged(path, expected, f"{', '.join(lost)} missing")
         # NumPy reads what a header announces, which may end before the checksum.

@@ -130,7 +130,7 @@ def load(path: str | os.PathLike) -> Partition:
         FileNotFoundError: if there is none.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             parts = {
                 part: tuple(np.split(arrays[part], arrays[f"{part}_offsets"][1:])[:-1])
                 for part in Partition._fields
