@@ -159,7 +159,7 @@ def make(
     broadcast_bytes = algorithm.server.broadcast_bytes
 
     def play(state: State) -> tuple[State, Played]:
-        round = state.round + 1
+        round = int(state.round) + 1
         members = sample(round)
         broadcast = broadcast_of(state.server)
         down = (

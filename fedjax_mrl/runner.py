@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_mrl import checkpoint, environment, evaluation, partitions, summary
+from fedjax_mrl import (
+    checkpoint,
+    environment,
+    evaluation,
+    partitions,
+    pictures,
+    summary,
+)
 from fedjax_mrl.digest import digest
 from fedjax_mrl.evaluation import POINTS, Scores
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.partitions._draw import draw
 from fedjax_mrl.rounds import Played, State
 from fedjax_mrl.rundir import RunDirectory
 
@@ -33,7 +39,7 @@ def prepare(federation: Federation, run: RunDirectory) -> None:
     run.write_text("config.json", federation.config.to_json())
     run.write_json("environment.json", environment.describe())
     partitions.save(run.path / "partition.npz", federation.partition)
-    draw(
+    pictures.partition(
         run.path / "partition.png",
         federation.partition,
         federation.dataset.y_train,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedjax_mrl import partitions, rng
-from fedjax_mrl.partitions import Partition, PartitionError, _deal, _draw
+from fedjax_mrl import partitions, pictures, rng
+from fedjax_mrl.partitions import Partition, PartitionError, _deal
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -513,7 +513,7 @@ def test_the_picture_is_a_png_of_bounded_size(text, num_clients, num_classes, tm
     y = labels(num_classes, 200)
     made = partitions.make(text, y, y, num_clients, seed=0)
     names = [f"class {label}" for label in range(num_classes)]
-    _draw.draw(tmp_path / "partition.png", made, y, names)
+    pictures.partition(tmp_path / "partition.png", made, y, names)
     content = (tmp_path / "partition.png").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = np.frombuffer(content[16:24], ">u4")
@@ -522,5 +522,5 @@ def test_the_picture_is_a_png_of_bounded_size(text, num_clients, num_classes, tm
 
 @pytest.mark.parametrize("num,step", [(1, 1), (25, 1), (26, 5), (100, 5), (1000, 50)])
 def test_at_most_25_ticks_at_round_places(num, step):
-    ticks = _draw._ticks(num)
+    ticks = pictures._ticks(num)
     assert ticks == range(0, num, step) and len(ticks) <= 25

@@ -35,6 +35,8 @@ def decode(contents: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     with Image.open(io.BytesIO(contents), formats=["PNG", "JPEG"]) as image:
         mode = _MODES[shape[-1]]
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    if pixels.shape[:2] != shape[:2]:
+        raise ValueError(f"an image is {list(pixels.shape[:2])}, not {list(shape[:2])}")
     return pixels.reshape(shape)
 
 

@@ -67,7 +67,8 @@ def class_(
         if min(each(piece.size for piece in client) for client in pieces) < 1:
             raise PartitionError(
                 f"There are too few {part} images for {num_portions} portions of every "
-                "class: one is empty; use fewer clients or fewer classes a client."
+                "class: a client would lack some; use fewer clients or fewer classes "
+                "a client."
             )
     return _deal.partition([[used[p] for p in client] for client in train], test)
 

@@ -6,7 +6,7 @@ Reference:
 
 Differences:
     Every client first gets a minimum (10 training images and 1 test image), and the
-    shares are of the rest; the paper draws until nobody is below its minimum, which
+    shares are of the rest; the authors' code draws until nobody is below 10, which
     for many clients and a small concentration does not end.
 """
 

@@ -1,4 +1,4 @@
-"""The picture of a partition: how many images of which class every client has."""
+"""Pictures of a run, drawn with matplotlib's object interface (no pyplot)."""
 
 import os
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ _NUMBERS = 20  # clients, and classes, up to which every cell shows its count
 _LABELS = 25  # rows or columns up to which each is named
 
 
-def draw(
+def partition(
     path: str | os.PathLike,
-    partition: Partition,
+    made: Partition,
     y_train: np.ndarray,
     label_names: Sequence[str],
 ) -> None:
@@ -21,7 +21,7 @@ def draw(
 
     Args:
         path: of the file to write.
-        partition: of N clients.
+        made: the partition, of N clients.
         y_train: labels of the training images [n], in [0, L).
         label_names: of the L classes.
     """
@@ -32,10 +32,7 @@ def draw(
     from matplotlib.figure import Figure
 
     counts = np.stack(
-        [
-            np.bincount(y_train[part], minlength=len(label_names))
-            for part in partition.train
-        ],
+        [np.bincount(y_train[part], minlength=len(label_names)) for part in made.train],
         axis=1,
     )  # [L, N]
     num_classes, num_clients = counts.shape
@@ -55,7 +52,7 @@ def draw(
     sizes.set_ylabel("images")
     sizes.set_title(
         f"Training images of {num_clients} clients, {counts.sum():,} in all "
-        f"({min(map(len, partition.test)):,} to {max(map(len, partition.test)):,} "
+        f"({min(map(len, made.test)):,} to {max(map(len, made.test)):,} "
         "test images each)",
         fontsize="medium",
     )

@@ -1,0 +1,150 @@
+"""FedGH: heterogeneous federated learning with a generalized global header.
+
+Clients have private extractors of any architecture and replace their header by the
+global one at the start of each visit. They upload the mean representation of each
+of their classes with its label, never their header; the server trains the global
+header on these pairs.
+
+Reference:
+    Yi et al., FedGH: Heterogeneous Federated Learning with Generalized Global
+    Header, ACM MM 2023. https://arxiv.org/abs/2303.13137
+
+Differences:
+    - The server's header has an optimizer: plain SGD. The authors' code makes none
+      for it, so there the header never moves.
+    - All pairs of a round form one data set, shuffled for each of `server_epochs`.
+    - Representations are averaged with the client's final weights, without
+      augmentation.
+"""
+
+from typing import NamedTuple
+
+import optax
+
+from fedjax_mrl import local, losses, prototypes, rng, tree
+from fedjax_mrl.protocol import (
+    Algorithm,
+    Batches,
+    Client,
+    ClientUpdate,
+    Cohort,
+    Model,
+    Network,
+    Params,
+    Server,
+    Setup,
+)
+
+__all__ = ["fedgh"]
+
+
+class ClientState(NamedTuple):
+    """What never leaves a client."""
+
+    extractor: Params
+
+
+class Trained(NamedTuple):
+    """What a client's optimizer moves; the header came from the server."""
+
+    private: Network
+
+
+def train_header(
+    model: Model,
+    header: Params,
+    pairs: prototypes.Pairs,
+    order: Batches,
+    learning_rate: float,
+):
+    """Takes SGD steps on pairs of representation and label, in a given order.
+
+    Args:
+        model: any model that has headers like this one.
+        header: where to start.
+        pairs: what the participants uploaded.
+        order: minibatches as positions in `pairs`.
+        learning_rate: of plain SGD.
+
+    Returns:
+        The header, and its loss before each step, [S].
+    """
+
+    def loss(header, x, y, mask):
+        return losses.cross_entropy(model.head(header, x), y, mask)
+
+    return prototypes.fit(loss, header, pairs, order, optax.sgd(learning_rate))
+
+
+def fedgh(
+    setup: Setup,
+    *,
+    server_lr: float = 0.05,
+    server_epochs: int = 2,
+    server_batch_size: int = 8,
+) -> Algorithm:
+    """Builds FedGH.
+
+    Args:
+        setup: `setup.shared` makes the global header, for representations of width
+            `setup.feature_dim`.
+        server_lr: learning rate of the global header; 0 leaves it as it began.
+        server_epochs: passes over a round's pairs, at least 1.
+        server_batch_size: pairs in a step, at least 1.
+
+    Raises:
+        ValueError: for a value out of its range, or, when a client is built, for a
+            model of another width.
+    """
+    prototypes.require_at_least(
+        server_lr=(server_lr, 0),
+        server_epochs=(server_epochs, 1),
+        server_batch_size=(server_batch_size, 1),
+    )
+    shared = setup.shared(setup.feature_dim)
+
+    def server_update(header, uploads, cohort: Cohort):
+        pairs = prototypes.pairs(uploads, cohort)
+        order = prototypes.shuffled(
+            cohort.key, pairs.exists, server_epochs, server_batch_size
+        )
+        new, _ = train_header(shared, header, pairs, order, server_lr)
+        return tree.where(pairs.exists.any(), new, header)
+
+    server = Server(
+        init=lambda key: shared.init(rng.named(key, "shared")).header,
+        broadcast=lambda header: header,
+        update=server_update,
+    )
+
+    def client(model: Model) -> Client:
+        prototypes.require_width("FedGH", model, setup)
+
+        def loss(networks, batch, key):
+            del key  # not stochastic
+            logits = model.logits(networks.private, batch.x)
+            total = losses.cross_entropy(logits, batch.y, batch.mask)
+            return losses.Terms(total, {"total": total})
+
+        def update(broadcast, state, visit, key):
+            start = Trained(Network(state.extractor, broadcast))
+            networks, metrics, _ = local.train(loss, start, setup, visit, key)
+            extractor, header = networks.private
+            upload = prototypes.of_features(model, extractor, setup, visit)
+            return ClientUpdate(
+                state=ClientState(extractor),
+                shared=header,
+                upload=upload,
+                metrics=metrics,
+                upload_bytes=prototypes.num_bytes(upload.count > 0, upload.mean),
+            )
+
+        def predict(header, state, x):
+            return {"local": model.logits(Network(state.extractor, header), x)}
+
+        def init(key):
+            return ClientState(model.init(rng.named(key, "private")).extractor)
+
+        return Client(init, update, predict)
+
+    return Algorithm(server, client, heads=("local",))

@@ -1,0 +1,97 @@
+"""FedProto: federated prototype learning across heterogeneous clients.
+
+A prototype is the mean representation of a class. Every client trains a private
+model of any architecture and uploads the prototypes of its classes; the server
+aggregates them class by class, and the global prototypes regularise the next local
+training: the representation of an example is pulled towards the prototype of its
+class. Inference looks for the nearest global prototype.
+
+Reference:
+    Tan et al., FedProto: Federated Prototype Learning across Heterogeneous
+    Clients, AAAI 2022. https://arxiv.org/abs/2105.00243
+
+Differences:
+    - Local prototypes come from a pass over the training examples with the final
+      weights, without augmentation.
+    - The aggregate of a class is the unweighted mean over the participants that
+      hold it, as in the authors' code; the paper weights by examples.
+    - The pull is a mean over examples and coordinates, as in the authors' code. A
+      class without prototype adds 0 but stays in the denominator.
+    - The prototypes are those of the last round's participants; a class that none
+      of them holds is without prototype in the next round.
+"""
+
+from typing import NamedTuple
+
+from fedjax_mrl import local, losses, prototypes, rng
+from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
+
+__all__ = ["fedproto"]
+
+
+class Trained(NamedTuple):
+    """What a client's optimizer moves; also its private state."""
+
+    private: Network
+
+
+def fedproto(setup: Setup, *, weight: float = 1.0) -> Algorithm:
+    """Builds FedProto.
+
+    The head `prototype` has minus the mean squared difference to each prototype
+    for logits, and -1e9 for a class without; where there is no prototype at all,
+    as in the first round, all logits are equal. `local` is the client's own header.
+
+    Args:
+        setup: `setup.feature_dim` is the width of the prototypes.
+        weight: lambda, of the pull towards the prototypes; 0 is standalone
+            training.
+
+    Raises:
+        ValueError: for a negative weight, or, when a client is built, for a model
+            of another width.
+    """
+    prototypes.require_at_least(weight=(weight, 0))
+
+    def client(model: Model) -> Client:
+        prototypes.require_width("FedProto", model, setup)
+
+        def update(broadcast, state, visit, key):
+            def loss(networks, batch, key):
+                del key  # not stochastic
+                extractor, header = networks.private
+                features = model.features(extractor, batch.x)
+                logits = model.head(header, features)
+                ce = losses.cross_entropy(logits, batch.y, batch.mask)
+                pull = prototypes.pull(broadcast, features, batch)
+                total = ce + weight * pull
+                return losses.Terms(
+                    total, {"total": total, "ce": ce, "prototype": pull}
+                )
+
+            networks, metrics, _ = local.train(loss, state, setup, visit, key)
+            upload = prototypes.of_features(
+                model, networks.private.extractor, setup, visit
+            )
+            return ClientUpdate(
+                state=networks,
+                shared=broadcast,
+                upload=upload,
+                metrics=metrics,
+                upload_bytes=prototypes.num_bytes(upload.count > 0, upload.mean),
+            )
+
+        def predict(shared, state, x):
+            features = model.features(state.private.extractor, x)
+            return {
+                "prototype": prototypes.nearness(shared, features),
+                "local": model.head(state.private.header, features),
+            }
+
+        def init(key):
+            return Trained(model.init(rng.named(key, "private")))
+
+        return Client(init, update, predict)
+
+    server = prototypes.merging(setup.num_classes, setup.feature_dim)
+    return Algorithm(server, client, heads=("prototype", "local"))

@@ -1,0 +1,213 @@
+"""FedTGP: trainable global prototypes with adaptive-margin-enhanced contrast.
+
+Clients do as in FedProto. The server, instead of averaging the uploaded prototypes,
+trains global ones on them: every class has an embedding, and a small network that
+all classes share turns it into the prototype. Contrastive learning brings each
+uploaded prototype near the global one of its class and away from the others, by a
+margin that grows with the distance between the classes.
+
+Reference:
+    Zhang et al., FedTGP: Trainable Global Prototypes with
+    Adaptive-Margin-Enhanced Contrastive Learning for Data and Model Heterogeneity
+    in Federated Learning, AAAI 2024. https://arxiv.org/abs/2401.03230
+
+Differences:
+    - A class is without prototype until a participant has uploaded one for it; the
+      authors' code sends the untrained vector.
+    - Distances are computed from differences, so that they cannot be NaN, and a
+      distance of 0 has gradient 0.
+    - The width inside the network is that of a representation, as in the authors'
+      code; their plain SGD starts afresh each round here too.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_mrl import local, losses, prototypes, rng, tree
+from fedjax_mrl.models import layers
+from fedjax_mrl.protocol import (
+    Algorithm,
+    Client,
+    ClientUpdate,
+    Model,
+    Network,
+    Params,
+    Server,
+    Setup,
+)
+
+__all__ = ["fedtgp"]
+
+
+class Trained(NamedTuple):
+    """What a client's optimizer moves; also its private state."""
+
+    private: Network
+
+
+class Trainable(NamedTuple):
+    """Global prototypes as the server trains them."""
+
+    embedding: jax.Array  # [L, D]
+    hidden: Params  # kernel [D, D], bias [D]
+    out: Params  # kernel [D, D], bias [D]
+
+
+class ServerState(NamedTuple):
+    """What the server holds."""
+
+    trainable: Trainable
+    known: jax.Array  # [L] bool, whether a participant ever held the class
+
+
+def vectors(trainable: Trainable) -> jax.Array:
+    """The global prototypes, [L, D]."""
+    hidden = jax.nn.relu(layers.linear(trainable.hidden, trainable.embedding))
+    return layers.linear(trainable.out, hidden)
+
+
+def adaptive_margin(merged: prototypes.Prototypes, largest: float) -> jax.Array:
+    """The largest distance from a class to the class nearest to it, capped.
+
+    Args:
+        merged: class means over the clients.
+        largest: the cap, which also holds if there is only one class.
+    """
+    between = _distances(merged.vector, merged.vector)  # [L, L]
+    others = merged.known[None, :] & ~jnp.eye(merged.known.size, dtype=bool)
+    gaps = jnp.where(others, between, jnp.inf).min(axis=1)
+    return jnp.minimum(jnp.where(merged.known, gaps, 0).max(), largest)
+
+
+def contrast(
+    trainable: Trainable, x: jax.Array, y: jax.Array, mask: jax.Array, margin: jax.Array
+) -> jax.Array:
+    """Cross-entropy of minus the distances, the own class held off by the margin."""
+    distance = _distances(x, vectors(trainable))  # [B, L]
+    own = jax.nn.one_hot(y, distance.shape[1], dtype=distance.dtype)
+    return losses.cross_entropy(-(distance + margin * own), y, mask)
+
+
+def _distances(a, b):
+    square = jnp.square(a[:, None, :] - b[None, :, :]).sum(axis=-1)
+    apart = square > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+
+
+def fedtgp(
+    setup: Setup,
+    *,
+    weight: float = 10.0,
+    max_margin: float = 100.0,
+    server_lr: float = 0.01,
+    server_epochs: int = 100,
+    server_batch_size: int = 10,
+) -> Algorithm:
+    """Builds FedTGP; the heads are those of FedProto.
+
+    Args:
+        setup: `setup.feature_dim` is the width of the prototypes.
+        weight: lambda, of the pull towards the prototypes; 0 is standalone
+            training.
+        max_margin: tau, the largest margin; 0 is plain contrastive learning.
+        server_lr: learning rate of the prototypes.
+        server_epochs: passes over a round's uploaded prototypes, at least 1.
+        server_batch_size: uploaded prototypes in a step, at least 1.
+
+    Raises:
+        ValueError: for a value out of its range, or, when a client is built, for a
+            model of another width.
+    """
+    prototypes.require_at_least(
+        weight=(weight, 0),
+        max_margin=(max_margin, 0),
+        server_lr=(server_lr, 0),
+        server_epochs=(server_epochs, 1),
+        server_batch_size=(server_batch_size, 1),
+    )
+    num_classes, width = setup.num_classes, setup.feature_dim
+
+    def server_init(key):
+        part = lambda name: rng.named(key, f"prototypes {name}")
+        shape = (num_classes, width)
+        trainable = Trainable(
+            jax.random.normal(part("embedding"), shape, jnp.float32),
+            layers.init_linear(part("hidden"), width, width),
+            layers.init_linear(part("out"), width, width),
+        )
+        return ServerState(trainable, jnp.zeros((num_classes,), bool))
+
+    def server_update(state, uploads, cohort):
+        merged = prototypes.merge(uploads, cohort)
+        margin = adaptive_margin(merged, max_margin)
+        pairs = prototypes.pairs(uploads, cohort)
+        order = prototypes.shuffled(
+            cohort.key, pairs.exists, server_epochs, server_batch_size
+        )
+        trained, _ = prototypes.fit(
+            lambda *given: contrast(*given, margin),
+            state.trainable,
+            pairs,
+            order,
+            optax.sgd(server_lr),
+        )
+        new = ServerState(trained, state.known | merged.known)
+        return tree.where(pairs.exists.any(), new, state)
+
+    def broadcast(state):
+        vector = jnp.where(state.known[:, None], vectors(state.trainable), 0)
+        return prototypes.Prototypes(vector, state.known)
+
+    server = Server(
+        init=server_init,
+        broadcast=broadcast,
+        update=server_update,
+        broadcast_bytes=lambda state: prototypes.num_bytes(
+            state.known, state.trainable.embedding
+        ),
+    )
+
+    def client(model: Model) -> Client:
+        prototypes.require_width("FedTGP", model, setup)
+
+        def update(broadcast, state, visit, key):
+            def loss(networks, batch, key):
+                del key  # not stochastic
+                extractor, header = networks.private
+                features = model.features(extractor, batch.x)
+                logits = model.head(header, features)
+                ce = losses.cross_entropy(logits, batch.y, batch.mask)
+                pull = prototypes.pull(broadcast, features, batch)
+                total = ce + weight * pull
+                return losses.Terms(
+                    total, {"total": total, "ce": ce, "prototype": pull}
+                )
+
+            networks, metrics, _ = local.train(loss, state, setup, visit, key)
+            upload = prototypes.of_features(
+                model, networks.private.extractor, setup, visit
+            )
+            return ClientUpdate(
+                state=networks,
+                shared=broadcast,
+                upload=upload,
+                metrics=metrics,
+                upload_bytes=prototypes.num_bytes(upload.count > 0, upload.mean),
+            )
+
+        def predict(shared, state, x):
+            features = model.features(state.private.extractor, x)
+            return {
+                "prototype": prototypes.nearness(shared, features),
+                "local": model.head(state.private.header, features),
+            }
+
+        def init(key):
+            return Trained(model.init(rng.named(key, "private")))
+
+        return Client(init, update, predict)
+
+    return Algorithm(server, client, heads=("prototype", "local"))

@@ -1,0 +1,270 @@
+"""What must hold for every algorithm, whatever it does. New ones enter by existing."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_mrl import rounds, tree
+from fedjax_mrl.protocol import Batches, Visit
+from tests import helpers
+from tests.helpers import assert_trees_close, assert_trees_equal
+
+every_algorithm = pytest.mark.parametrize("name", helpers.names())
+
+
+@functools.cache
+def played(name):
+    """A toy, its compiled round and evaluation, and states of some rounds."""
+    toy = helpers.toy(name)
+    play = toy.make()
+    states, cohorts = [toy.init()], []
+    for _ in range(4):
+        state, report = play(helpers.copy(states[-1]))
+        states.append(state)
+        cohorts.append(report.cohort)
+    return toy, play, states, cohorts
+
+
+def visit(toy, client, steps=None):
+    """A visit by hand, in order, with all minibatches of one pass."""
+    positions = toy.train[client]
+    index = np.full((8, 4), -1, np.int32)
+    index.ravel()[: positions.size] = positions
+    count = -(-positions.size // 4) if steps is None else steps
+    table = Batches(jnp.asarray(index), jnp.int32(count))
+    held = np.full((1, 4), -1, np.int32)
+    held[0, :2] = toy.holdout[client]
+    holdout = Batches(jnp.asarray(held), jnp.int32(1))
+    return Visit(toy.examples, table, table, holdout, jnp.int32(2))
+
+
+@every_algorithm
+def test_every_architecture_uploads_the_same_shapes(name):
+    toy = helpers.toy(name)
+    server = jax.eval_shape(toy.algorithm.server.init, jax.random.key(0))
+    broadcast = jax.eval_shape(toy.algorithm.server.broadcast, server)
+    found = []
+    for model in toy.models:
+        client = toy.algorithm.client(model)
+        state = jax.eval_shape(client.init, jax.random.key(0))
+        out = jax.eval_shape(
+            client.update, broadcast, state, visit(toy, 0), jax.random.key(0)
+        )
+        chex.assert_trees_all_equal_shapes_and_dtypes(out.shared, broadcast)
+        chex.assert_trees_all_equal_shapes_and_dtypes(out.state, state)
+        found.append(out.upload)
+    chex.assert_trees_all_equal_shapes_and_dtypes(*found, found[0])
+
+
+@every_algorithm
+def test_the_server_state_keeps_its_shapes(name):
+    _, _, states, _ = played(name)
+    for state in states:
+        chex.assert_trees_all_equal_shapes_and_dtypes(state.server, states[0].server)
+
+
+@every_algorithm
+def test_clients_that_are_not_sampled_keep_their_state(name):
+    toy, _, states, cohorts = played(name)
+    before, after = toy.client_states(states[0]), toy.client_states(states[1])
+    absent = sorted(set(range(8)) - set(cohorts[0].tolist()))
+    assert absent
+    for client in absent:
+        assert_trees_equal(before[client], after[client])
+
+
+@every_algorithm
+def test_every_part_of_a_participant_is_trained_and_kept(name):
+    toy, _, states, cohorts = played(name)
+    before, after = toy.client_states(states[0]), toy.client_states(states[1])
+    for client in cohorts[0].tolist():
+        for part, new in after[client]._asdict().items():
+            old = getattr(before[client], part)
+            gap = tree.squared_norm(jax.tree.map(jnp.subtract, old, new))
+            assert float(gap) > 0, (client, part)
+
+
+@every_algorithm
+def test_playing_on_from_a_stored_state_is_as_if_never_stopped(name):
+    _, play, states, _ = played(name)
+    stored = jax.device_get(states[2])
+    again = rounds.State(2, *jax.tree.map(jnp.asarray, stored[1:]))
+    for _ in range(2):
+        again, _ = play(again)
+    assert_trees_equal(again, states[4])
+
+
+@every_algorithm
+def test_a_new_program_gives_the_same_bits(name):
+    _, _, states, _ = played(name)
+    assert_trees_equal(helpers.toy(name).after(2), states[2])
+
+
+@every_algorithm
+def test_computing_several_clients_at_once_changes_little(name):
+    _, _, states, _ = played(name)
+    # Three at once: five participants in two groups leave chunks partly empty.
+    assert_trees_close(helpers.toy(name, chunk=3).after(1), states[1], atol=2e-5)
+
+
+@every_algorithm
+def test_the_order_of_participants_changes_nothing_but_rounding(name):
+    toy, _, states, cohorts = played(name)
+    swapped = helpers.toy(name, sample=lambda round: cohorts[round - 1][::-1])
+    state = swapped.after(1)
+    assert_trees_close(state.server, states[1].server, atol=2e-5)
+    if toy.algorithm.client(toy.models[0]).finish is None:
+        assert_trees_equal(state.clients, states[1].clients)
+    else:
+        assert_trees_close(state.clients, states[1].clients)
+
+
+@every_algorithm
+def test_examples_of_other_clients_have_no_influence(name):
+    toy, _, states, _ = played(name)
+    client = toy.algorithm.client(toy.models[0])
+    state = toy.client_states(states[1])[0]
+    broadcast = toy.algorithm.server.broadcast(states[1].server)
+    update = jax.jit(client.update)
+    own = np.concatenate([toy.train[0], toy.holdout[0]])
+    x = np.array(toy.examples.x)
+    others = np.setdiff1d(np.arange(len(x)), own)
+    x[others] = 255 - x[others]
+    given = visit(toy, 0)
+    changed = given._replace(examples=toy.examples._replace(x=jnp.asarray(x)))
+    key = jax.random.key(1)
+    assert_trees_equal(
+        update(broadcast, state, given, key), update(broadcast, state, changed, key)
+    )
+
+
+@every_algorithm
+def test_a_client_predicts_without_other_clients_private_states(name):
+    toy, _, states, _ = played(name)
+    evaluate = toy.evaluate()
+    state = states[2]
+    plain = evaluate(state)
+    group = toy.groups[0].name
+    other = jax.tree.map(lambda leaf: leaf.at[1:].multiply(-1), state.clients[group])
+    perturbed = evaluate(state._replace(clients={**state.clients, group: other}))
+    mine = int(toy.groups[0].clients[0])
+    rest = np.concatenate([g.clients for g in toy.groups[1:]] or [[]]).astype(int)
+    for client in (mine, *rest):
+        np.testing.assert_array_equal(
+            plain.loss_sum[..., client], perturbed.loss_sum[..., client]
+        )
+    np.testing.assert_array_equal(plain.num_test, [part.size for part in toy.test])
+
+
+@every_algorithm
+def test_evaluation_counts_every_test_example_once(name):
+    toy, _, states, _ = played(name)
+    scores = toy.evaluate()(states[2])
+    client, group = toy.groups[0].clients[1], toy.groups[0]
+    private = tree.take(states[2].clients[group.name], 1)
+    copies = tree.take(states[2].copies[group.name], 1)
+    broadcast = toy.algorithm.server.broadcast(states[2].server)
+    index = jnp.asarray(toy.test[client])
+    x, y = toy.setup.prepare.test(toy.examples.x, index), toy.examples.y[index]
+    for p, shared in enumerate((copies, broadcast)):
+        logits = toy.algorithm.client(group.model).predict(shared, private, x)
+        assert set(logits) == set(toy.algorithm.heads)
+        for h, head in enumerate(toy.algorithm.heads):
+            right = int((logits[head].argmax(-1) == y).sum())
+            assert scores.correct[p, h, client] == right
+            log_p = jax.nn.log_softmax(logits[head])
+            loss = -float(log_p[jnp.arange(len(y)), y].sum())
+            np.testing.assert_allclose(
+                scores.loss_sum[p, h, client], loss, rtol=1e-4, atol=1e-4
+            )
+
+
+@every_algorithm
+def test_learning_rate_zero_trains_no_network(name):
+    toy, _, states, _ = played(name)
+    still = helpers.toy(name, learning_rate=0.0)
+    client = still.algorithm.client(still.models[0])
+    state = toy.client_states(states[1])[0]
+    broadcast = toy.algorithm.server.broadcast(states[1].server)
+    out = jax.jit(client.update)(broadcast, state, visit(toy, 0), jax.random.key(1))
+    assert_trees_equal(out.state, state)
+    assert_trees_equal(out.shared, broadcast)
+
+
+@every_algorithm
+def test_nothing_private_is_in_an_upload(name):
+    # Without training, what is uploaded may depend on the private state only as
+    # statistics by class (prototypes, logits), never as parameters.
+    toy, _, states, _ = played(name)
+    still = helpers.toy(name, learning_rate=0.0)
+    update = jax.jit(still.algorithm.client(still.models[0]).update)
+    state = toy.client_states(states[1])[0]
+    broadcast = toy.algorithm.server.broadcast(states[1].server)
+    perturbed = jax.tree.map(lambda leaf: leaf * 0.7, state)
+    plain, other = (
+        update(broadcast, s, visit(toy, 0), jax.random.key(1)).upload
+        for s in (state, perturbed)
+    )
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other), strict=True):
+        if not np.array_equal(a, b):
+            assert a.ndim == 2 and a.shape[0] == toy.num_classes, a.shape
+
+
+@every_algorithm
+def test_no_program_is_traced_again_after_the_first_round(name):
+    toy = helpers.toy(name, cohort_size=3)
+    calls = []
+
+    def counted(model):
+        client = toy.algorithm.client(model)
+
+        def update(*args):
+            calls.append(model.name)
+            return client.update(*args)
+
+        # One trace for shapes, one for the program.
+        return client._replace(update=chex.assert_max_traces(update, n=2))
+
+    play = rounds.make(
+        toy.algorithm._replace(client=counted),
+        toy.groups,
+        toy.examples,
+        toy.train,
+        toy.config,
+        holdout=toy.holdout,
+    )
+    chex.clear_trace_counter()
+    state = toy.init()
+    sizes = set()
+    for number in range(20):
+        state, report = play(state)
+        sizes.add(tuple(np.isin(g.clients, report.cohort).sum() for g in toy.groups))
+        if number == 0:
+            first = len(calls)
+    assert len(sizes) > 1 or len(toy.groups) == 1
+    assert len(calls) == first == 2 * len(toy.groups)
+
+
+@every_algorithm
+def test_traffic_is_that_of_the_trees_that_cross(name):
+    toy, play, states, _ = played(name)
+    state = helpers.copy(states[1])
+    broadcast = toy.algorithm.server.broadcast(state.server)
+    _, report = play(state)
+    if toy.algorithm.server.broadcast_bytes is None:
+        assert int(report.bytes_down) == tree.num_bytes(broadcast)
+    else:
+        assert 0 < int(report.bytes_down) <= tree.num_bytes(broadcast)
+    client = toy.algorithm.client(toy.models[0])
+    private = jax.eval_shape(client.init, jax.random.key(0))
+    out = jax.eval_shape(
+        client.update, broadcast, private, visit(toy, 0), jax.random.key(0)
+    )
+    limit = tree.num_bytes(out.upload)
+    assert (report.bytes_up <= limit).all()
+    if out.upload_bytes is None:
+        assert (report.bytes_up == limit).all()
