@@ -98,9 +98,8 @@ def class_sums(
     values: jax.Array, batch: Batch, num_classes: int
 ) -> tuple[jax.Array, jax.Array]:
     """Sums `values` [B, D] by class: sums [L, D] and counts [L]."""
-    member = (batch.y[:, None] == jnp.arange(num_classes)[None, :]) & batch.mask[
-        :, None
-    ]
+    labels = jnp.arange(num_classes, dtype=batch.y.dtype)
+    member = (batch.y[:, None] == labels[None, :]) & batch.mask[:, None]
     member = member.astype(values.dtype)
     return member.T @ values, member.sum(axis=0)
 

@@ -51,7 +51,7 @@ class Pairs(NamedTuple):
     exists: jax.Array  # [P] bool
 
 
-def require_width(method: str, model: Model, setup: Setup) -> None:
+def require_width(model: Model, setup: Setup) -> None:
     """Checks that a model's representations can be compared with the others'.
 
     Raises:
@@ -59,7 +59,7 @@ def require_width(method: str, model: Model, setup: Setup) -> None:
     """
     if model.feature_dim != setup.feature_dim:
         raise ValueError(
-            f"{method} needs representations of one width, so all models need "
+            "Representations of all clients meet on the server, so all models need "
             f"feature_dim {setup.feature_dim}; {model.name} has {model.feature_dim}. "
             "Build every model with the same --feature-dim."
         )

@@ -1,5 +1,6 @@
 """Strictness for the whole suite: promotions, key reuse and warnings are errors."""
 
+import chex
 import jax
 import pytest
 
@@ -12,6 +13,11 @@ jax.config.update("jax_legacy_prng_key", "error")
 def _strict_promotion():
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _fresh_trace_counter():
+    chex.clear_trace_counter()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from fedjax_mrl import (
     population,
     rounds,
 )
-from fedjax_mrl.models import cnn
+from fedjax_mrl.models import mlp
 from fedjax_mrl.protocol import Examples, Model, Setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -95,14 +95,13 @@ class Toy:
         self.holdout = [part[:2] for part in self.train]
 
     def small(self, name: str, hidden: int, width: int | None = None) -> Model:
-        return cnn.cnn(
-            name,
+        # Perceptrons compile fast; convolutions have tests of their own.
+        return mlp.mlp(
             self.shape,
             self.num_classes,
-            channels=(2, 3),
             hidden=hidden,
             feature_dim=width or self.width,
-        )
+        )._replace(name=name)
 
     def init(self) -> rounds.State:
         return rounds.init(self.algorithm, self.groups, self.config)

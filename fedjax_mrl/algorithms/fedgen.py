@@ -62,25 +62,23 @@ class Draw(NamedTuple):
     noise: jax.Array  # [G, noise]
 
 
-class ServerState(NamedTuple):
-    """What the server holds."""
+class Shared(NamedTuple):
+    """What the server sends."""
 
     header: Params
     generator: Generator
-    optimizer: State  # of the generator, carried from round to round
     label_counts: jax.Array  # [L] float, the last cohort's; 0 before the first
 
 
-class Broadcast(NamedTuple):
-    """What clients receive."""
+class ServerState(NamedTuple):
+    """What the server holds."""
 
-    header: Params
-    generator: Generator
-    label_counts: jax.Array
+    shared: Shared
+    optimizer: State  # of the generator, carried from round to round
 
 
 class Upload(NamedTuple):
-    """What clients send."""
+    """What a client sends."""
 
     header: Params
     label_counts: jax.Array  # [L] float
@@ -90,12 +88,6 @@ class ClientState(NamedTuple):
     """What never leaves a client."""
 
     extractor: Params
-
-
-class Trained(NamedTuple):
-    """What a client's optimizer moves; the header came from the server."""
-
-    private: Network
 
 
 def draw(key: Key, label_counts: jax.Array, number: int, noise_dim: int) -> Draw:
@@ -175,16 +167,90 @@ def fedgen(
             layers.init_linear(part("hidden"), noise_dim + num_classes, hidden_dim),
             layers.init_linear(part("out"), hidden_dim, width),
         )
-        return ServerState(
-            shared.init(rng.named(key, "shared")).header,
-            generator,
-            optimizer.init(generator),
-            jnp.zeros((num_classes,), jnp.float32),
-        )
+        header = shared.init(rng.named(key, "shared")).header
+        counts = jnp.zeros((num_classes,), jnp.float32)
+        return ServerState(Shared(header, generator, counts), optimizer.init(generator))
+
+    def ensemble_loss(generator, headers, counts, drawn):
+        features = generate(generator, drawn, num_classes)
+        logits = jax.vmap(shared.head, in_axes=(0, None))(headers, features)
+        share = counts[:, drawn.label]  # [K, G]
+        share = share / jnp.maximum(share.sum(axis=0), 1)[None, :]
+        ensemble = (share[:, :, None] * logits).sum(axis=0)  # [G, L]
+        fit = losses.cross_entropy_per_example(ensemble, drawn.label).mean()
+        return fit + diversity_weight * diversity(drawn.noise, features)
 
     def server_update(state, uploads, cohort):
-        present = cohort.weights > 0  # [K]
-        uploads = jax.tree.map(jax.vmap(_or_zero, in_axes=(None, 0)), uploads)
-        return uploads
+        present = cohort.weights > 0
+        headers, counts = _zero_unless(present, uploads)
+        total = counts.sum(axis=0)
 
-    raise NotImplementedError
+        def step(i, carry):
+            generator, optimizer_state = carry
+            key = jax.random.fold_in(cohort.key, i)
+            drawn = draw(key, total, server_batch_size, noise_dim)
+            gradient = jax.grad(ensemble_loss)(generator, headers, counts, drawn)
+            # Adam raises a float to the number of steps, an integer.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, optimizer_state = optimizer.update(gradient, optimizer_state)
+            return jax.tree.map(jnp.add, generator, updates), optimizer_state
+
+        carry = (state.shared.generator, state.optimizer)
+        generator, optimizer_state = lax.fori_loop(0, server_steps, step, carry)
+        header = servers.aggregate(state.shared.header, headers, cohort, "mean")
+        new = ServerState(Shared(header, generator, total), optimizer_state)
+        return tree.where(present.any(), new, state)
+
+    server = Server(server_init, lambda state: state.shared, server_update)
+
+    def client(model: Model) -> Client:
+        prototypes.require_width(model, setup)
+
+        def update(broadcast, state, visit, key):
+            trained = (broadcast.label_counts > 0).any()  # the generator, once
+
+            def loss(networks, batch, key):
+                (network,) = networks
+                logits = model.logits(network, batch.x)
+                ce = losses.cross_entropy(logits, batch.y, batch.mask)
+                # The generator is data here: only the header gets a gradient.
+                places = batch.y.shape[0]
+                drawn = draw(key, broadcast.label_counts, places, noise_dim)
+                features = generate(broadcast.generator, drawn, num_classes)
+                logits = model.head(network.header, features)
+                each = losses.cross_entropy_per_example(logits, drawn.label)
+                generated = jnp.where(trained, each.mean(), 0)
+                total = ce + weight * generated
+                return losses.Terms(
+                    total, {"total": total, "ce": ce, "generated": generated}
+                )
+
+            def counts(batch):
+                ones = jnp.ones((batch.y.shape[0], 1), broadcast.label_counts.dtype)
+                return local.class_sums(ones, batch, num_classes)[1]
+
+            start = (Network(state.extractor, broadcast.header),)
+            networks, metrics, _ = local.train(loss, start, setup, visit, key)
+            ((extractor, header),) = networks
+            return ClientUpdate(
+                state=ClientState(extractor),
+                shared=broadcast._replace(header=header),
+                upload=Upload(header, local.sweep(counts, visit.sweep, setup, visit)),
+                metrics=metrics,
+            )
+
+        def predict(shared, state, x):
+            return {"local": model.logits(Network(state.extractor, shared.header), x)}
+
+        def init(key):
+            return ClientState(model.init(rng.named(key, "private")).extractor)
+
+        return Client(init, update, predict)
+
+    return Algorithm(server, client, heads=("local",))
+
+
+def _zero_unless(present, uploads):
+    """Uploads [K, ...] without what absent participants hold, which may be NaN."""
+    rows = lambda leaf: present.reshape((-1,) + (1,) * (leaf.ndim - 1))
+    return jax.tree.map(lambda leaf: jnp.where(rows(leaf), leaf, 0), uploads)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import optax
 
-from fedjax_mrl import local, losses, prototypes, rng, tree
+from fedjax_mrl import local, losses, prototypes, rng
 from fedjax_mrl.protocol import (
     Algorithm,
     Batches,
@@ -42,12 +42,6 @@ class ClientState(NamedTuple):
     """What never leaves a client."""
 
     extractor: Params
-
-
-class Trained(NamedTuple):
-    """What a client's optimizer moves; the header came from the server."""
-
-    private: Network
 
 
 def train_header(
@@ -108,8 +102,7 @@ def fedgh(
         order = prototypes.shuffled(
             cohort.key, pairs.exists, server_epochs, server_batch_size
         )
-        new, _ = train_header(shared, header, pairs, order, server_lr)
-        return tree.where(pairs.exists.any(), new, header)
+        return train_header(shared, header, pairs, order, server_lr)[0]
 
     server = Server(
         init=lambda key: shared.init(rng.named(key, "shared")).header,
@@ -118,18 +111,19 @@ def fedgh(
     )
 
     def client(model: Model) -> Client:
-        prototypes.require_width("FedGH", model, setup)
+        prototypes.require_width(model, setup)
 
         def loss(networks, batch, key):
             del key  # not stochastic
-            logits = model.logits(networks.private, batch.x)
+            (network,) = networks
+            logits = model.logits(network, batch.x)
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 
         def update(broadcast, state, visit, key):
-            start = Trained(Network(state.extractor, broadcast))
+            start = (Network(state.extractor, broadcast),)
             networks, metrics, _ = local.train(loss, start, setup, visit, key)
-            extractor, header = networks.private
+            ((extractor, header),) = networks
             upload = prototypes.of_features(model, extractor, setup, visit)
             return ClientUpdate(
                 state=ClientState(extractor),

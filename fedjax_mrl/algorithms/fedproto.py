@@ -54,7 +54,7 @@ def fedproto(setup: Setup, *, weight: float = 1.0) -> Algorithm:
     prototypes.require_at_least(weight=(weight, 0))
 
     def client(model: Model) -> Client:
-        prototypes.require_width("FedProto", model, setup)
+        prototypes.require_width(model, setup)
 
         def update(broadcast, state, visit, key):
             def loss(networks, batch, key):

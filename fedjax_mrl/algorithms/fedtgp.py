@@ -26,26 +26,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_mrl import local, losses, prototypes, rng, tree
+from fedjax_mrl import losses, prototypes, rng
+from fedjax_mrl.algorithms.fedproto import fedproto
 from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import (
-    Algorithm,
-    Client,
-    ClientUpdate,
-    Model,
-    Network,
-    Params,
-    Server,
-    Setup,
-)
+from fedjax_mrl.protocol import Algorithm, Params, Server, Setup
 
 __all__ = ["fedtgp"]
-
-
-class Trained(NamedTuple):
-    """What a client's optimizer moves; also its private state."""
-
-    private: Network
 
 
 class Trainable(NamedTuple):
@@ -106,7 +92,7 @@ def fedtgp(
     server_epochs: int = 100,
     server_batch_size: int = 10,
 ) -> Algorithm:
-    """Builds FedTGP; the heads are those of FedProto.
+    """Builds FedTGP: the clients and heads of FedProto, and a server that learns.
 
     Args:
         setup: `setup.feature_dim` is the width of the prototypes.
@@ -154,8 +140,7 @@ def fedtgp(
             order,
             optax.sgd(server_lr),
         )
-        new = ServerState(trained, state.known | merged.known)
-        return tree.where(pairs.exists.any(), new, state)
+        return ServerState(trained, state.known | merged.known)
 
     def broadcast(state):
         vector = jnp.where(state.known[:, None], vectors(state.trainable), 0)
@@ -170,44 +155,4 @@ def fedtgp(
         ),
     )
 
-    def client(model: Model) -> Client:
-        prototypes.require_width("FedTGP", model, setup)
-
-        def update(broadcast, state, visit, key):
-            def loss(networks, batch, key):
-                del key  # not stochastic
-                extractor, header = networks.private
-                features = model.features(extractor, batch.x)
-                logits = model.head(header, features)
-                ce = losses.cross_entropy(logits, batch.y, batch.mask)
-                pull = prototypes.pull(broadcast, features, batch)
-                total = ce + weight * pull
-                return losses.Terms(
-                    total, {"total": total, "ce": ce, "prototype": pull}
-                )
-
-            networks, metrics, _ = local.train(loss, state, setup, visit, key)
-            upload = prototypes.of_features(
-                model, networks.private.extractor, setup, visit
-            )
-            return ClientUpdate(
-                state=networks,
-                shared=broadcast,
-                upload=upload,
-                metrics=metrics,
-                upload_bytes=prototypes.num_bytes(upload.count > 0, upload.mean),
-            )
-
-        def predict(shared, state, x):
-            features = model.features(state.private.extractor, x)
-            return {
-                "prototype": prototypes.nearness(shared, features),
-                "local": model.head(state.private.header, features),
-            }
-
-        def init(key):
-            return Trained(model.init(rng.named(key, "private")))
-
-        return Client(init, update, predict)
-
-    return Algorithm(server, client, heads=("prototype", "local"))
+    return fedproto(setup, weight=weight)._replace(server=server)

@@ -1,0 +1,89 @@
+"""LG-FedAvg: local representations, one global header.
+
+Every client learns its own representation with a private extractor of any
+architecture; only the header on top of it travels and is averaged, weighted by the
+number of training samples. A participant trains both together.
+
+Reference:
+    Liang et al., Think Locally, Act Globally: Federated Learning with Local and
+    Global Representations, 2020. https://arxiv.org/abs/2001.01523
+
+Differences:
+    - The global part is the header alone; in the paper it is any number of the last
+      layers.
+    - The authors' code starts from a model trained with FedAvg and averages equally;
+      here training starts from scratch and averages by samples.
+    - A client that does not take part keeps the header it last trained until its
+      next visit, where the authors' code overwrites everyone's at every round.
+    - The ensemble of all local models, which the authors also test, is left out.
+"""
+
+from typing import NamedTuple
+
+from fedjax_mrl import local, losses, rng, servers
+from fedjax_mrl.protocol import (
+    Algorithm,
+    Client,
+    ClientUpdate,
+    Model,
+    Network,
+    Params,
+    Setup,
+)
+
+__all__ = ["lg_fedavg"]
+
+
+class ClientState(NamedTuple):
+    """What never leaves a client."""
+
+    extractor: Params
+
+
+class Trained(NamedTuple):
+    """What a client's optimizer moves: one network, clipped as a whole."""
+
+    network: Network
+
+
+def lg_fedavg(setup: Setup) -> Algorithm:
+    """Builds LG-FedAvg.
+
+    Args:
+        setup: the header is that of `setup.shared` at width `setup.feature_dim`.
+
+    Raises:
+        ValueError: when a client is built, for a model of another width.
+    """
+    shared = setup.shared(setup.feature_dim)
+
+    def client(model: Model) -> Client:
+        if model.feature_dim != setup.feature_dim:
+            raise ValueError(
+                "LG-FedAvg puts one header on every client's representation, so all "
+                f"models need feature_dim {setup.feature_dim}; {model.name} has "
+                f"{model.feature_dim}. Set --feature-dim to one width for all."
+            )
+
+        def loss(networks, batch, key):
+            del key  # not stochastic
+            logits = model.logits(networks.network, batch.x)
+            total = losses.cross_entropy(logits, batch.y, batch.mask)
+            return losses.Terms(total, {"total": total})
+
+        def init(key):
+            return ClientState(model.init(rng.named(key, "private")).extractor)
+
+        def update(broadcast, state, visit, key):
+            start = Trained(Network(state.extractor, broadcast))
+            networks, metrics, _ = local.train(loss, start, setup, visit, key)
+            extractor, header = networks.network
+            return ClientUpdate(ClientState(extractor), header, header, metrics)
+
+        def predict(header, state, x):
+            return {"global": model.logits(Network(state.extractor, header), x)}
+
+        return Client(init, update, predict)
+
+    server = servers.averaging(lambda key: shared.init(rng.named(key, "shared")).header)
+    return Algorithm(server, client, heads=("global",))

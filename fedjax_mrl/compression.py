@@ -1,0 +1,88 @@
+"""Low-rank compression of an update, matrix by matrix.
+
+A matrix is replaced by its truncated singular value decomposition, with the fewest
+singular values that keep a given share of the sum of their squares (its energy).
+Shapes stay fixed: the result is the product of the factors, and the rank, which is
+data, says what the factors would weigh on a network.
+
+The decomposition is taken from the eigenvectors of the smaller Gram matrix: with V
+those of A^T A, A V_r V_r^T is the truncated decomposition of A. It is faster than an
+SVD, and what it loses, the accuracy of the smallest singular values, is cut off.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Compressed(NamedTuple):
+    """A compressed pytree."""
+
+    values: Any  # as given, every matrix replaced by one of lower rank
+    ranks: Any  # [] int32 for each leaf; 0 for a vector, which is left alone
+
+
+def compress(tree: Any, energy: jax.Array) -> Compressed:
+    """Truncates every leaf with two or more axes, seen as a matrix [-1, last axis].
+
+    Args:
+        tree: arrays. A matrix of zeros stays one.
+        energy: share of the squared singular values to keep, in (0, 1].
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    pairs = [_truncate(leaf, energy) for leaf in leaves]
+    values, ranks = zip(*pairs, strict=True)
+    return Compressed(structure.unflatten(values), structure.unflatten(ranks))
+
+
+def full_ranks(tree: Any) -> Any:
+    """The ranks of a pytree that is sent as it is."""
+    return jax.tree.map(lambda leaf: jnp.int32(min(_sides(leaf))), tree)
+
+
+def num_bytes(tree: Any, ranks: Any) -> jax.Array:
+    """Bytes on the network: [] float32.
+
+    A matrix of rank r counts r (rows + 1 + columns) numbers, or all of its entries
+    where those are fewer; a vector counts as it is.
+
+    Args:
+        tree: what was compressed; shapes suffice.
+        ranks: of its leaves.
+    """
+
+    def cost(leaf, rank):
+        rows, columns = _sides(leaf)
+        dense = float(math.prod(leaf.shape) * leaf.dtype.itemsize)
+        if not rows:
+            return jnp.float32(dense)
+        factor = float((rows + 1 + columns) * leaf.dtype.itemsize)
+        return jnp.minimum(rank.astype(jnp.float32) * factor, dense)
+
+    return sum(jax.tree.leaves(jax.tree.map(cost, tree, ranks)))
+
+
+def _sides(leaf: jax.Array) -> tuple[int, int]:
+    """Rows and columns of a leaf as a matrix; no rows if it is none."""
+    if leaf.ndim < 2:
+        return 0, leaf.size
+    return math.prod(leaf.shape[:-1]), leaf.shape[-1]
+
+
+def _truncate(leaf: jax.Array, energy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows, columns = _sides(leaf)
+    if not rows:
+        return leaf, jnp.int32(0)
+    matrix = leaf.reshape(rows, columns)
+    tall = matrix if rows >= columns else matrix.T  # [m, n], m >= n
+    squares, vectors = jnp.linalg.eigh(tall.T @ tall)  # ascending
+    # Descending; rounding may leave a zero below zero.
+    squares, vectors = jnp.maximum(squares[::-1], 0), vectors[:, ::-1]
+    kept = jnp.cumsum(squares)
+    rank = 1 + (kept < energy.astype(kept.dtype) * kept[-1]).sum().astype(jnp.int32)
+    chosen = jnp.arange(vectors.shape[1]) < rank
+    basis = jnp.where(chosen[None, :], vectors, jnp.zeros((), vectors.dtype))
+    low = (tall @ basis) @ basis.T
+    return (low if rows >= columns else low.T).reshape(leaf.shape), rank
