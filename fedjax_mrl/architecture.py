@@ -17,7 +17,10 @@ def require_equal(method: str, model: Model, averaged: Model) -> None:
     Raises:
         ValueError: if names or shapes of the parameters differ.
     """
-    own, common = (jax.eval_shape(m.init, jax.random.key(0)) for m in (model, averaged))
+    with jax.numpy_dtype_promotion("standard"):  # shapes, whatever the precision
+        own, common = (
+            jax.eval_shape(m.init, jax.random.key(0)) for m in (model, averaged)
+        )
     if own != common:
         raise ValueError(
             f"{method} averages whole models, so every client must have the "

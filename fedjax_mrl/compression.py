@@ -81,8 +81,9 @@ def _truncate(leaf: jax.Array, energy: jax.Array) -> tuple[jax.Array, jax.Array]
     # Descending; rounding may leave a zero below zero.
     squares, vectors = jnp.maximum(squares[::-1], 0), vectors[:, ::-1]
     kept = jnp.cumsum(squares)
-    rank = 1 + (kept < energy.astype(kept.dtype) * kept[-1]).sum().astype(jnp.int32)
-    chosen = jnp.arange(vectors.shape[1]) < rank
+    short = kept < energy.astype(kept.dtype) * kept[-1]
+    rank = 1 + short.sum(dtype=jnp.int32)
+    chosen = jnp.arange(vectors.shape[1], dtype=rank.dtype) < rank
     basis = jnp.where(chosen[None, :], vectors, jnp.zeros((), vectors.dtype))
     low = (tall @ basis) @ basis.T
     return (low if rows >= columns else low.T).reshape(leaf.shape), rank

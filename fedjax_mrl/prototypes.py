@@ -150,9 +150,9 @@ def nearness(prototypes: Prototypes, features: jax.Array) -> jax.Array:
 
 
 def num_bytes(present: jax.Array, vectors: jax.Array) -> jax.Array:
-    """Bytes of the rows of `vectors` [L, D] that travel, each with its label."""
-    row = vectors.shape[-1] * vectors.dtype.itemsize + 4
-    return present.sum().astype(jnp.float32) * row
+    """Bytes of those rows of `vectors` [L, D] that travel, and of saying which."""
+    row = vectors.shape[-1] * vectors.dtype.itemsize
+    return present.sum().astype(jnp.float32) * row + present.shape[0]
 
 
 def pairs(uploads: ClassMeans, cohort: Cohort) -> Pairs:
@@ -164,25 +164,30 @@ def pairs(uploads: ClassMeans, cohort: Cohort) -> Pairs:
     return Pairs(x, y, exists)
 
 
-def shuffled(key: Key, exists: jax.Array, epochs: int, batch_size: int) -> Batches:
-    """Minibatches of the pairs that exist [P], shuffled anew for each epoch.
+def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches:
+    """Minibatches of the pairs that exist, shuffled anew for each epoch.
 
     The last batch of an epoch may be partial. Only batches with a pair are counted
-    as steps, so the cost follows what was uploaded.
+    as steps, so the cost follows what was uploaded. What is in a batch does not
+    depend on the order of the participants.
     """
-    places = exists.shape[0]
+    places = examples.exists.shape[0]
+    real = examples.exists.sum()
+    by_length = jnp.square(examples.x).sum(axis=-1)
+    by_length = jnp.argsort(jnp.where(examples.exists, by_length, jnp.inf))
+    by_length = by_length.astype(jnp.int32)  # those that exist come first
     per_epoch = -(-places // batch_size)
     fill = per_epoch * batch_size - places
 
     def epoch(key):
-        order = jax.random.permutation(key, places).astype(jnp.int32)
-        order = order[jnp.argsort(~exists[order], stable=True)]  # those first
-        order = jnp.where(jnp.arange(places) < exists.sum(), order, -1)
+        order = jax.random.permutation(key, places)
+        order = order[jnp.argsort(order >= real, stable=True)]
+        order = jnp.where(order < real, by_length[order], -1)
         return jnp.pad(order, (0, fill), constant_values=-1)
 
     table = jax.vmap(epoch)(jax.random.split(key, epochs))
     table = table.reshape(epochs, per_epoch, batch_size)
-    used = (-(-exists.sum() // batch_size)).astype(jnp.int32)
+    used = (-(-real // batch_size)).astype(jnp.int32)
     step = jnp.arange(epochs * per_epoch, dtype=jnp.int32)
     row, column = jnp.divmod(step, jnp.maximum(used, 1))
     return Batches(table[jnp.minimum(row, epochs - 1), column], epochs * used)

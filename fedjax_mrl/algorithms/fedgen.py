@@ -128,7 +128,7 @@ def fedgen(
     hidden_dim: int = 512,
     server_lr: float = 3e-4,
     server_steps: int = 50,
-    server_batch_size: int = 128,
+    server_batch_size: int = 32,
 ) -> Algorithm:
     """Builds FedGen.
 
@@ -181,8 +181,7 @@ def fedgen(
         return fit + diversity_weight * diversity(drawn.noise, features)
 
     def server_update(state, uploads, cohort):
-        present = cohort.weights > 0
-        headers, counts = _zero_unless(present, uploads)
+        (headers, counts), weights = _in_own_order(uploads, cohort.weights)
         total = counts.sum(axis=0)
 
         def step(i, carry):
@@ -197,9 +196,10 @@ def fedgen(
 
         carry = (state.shared.generator, state.optimizer)
         generator, optimizer_state = lax.fori_loop(0, server_steps, step, carry)
+        cohort = cohort._replace(weights=weights)
         header = servers.aggregate(state.shared.header, headers, cohort, "mean")
         new = ServerState(Shared(header, generator, total), optimizer_state)
-        return tree.where(present.any(), new, state)
+        return tree.where((weights > 0).any(), new, state)
 
     server = Server(server_init, lambda state: state.shared, server_update)
 
@@ -250,7 +250,13 @@ def fedgen(
     return Algorithm(server, client, heads=("local",))
 
 
-def _zero_unless(present, uploads):
-    """Uploads [K, ...] without what absent participants hold, which may be NaN."""
-    rows = lambda leaf: present.reshape((-1,) + (1,) * (leaf.ndim - 1))
-    return jax.tree.map(lambda leaf: jnp.where(rows(leaf), leaf, 0), uploads)
+def _in_own_order(uploads, weights):
+    """Uploads [K, ...], zero where the weight is, and weights, by size of the headers.
+
+    The ensemble is then the same to the last bit whatever the order of the cohort;
+    the generator's ReLUs would magnify the rounding.
+    """
+    rows = lambda leaf: (weights > 0).reshape((-1,) + (1,) * (leaf.ndim - 1))
+    uploads = jax.tree.map(lambda leaf: jnp.where(rows(leaf), leaf, 0), uploads)
+    size = jax.vmap(tree.squared_norm)(uploads.header)
+    return tree.take((uploads, weights), jnp.argsort(size))

@@ -99,9 +99,7 @@ def fedgh(
 
     def server_update(header, uploads, cohort: Cohort):
         pairs = prototypes.pairs(uploads, cohort)
-        order = prototypes.shuffled(
-            cohort.key, pairs.exists, server_epochs, server_batch_size
-        )
+        order = prototypes.shuffled(cohort.key, pairs, server_epochs, server_batch_size)
         return train_header(shared, header, pairs, order, server_lr)[0]
 
     server = Server(

@@ -130,9 +130,7 @@ def fedtgp(
         merged = prototypes.merge(uploads, cohort)
         margin = adaptive_margin(merged, max_margin)
         pairs = prototypes.pairs(uploads, cohort)
-        order = prototypes.shuffled(
-            cohort.key, pairs.exists, server_epochs, server_batch_size
-        )
+        order = prototypes.shuffled(cohort.key, pairs, server_epochs, server_batch_size)
         trained, _ = prototypes.fit(
             lambda *given: contrast(*given, margin),
             state.trainable,

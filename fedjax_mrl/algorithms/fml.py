@@ -130,17 +130,18 @@ def fml(
 def _by_round(name: str, value: Schedule, num_rounds: int) -> np.ndarray:
     """A schedule's values in rounds 1, 2, ...: [max(num_rounds, 1)]."""
     length = max(num_rounds, 1)
-    try:
-        if callable(value):
-            values = np.array([float(value(t)) for t in range(1, length + 1)])
-        else:
-            kind, *ends = str(value).split(":")
-            if kind == "linear" and len(ends) == 2:
-                values = np.linspace(float(ends[0]), float(ends[1]), length)
+    if callable(value):
+        values = np.array([float(value(t)) for t in range(1, length + 1)])
+    else:
+        text = str(value)
+        try:
+            if text.startswith("linear:"):
+                start, end = map(float, text.removeprefix("linear:").split(":"))
             else:
-                values = np.full(length, float(value))
-    except ValueError:
-        values = np.array([np.nan])
+                start = end = float(text)
+        except ValueError:
+            start = end = np.nan  # refused below
+        values = np.linspace(start, end, length)
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(
             f"{name} must be in [0, 1] in every round; got {value!r}. Give a number "

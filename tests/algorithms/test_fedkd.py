@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import algorithms, compression
+from fedjax_mrl import algorithms, compression, tree
 from fedjax_mrl.algorithms import fedkd
 from fedjax_mrl.algorithms.fedkd import ClientState, ServerState
 from tests import oracle
@@ -146,8 +146,8 @@ def test_compression_of_several_clients_at_once_is_that_of_each():
     energy = jnp.float32(0.9)
     found = jax.jit(jax.vmap(compression.compress, in_axes=(0, None)))(both, energy)
     for i in (0, 1):
-        alone = compression.compress(jax.tree.map(lambda leaf: leaf[i], both), energy)
-        assert_trees_close(jax.tree.map(lambda leaf: leaf[i], found), alone, 1e-5)
+        alone = compression.compress(tree.take(both, i), energy)
+        assert_trees_close(tree.take(found, i), alone, 1e-5)
 
 
 def test_bytes_are_those_of_the_factors_or_of_the_matrix_if_it_is_smaller():

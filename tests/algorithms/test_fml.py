@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_mrl import algorithms
+from fedjax_mrl.algorithms import fml
 from fedjax_mrl.algorithms.fml import ClientState
 from tests import oracle
 from tests.algorithms import parity, tiny
@@ -124,16 +125,32 @@ def test_labels_alone_give_standalone_and_fedavg():
     assert_trees_close(mutual.server, averaged.server, 1e-6)
 
 
-@pytest.mark.parametrize("value", [0.25, "0.25", lambda round: 0.25])
-def test_equal_weights_may_be_given_in_different_ways(value):
-    expected = Tiny("fml", alpha=0.25, beta="linear:0.25:0.25").play(1)[0][0]
-    assert_trees_close(
-        Tiny("fml", alpha=value, beta=value).play(1)[0][0].server, expected.server, 0
-    )
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.25, [0.25, 0.25, 0.25]),
+        ("0.25", [0.25, 0.25, 0.25]),
+        ("linear:0.2:0.8", [0.2, 0.5, 0.8]),
+        ("linear:1:0", [1.0, 0.5, 0.0]),
+        (lambda round: round / 4, [0.25, 0.5, 0.75]),
+        # Plain Python may decide by the round.
+        (lambda round: 1.0 if round == 2 else 0.0, [0.0, 1.0, 0.0]),
+    ],
+)
+def test_a_weight_has_a_value_in_every_round_and_keeps_the_last(value, expected):
+    values = fml._by_round("alpha", value, 3)
+    np.testing.assert_allclose(values, expected, atol=1e-15)
+    later = fml._at(values, jnp.int32(7), jnp.float32)
+    np.testing.assert_allclose(later, expected[-1], atol=1e-7)
+
+
+def test_a_run_of_no_rounds_can_be_built():
+    np.testing.assert_array_equal(fml._by_round("alpha", "linear:0.2:0.8", 0), [0.2])
 
 
 @pytest.mark.parametrize(
-    "value", [1.5, -0.1, "half", "linear:0:2", "linear:0", True, lambda round: round]
+    "value",
+    [1.5, -0.1, "half", "linear:0:2", "linear:0", "0:1", True, lambda round: round],
 )
 def test_a_weight_out_of_range_is_refused(value):
     with pytest.raises(

@@ -91,11 +91,12 @@ class Tiny:
 
     def init(self) -> rounds.State:
         """The first state, in the working precision."""
-        state = rounds.init(self.algorithm, self.groups, self.config)
+        with jax.enable_x64(False):  # initial weights are drawn in float32
+            state = rounds.init(self.algorithm, self.groups, self.config)
         dtype = self.examples.x.dtype
-        return jax.tree.map(
-            lambda leaf: leaf.astype(dtype) if _floating(leaf) else leaf, state
-        )
+        floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
+        cast = lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf
+        return rounds.State(state.round, *jax.tree.map(cast, tuple(state[1:])))
 
     def play(self, num_rounds: int) -> list[tuple[rounds.State, rounds.Played]]:
         """Plays rounds from the first state; states are on the host."""
@@ -183,7 +184,3 @@ def close(ours: Any, theirs: list, atol: float) -> None:
     assert len(leaves) == len(theirs)
     for a, b in zip(leaves, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=atol, rtol=0)
-
-
-def _floating(leaf) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
