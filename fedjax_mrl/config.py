@@ -45,7 +45,9 @@ class RunConfig:
     )
     num_clients: int = _option(10, "clients", low=1)
     participation: float = _option(1.0, "fraction sampled each round", low=0, high=1)
-    partition: str = _option("class:2", "class:C, dirichlet:A, iid, quantity:A")
+    partition: str = _option(
+        "class:2", "class:C, dirichlet:A, iid, quantity:A, or file:PARTITION.npz"
+    )
     rounds: int = _option(20, "communication rounds", low=0)
     epochs: int = _option(1, "local epochs of a participant", low=1)
     batch_size: int = _option(64, "examples of a local step", low=1)

@@ -63,7 +63,8 @@ def make(
     """Parses a partition such as "class:2", makes it and checks it.
 
     Args:
-        text: `name` or `name:argument`.
+        text: `name` or `name:argument`; or `file:PATH`, the partition.npz of an
+            earlier run.
         y_train: labels of the training images [n], integers.
         y_test: labels of the test images [m], integers, none that training lacks.
         num_clients: N, at most n and at most m.
@@ -83,6 +84,10 @@ def make(
         >>> [np.unique(labels[part]).size for part in partition.train]
         [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
+    if text.startswith("file:"):
+        partition = load(text.removeprefix("file:"))
+        _check(text, partition, num_clients, len(y_train), len(y_test))
+        return partition
     name, argument = _parse(text)
     scheme = get(name)
     y_train, y_test = _labels("y_train", y_train), _labels("y_test", y_test)
@@ -126,8 +131,7 @@ def load(path: str | os.PathLike) -> Partition:
     """Reads what `save` wrote.
 
     Raises:
-        PartitionError: if the file holds something else.
-        FileNotFoundError: if there is none.
+        PartitionError: if there is no such file or it holds something else.
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -135,6 +139,11 @@ def load(path: str | os.PathLike) -> Partition:
                 part: tuple(np.split(arrays[part], arrays[f"{part}_offsets"][1:])[:-1])
                 for part in Partition._fields
             }
+    except OSError as error:
+        raise PartitionError(
+            f"The partition {os.fspath(path)} must be a readable file, but: "
+            f"{error.strerror}."
+        ) from error
     except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise PartitionError(
             f"{os.fspath(path)} must be a file that `partitions.save` wrote, but it "
@@ -178,7 +187,7 @@ def _check(text, partition, num_clients, num_train, num_test):
         arrays = getattr(partition, part)
         if len(arrays) != num_clients:
             raise PartitionError(
-                f"A partition must have one {part} part a client, but {text!r} made "
+                f"A partition must have one {part} part a client, but {text!r} has "
                 f"{len(arrays)} for {num_clients} clients."
             )
         every = np.concatenate(arrays)
