@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+_LARGEST = 1e300  # of a number; NaN is not below it
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message says what to change."""
@@ -92,13 +94,15 @@ class RunConfig:
         options: dict[str, Any] = {}
         for key, value in self.set:
             prefix, _, name = key.partition(".")
-            if prefix != "algorithm" or not name:
-                raise ConfigError(
-                    "A key of --set must read algorithm.NAME, as in "
-                    f"--set algorithm.fine_weight=2; got {key!r}."
-                )
+            if prefix != "algorithm":  # `compare` also takes an algorithm's name
+                raise ConfigError(_wrong_setting(key))
             options[name] = value
         if self.shared_dim is not None:
+            if "shared_dim" in options:
+                raise ConfigError(
+                    "Give --shared-dim or --set algorithm.shared_dim, not both; got "
+                    f"{self.shared_dim} and {options['shared_dim']}."
+                )
             options["shared_dim"] = self.shared_dim
         return options
 
@@ -117,7 +121,7 @@ class RunConfig:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"config.json must be JSON; {error}.") from None
         return build(values, source="config.json")
 
@@ -211,7 +215,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         )
     try:
         return name, _number(yaml.safe_load(value))
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return name, value
 
 
@@ -245,7 +249,7 @@ def _check(field: dataclasses.Field, value: Any) -> Any:
     if field.name == "models":
         return _names(field, value)
     if field.name == "set":
-        return tuple(dict(value).items())
+        return _settings(value)
     converted = _convert(field, kind, value)
     low, high = field.metadata.get("low"), field.metadata.get("high")
     if (low is not None and converted < low) or (high is not None and converted > high):
@@ -271,7 +275,7 @@ def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
         return str(value)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong from None
     if not math.isfinite(number):
         raise wrong
@@ -280,6 +284,28 @@ def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
     if number != int(number) or abs(number) > 2**53:
         raise wrong
     return int(number)
+
+
+def _wrong_setting(key: Any) -> str:
+    return (
+        "A key of --set must read algorithm.NAME, as in --set "
+        f"algorithm.fine_weight=2; got {key!r}."
+    )
+
+
+def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
+    """Checks names and values of `set`; which there are, the algorithm knows."""
+    for key, setting in dict(value).items():
+        prefix, _, name = str(key).partition(".")
+        if not prefix or not name:
+            raise ConfigError(_wrong_setting(key))
+        finite = not isinstance(setting, (int, float)) or abs(setting) <= _LARGEST
+        if not (isinstance(setting, (bool, int, float, str)) and finite):
+            raise ConfigError(
+                f"--set {key} must be a finite number, true, false or text; got "
+                f"{setting!r}."
+            )
+    return tuple(dict(value).items())
 
 
 def _names(field: dataclasses.Field, value: Any) -> tuple[str, ...]:

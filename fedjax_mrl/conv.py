@@ -102,11 +102,13 @@ def conv_relu_pool(
     batch, height, width, channels = out.shape
     out = out[:, : height // 2 * 2, : width // 2 * 2]
     out = out.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return (
-        out.transpose(0, 1, 3, 2, 4, 5)
-        .reshape(batch, height // 2, width // 2, 4, channels)
-        .max(axis=3)
-    )
+    top, bottom = (_first_max(out[:, :, i, :, 0], out[:, :, i, :, 1]) for i in (0, 1))
+    return _first_max(top, bottom)
+
+
+def _first_max(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The maximum; the gradient of a tie goes to `a` alone, and NaN wins."""
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def _as_row(bias: jax.Array, like: jax.Array) -> jax.Array:

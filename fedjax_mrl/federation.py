@@ -5,6 +5,7 @@ The command line and notebooks share this. Nothing here writes files or prints.
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from fedjax_mrl import (
     algorithms,
     conv,
     datasets,
+    discovery,
     evaluation,
     images,
     models,
@@ -30,6 +32,8 @@ from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
+
+PRECISIONS = ("default", "high", "highest")  # of matrix products
 
 
 class Result(NamedTuple):
@@ -77,6 +81,10 @@ class Federation:
     ) -> None:
         self.config = config = _config(config, options)
         conv.resolve(config.lowering)
+        if config.precision not in PRECISIONS:
+            raise ConfigError(
+                discovery.unknown("precision", config.precision, PRECISIONS)
+            )
         if config.cohort_size < 1:
             raise ConfigError(
                 f"--participation {config.participation:g} of {config.num_clients} "
@@ -86,18 +94,19 @@ class Federation:
         names = list(dict.fromkeys((*config.models, config.shared_model)))
         for name in names:
             models.get(name)
-        algorithms.get(config.algorithm)
+        chosen = _algorithm_options(config)
         self.dataset = dataset or datasets.load(config.dataset, config.data_dir)
+        labels = self.dataset.y_train, self.dataset.y_test
         self.partition = partition or partitions.make(
-            config.partition,
-            self.dataset.y_train,
-            self.dataset.y_test,
-            config.num_clients,
-            config.data_seed,
+            config.partition, *labels, config.num_clients, config.data_seed
         )
+        if partition is not None:
+            partitions.check(
+                "the given partition", partition, config.num_clients, *map(len, labels)
+            )
         self.setup = _setup(config, self.dataset)
         self.algorithm: Algorithm = algorithms.build(
-            config.algorithm, self.setup, **config.algorithm_options()
+            config.algorithm, self.setup, **chosen
         )
         self.groups = population.assign(
             config.num_clients,
@@ -167,7 +176,7 @@ class Federation:
         config = dataclasses.replace(self.config, lowering="im2col")
         setup = _setup(config, self.dataset)
         algorithm = algorithms.build(
-            config.algorithm, setup, **config.algorithm_options()
+            config.algorithm, setup, **_algorithm_options(config)
         )
         server = jax.eval_shape(algorithm.server.init, jax.random.key(0))
         broadcast = jax.eval_shape(algorithm.server.broadcast, server)
@@ -181,17 +190,17 @@ class Federation:
             visit = _one_step_visit(self.dataset, batch, sweep)
             state = jax.eval_shape(client.init, jax.random.key(0))
             key = jax.eval_shape(lambda: jax.random.key(0))
-            per = {
-                name: counting.count(
-                    client.update, broadcast, state, visit, key, repeat={other: 0}
+
+            def cost(client=client, state=state, visit=visit, key=key, **repeat):
+                return counting.count(
+                    client.update, broadcast, state, visit, key, repeat=repeat
                 )
-                for name, other in (
-                    ("train", "sweep_step"),
-                    ("sweep", "train_step"),
-                )
-            }
-            result[group.clients] = sizes[group.clients] * (
-                per["train"] / batch * config.epochs + per["sweep"] / sweep
+
+            once = cost(train_step=0, sweep_step=0)  # whatever the data, as an SVD
+            train = cost(sweep_step=0) - once
+            swept = cost(train_step=0) - once
+            result[group.clients] = once + sizes[group.clients] * (
+                train / batch * config.epochs + swept / sweep
             )
         return result
 
@@ -242,6 +251,27 @@ def _config(config: RunConfig | None, options: dict[str, Any]) -> RunConfig:
 
     known = {} if config is None else vars(config)
     return configs.build(known, options)
+
+
+def _algorithm_options(config: RunConfig) -> dict[str, Any]:
+    """The algorithm's hyper-parameters, of the types that it declares."""
+    known = typing.get_type_hints(algorithms.get(config.algorithm))
+    options = config.algorithm_options()
+    for name, value in options.items():
+        declared = known.get(name, object)  # an unknown one is refused with its name
+        kinds = typing.get_args(declared) or (declared,)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if int in kinds and number and value == int(value):
+            options[name] = int(value)
+        elif float in kinds and number:
+            options[name] = float(value)
+        elif not isinstance(value, tuple(k for k in kinds if k in (bool, str, object))):
+            words = {int: "a whole number", float: "a number", bool: "true or false"}
+            raise ConfigError(
+                f"--set algorithm.{name} must be {words.get(kinds[0], 'text')}; got "
+                f"{value!r}."
+            )
+    return options
 
 
 def _examples(x: np.ndarray, y: np.ndarray) -> Examples:

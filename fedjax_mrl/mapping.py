@@ -35,7 +35,8 @@ def over_members(
         chunk: members computed at once; 1 adds no axis at all.
 
     Returns:
-        The stack, and the outputs [K, ...], zero for padding.
+        The stack, and the outputs [K, ...]; what stands there for padding is without
+        meaning.
     """
     inputs = (rows, members)
     first = jax.tree.map(lambda leaf: leaf[0], inputs)

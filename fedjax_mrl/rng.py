@@ -39,9 +39,10 @@ def key(seed: int, purpose: Purpose, *path: int | jax.Array) -> jax.Array:
     Returns:
         One typed threefry key; the same bits on every backend.
     """
-    derived = jax.random.fold_in(
-        jax.random.key(seed, impl="threefry2x32"), int(purpose)
-    )
+    derived = jax.random.key(seed % 2**32, impl="threefry2x32")
+    if seed >> 32:  # JAX would drop these bits
+        derived = jax.random.fold_in(derived, seed >> 32)
+    derived = jax.random.fold_in(derived, int(purpose))
     for part in path:
         derived = jax.random.fold_in(derived, part)
     return derived

@@ -95,9 +95,10 @@ class RunDirectory:
             for name, columns in COLUMNS.items():
                 with (run.path / name).open("x", newline="") as file:
                     csv.writer(file, lineterminator="\n").writerow(columns)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise RunDirectoryError(
-                f"Cannot write the run directory {run.path}: {error.strerror}. Choose "
+                f"Cannot write the run directory {str(run.path)!r}: {reason}. Choose "
                 "an --out folder that you may write to."
             ) from None
         return run
@@ -110,7 +111,14 @@ class RunDirectory:
             RunDirectoryError: if there is a run and it is not to be replaced.
         """
         folder = pathlib.Path(path)
-        held = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
+        try:
+            held = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunDirectoryError(
+                f"Cannot look into the run directory {str(folder)[:200]!r}: {reason}. "
+                "Choose another --out."
+            ) from None
         if held and not overwrite:
             raise RunDirectoryError(
                 f"{folder} already holds a run ({', '.join(held[:3])}). Choose another "

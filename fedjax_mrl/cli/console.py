@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from fedjax_mrl.evaluation import POINTS, Scores
-from fedjax_mrl.population import Group
+# All modules of this package are imported to find the commands: none may be heavy.
+if TYPE_CHECKING:
+    from fedjax_mrl.evaluation import Scores
+    from fedjax_mrl.population import Group
 
 
 class Progress:
@@ -62,9 +64,11 @@ class Progress:
 
 
 def accuracy_table(
-    title: str, groups: Sequence[Group], heads: Sequence[str], scores: Scores
+    title: str, groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
 ) -> Table:
     """Mean accuracy over clients, per architecture and overall."""
+    from fedjax_mrl.evaluation import POINTS
+
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("point")
     table.add_column("head")
@@ -86,9 +90,11 @@ def accuracy_table(
 
 
 def client_table(
-    groups: Sequence[Group], heads: Sequence[str], scores: Scores
+    groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
 ) -> Table:
     """Accuracy of every client."""
+    from fedjax_mrl.evaluation import POINTS
+
     table = Table(box=box.SIMPLE_HEAD)
     columns = [(p, h) for p in range(len(POINTS)) for h in range(len(heads))]
     for name in ("client", "architecture", "tests"):
@@ -105,6 +111,9 @@ def client_table(
 
 def show(*things: Any) -> None:
     """Prints tables and lines to stdout."""
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    # A path may contain what rich would take for markup.
+    console = Console(
+        soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False, emoji=False
+    )
     for thing in things:
         console.print(thing)

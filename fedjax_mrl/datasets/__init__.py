@@ -57,7 +57,13 @@ def load_spec(spec: DatasetSpec, data_dir: str | Path | None = None) -> Dataset:
     """Loads the data set that `spec` describes, listed or not; see `load`."""
     if spec.embedded:
         return build(spec, spec.embedded(), f"the embedded {spec.name}")
-    folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    try:
+        folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    except RuntimeError as error:
+        raise DatasetError(
+            f"The folder of {spec.name} must exist, but {data_dir} names the home of "
+            f"nobody ({error}); give its whole path."
+        ) from None
     try:
         arrays = prepared.read(spec, folder)
     except DatasetError:

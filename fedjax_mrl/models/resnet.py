@@ -1,4 +1,6 @@
-"""A residual network of eight convolutions with group normalisation.
+"""A residual network with group normalisation: a stem and three blocks.
+
+Seven 3x3 convolutions, two of 1x1 on the shortcuts, and one linear layer.
 
 Group normalisation keeps no running statistics, so nothing about the data of a
 client is hidden in a buffer and `vmap` over clients needs no special case.

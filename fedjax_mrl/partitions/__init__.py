@@ -86,7 +86,7 @@ def make(
     """
     if text.startswith("file:"):
         partition = load(text.removeprefix("file:"))
-        _check(text, partition, num_clients, len(y_train), len(y_test))
+        check(text, partition, num_clients, len(y_train), len(y_test))
         return partition
     name, argument = _parse(text)
     scheme = get(name)
@@ -107,7 +107,7 @@ def make(
             )
     generator = rng.host(seed, rng.Purpose.PARTITION)
     partition = scheme(y_train, y_test, num_clients, argument, generator)
-    _check(text, partition, num_clients, y_train.size, y_test.size)
+    check(text, partition, num_clients, y_train.size, y_test.size)
     return partition
 
 
@@ -181,8 +181,15 @@ def _labels(what: str, y: np.ndarray) -> np.ndarray:
     return y
 
 
-def _check(text, partition, num_clients, num_train, num_test):
-    """Holds every scheme, also one that was added later, to what `make` promises."""
+def check(
+    text: str, partition: Partition, num_clients: int, num_train: int, num_test: int
+) -> None:
+    """Holds every scheme, also one that was added later, to what `make` promises.
+
+    Raises:
+        PartitionError: for positions that are out of range, not sorted or given
+            twice, another number of clients, or one without training images.
+    """
     for part, num in zip(Partition._fields, (num_train, num_test), strict=True):
         arrays = getattr(partition, part)
         if len(arrays) != num_clients:

@@ -7,7 +7,7 @@ import pytest
 
 from fedjax_mrl import algorithms, prototypes
 from fedjax_mrl.algorithms.fd import Trained
-from fedjax_mrl.protocol import Cohort
+from fedjax_mrl.protocol import Batches, Cohort, Visit
 from tests import oracle
 from tests.helpers import Toy, assert_trees_close, assert_trees_equal
 
@@ -118,8 +118,6 @@ def test_all_local_steps_are_averaged(played):
 
 
 def _visit(toy):
-    from fedjax_mrl.protocol import Batches, Visit
-
     rows = jnp.asarray(toy.train[1][:12].reshape(3, 4))
     batches = Batches(rows, jnp.int32(3))
     return Visit(toy.examples, batches, batches, batches, jnp.int32(1))
@@ -157,12 +155,14 @@ def test_participants_without_weight_do_not_exist():
 
 
 def test_only_classes_that_are_held_travel(played):
-    _, states, reports = played
-    # Four classes of four logits and a label, 4 bytes each.
-    assert reports[0].bytes_up.max() <= 4 * (4 + 1) * 4
-    assert float(reports[0].bytes_down) == 0
-    known = int(states[1].server.known.sum())
-    assert float(reports[1].bytes_down) == known * (4 + 1) * 4
+    toy, states, reports = played
+    # Four logits of 4 bytes for each class, and a byte for each of four classes.
+    assert float(reports[0].bytes_down) == 4
+    assert float(reports[1].bytes_down) == int(states[1].server.known.sum()) * 16 + 4
+    labels = np.asarray(toy.examples.y)
+    held = [np.unique(labels[toy.train[k]]).size for k in reports[0].cohort]
+    np.testing.assert_array_equal(reports[0].bytes_up, np.array(held) * 16 + 4)
+    assert min(held) < 4
 
 
 def test_a_negative_weight_is_refused():

@@ -9,7 +9,7 @@ from fedjax_mrl import algorithms
 from fedjax_mrl.algorithms.fedapen import ClientState
 from tests import oracle
 from tests.algorithms import parity, tiny
-from tests.algorithms.tiny import Tiny
+from tests.algorithms.tiny import WIDTH, Tiny
 
 LOSSES = {
     "private": "private",
@@ -89,7 +89,7 @@ def test_the_weight_is_learnt_on_the_mean_of_all_held_out_examples(x64):
 
 
 def test_the_weight_stays_between_zero_and_one():
-    ours = Tiny("fedapen", holdout=(2, 2, 2), adapt_rate=1e4)
+    ours = Tiny("fedapen", widths=(WIDTH,), holdout=(2, 2, 2), adapt_rate=1e4)
     weights = [s.weight for s in ours.states(ours.play(1)[0][0])]
     assert all(weight in (0, 1) for weight in weights)
 

@@ -200,10 +200,16 @@ def test_participants_without_weight_do_not_exist(played):
     assert_trees_equal(update(start, uploads(), cohort(0, 0, 0)), start)
 
 
+def ten_pairs():
+    """Five of them exist: 1, 2, 5, 7 and 9."""
+    exists = jnp.array([0, 1, 1, 0, 0, 1, 0, 1, 0, 1], bool)
+    x = jax.random.normal(jax.random.key(0), (10, 3))
+    return prototypes.Pairs(x, jnp.arange(10, dtype=jnp.int32) % 4, exists)
+
+
 @pytest.mark.parametrize("batch_size, steps", [(1, 15), (2, 9), (4, 6), (30, 3)])
 def test_every_epoch_takes_every_pair_once(batch_size, steps):
-    exists = jnp.array([0, 1, 1, 0, 0, 1, 0, 1, 0, 1], bool)
-    order = prototypes.shuffled(jax.random.key(2), exists, 3, batch_size)
+    order = prototypes.shuffled(jax.random.key(2), ten_pairs(), 3, batch_size)
     assert int(order.steps) == steps
     epochs = np.asarray(order.index)[:steps].reshape(3, -1)
     for epoch in epochs:
@@ -212,8 +218,19 @@ def test_every_epoch_takes_every_pair_once(batch_size, steps):
         assert (epochs[0] != epochs[1]).any()
 
 
+def test_batches_do_not_depend_on_the_order_of_participants():
+    given, turned = ten_pairs(), jnp.arange(9, -1, -1)
+    other = prototypes.Pairs(*[leaf[turned] for leaf in given])
+    orders = [
+        prototypes.shuffled(jax.random.key(2), pairs, 3, 2) for pairs in (given, other)
+    ]
+    there = orders[1].index
+    assert_trees_equal(orders[0].index, jnp.where(there >= 0, 9 - there, -1))
+
+
 def test_no_pairs_are_no_steps():
-    order = prototypes.shuffled(jax.random.key(2), jnp.zeros(6, bool), 3, 4)
+    none = ten_pairs()._replace(exists=jnp.zeros(10, bool))
+    order = prototypes.shuffled(jax.random.key(2), none, 3, 4)
     assert int(order.steps) == 0
     assert (order.index == -1).all()
 

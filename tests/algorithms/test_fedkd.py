@@ -10,7 +10,7 @@ from fedjax_mrl.algorithms import fedkd
 from fedjax_mrl.algorithms.fedkd import ClientState, ServerState
 from tests import oracle
 from tests.algorithms import parity, tiny
-from tests.algorithms.tiny import Tiny
+from tests.algorithms.tiny import WIDTH, Tiny
 from tests.helpers import assert_trees_close
 
 LOSSES = {
@@ -48,7 +48,8 @@ def factor_bytes(data, prefix, shapes, itemsize):
 def compare_ranks(case, prefix, ranks):
     for name in oracle.PARTS:
         part = ranks.header if name == "fc3" else ranks.extractor[name]
-        assert part["kernel"] == case.data[f"{prefix}.rank.{name}.w"], (prefix, name)
+        expected = case.data[f"{prefix}.rank.{name}.w"]
+        assert int(part["kernel"]) == expected, (prefix, name)
 
 
 def compare(path, dtype):
@@ -165,7 +166,7 @@ def test_bytes_are_those_of_the_factors_or_of_the_matrix_if_it_is_smaller():
 
 
 def test_full_energy_sends_updates_as_they_are(x64):
-    ours = Tiny("fedkd", energy_start=1, energy_end=1)
+    ours = Tiny("fedkd", widths=(WIDTH,), energy_start=1, energy_end=1)
     (state, played), *_ = ours.play(1)
     copies = [ours._of(state.copies, k) for k in range(3)]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *copies)
@@ -175,7 +176,7 @@ def test_full_energy_sends_updates_as_they_are(x64):
 
 
 def test_the_first_broadcast_is_the_whole_model_and_the_next_the_compressed_update():
-    ours = Tiny("fedkd", energy_start=0.5, energy_end=0.5)
+    ours = Tiny("fedkd", widths=(WIDTH,), energy_start=0.5, energy_end=0.5)
     (first, played), (_, again) = ours.play(2)
     assert played.bytes_down == 39 * 4
     assert again.bytes_down == compression.num_bytes(*first.server)

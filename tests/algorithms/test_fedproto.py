@@ -7,7 +7,7 @@ import pytest
 
 from fedjax_mrl import algorithms, prototypes
 from fedjax_mrl.algorithms.fedproto import Trained
-from fedjax_mrl.protocol import Batch, Batches, Visit
+from fedjax_mrl.protocol import Batch, Batches, Cohort, Visit
 from tests import oracle
 from tests.helpers import Toy, assert_trees_close, assert_trees_equal
 
@@ -109,7 +109,7 @@ def test_prototypes_are_taken_from_the_trained_model(played):
     features = np.asarray(model.features(out.state.private.extractor, x))
     y = np.asarray(toy.examples.y)[np.asarray(index).ravel()]
     for label in range(4):
-        assert out.upload.count[label] == (y == label).sum()
+        assert float(out.upload.count[label]) == (y == label).sum()
         mean = features[y == label].mean(axis=0)
         np.testing.assert_allclose(out.upload.mean[label], mean, atol=1e-6)
 
@@ -147,8 +147,6 @@ def test_the_nearest_prototype_wins_and_none_is_no_opinion():
 def test_a_class_is_forgotten_when_no_participant_holds_it(played):
     toy, states, _ = played
     server = toy.algorithm.server
-    from fedjax_mrl.protocol import Cohort
-
     count = jnp.zeros((2, 4)).at[0, 1].set(3.0)
     uploads = prototypes.ClassMeans(jnp.ones((2, 4, 8)), count)
     cohort = Cohort(jnp.array([3.0, 2.0]), jnp.int32(2), jax.random.key(0))

@@ -57,11 +57,12 @@ def test_schedules_and_partial_batches_equal_a_numpy_oracle(aggregation, x64):
         beta=lambda round: 1 / (1 + round),
         aggregation=aggregation,
     )
-    state = jax.device_get(ours.init())
+    first = ours.init()
+    state = jax.device_get(first)
     meme_of_server = tiny.arrays(state.server)
     personal = [tiny.arrays(s.private) for s in ours.states(state)]
     sizes = np.array(tiny.SIZES if aggregation == "mean" else (1, 1, 1))
-    for t, (state, _) in enumerate(ours.play(2), start=1):
+    for t, (state, _) in enumerate(ours.play(2, first), start=1):
         a, b = 0.2 + 0.6 * (t - 1) / 2, 1 / (1 + t)  # the run has three rounds
         memes = []
         for k in range(3):

@@ -1,0 +1,97 @@
+"""`fedjax-mrl compare`: several algorithms and seeds on the same data split."""
+
+import argparse
+import logging
+import pathlib
+import sys
+
+from fedjax_mrl.cli import options
+from fedjax_mrl.cli.command import Command, UsageError
+
+__all__ = ["compare"]
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--algorithms", metavar="A,B,...", required=True, help="what to compare"
+    )
+    parser.add_argument(
+        "--seeds", metavar="0,1,...", default="0", help="seeds (default 0)"
+    )
+    parser.add_argument(
+        "--target", metavar="ACCURACY", help="also report the rounds to reach it"
+    )
+    parser.add_argument("--out", metavar="DIR", default="runs/compare")
+    parser.add_argument("--quiet", action="store_true", help="print only the table")
+    options.add(parser)
+
+
+def _execute(args: argparse.Namespace) -> int:
+    with options.mistakes_are_usage_errors():
+        base = options.resolve(args)
+        seeds = [_number(int, "--seeds", word) for word in args.seeds.split(",")]
+        target = args.target and _number(float, "--target", args.target)
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        from fedjax_mrl import comparison, datasets
+        from fedjax_mrl.cli import console
+
+        out = pathlib.Path(args.out)
+        names = [name.strip() for name in args.algorithms.split(",")]
+        runs = comparison.plan(base, names, seeds, out)
+        dataset = datasets.load(base.dataset, base.data_dir)
+    rows, worst = [], 0
+    for number, run in enumerate(runs, start=1):
+        label = f"[{number}/{len(runs)}] {run.path.name}"
+        status, code = "done", 0
+        if comparison.finished(run):
+            _say(args, f"{label}: already done")
+        else:
+            status, code = _one(run, dataset, label, args)
+        if status != "done":
+            print(f"fedjax-mrl: {run.path.name}: {status}", file=sys.stderr)
+        worst = max(worst, code)
+        rows.append(comparison.row(run, target, status))
+    table = comparison.write(out, runs, rows)
+    print(table, end="")
+    console.show(f"Written to {out}")
+    return worst
+
+
+def _one(run, dataset, label, args) -> tuple[str, int]:
+    """Runs one cell: what became of it, and the exit status that means."""
+    from fedjax_mrl import runner
+    from fedjax_mrl.cli import console
+    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.rundir import RunDirectory
+
+    try:
+        federation = Federation(run.config, dataset=dataset)
+        directory = RunDirectory.create(run.path, overwrite=True)
+    except ValueError as error:
+        return str(error), 2
+    try:
+        with console.Progress(label, run.config.rounds, quiet=args.quiet) as progress:
+            outcome = runner.run(federation, directory, progress)
+    except runner.Diverged as error:
+        return str(error), 3
+    headline = outcome.summary["headline"]
+    if headline is not None:
+        _say(args, f"{label}: {headline['head']} {headline['last']:.4f}")
+    return "done", 0
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+    if not args.quiet:
+        print(text, flush=True)
+
+
+def _number(kind: type, flag: str, word: str):
+    try:
+        return kind(word)
+    except ValueError:
+        raise UsageError(f"{flag} takes numbers; got {word!r}.") from None
+
+
+compare = Command(
+    "several algorithms and seeds on one data split", _configure, _execute
+)

@@ -1,0 +1,266 @@
+"""Several algorithms and seeds on one data split, and their common tables."""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from fedjax_mrl import algorithms
+from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.rundir import RunDirectory
+
+COLUMNS = (
+    "algorithm",
+    "seed",
+    "head",
+    "last",
+    "last10",
+    "best",
+    "best_round",
+    "bytes_down",
+    "bytes_up",
+    "flops",
+    "seconds",
+    "rounds",
+    "target",
+    "rounds_to_target",
+    "status",
+)
+
+
+class Run(NamedTuple):
+    """One cell of the comparison."""
+
+    config: RunConfig
+    path: pathlib.Path
+
+
+def plan(
+    base: RunConfig,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    out: pathlib.Path,
+) -> list[Run]:
+    """Configurations of all runs, seeds outermost.
+
+    Options that only some algorithms have go to those: `shared_dim`, and settings
+    that read `NAME.OPTION` with an algorithm's name in place of `algorithm`.
+
+    Args:
+        base: everything but algorithm and seed; the data split is the same for all.
+        names: algorithms.
+        seeds: of initial weights and training.
+        out: folder of the comparison; each run lies in `<name>-<seed>` below it.
+
+    Raises:
+        ValueError: for an unknown algorithm or setting.
+    """
+    options = {option for name in names for option in algorithms.hyperparameters(name)}
+    for key, _ in base.set:
+        prefix, _, option = key.partition(".")
+        if prefix not in ("algorithm", *names) or option not in options:
+            raise ConfigError(
+                "A key of --set must read algorithm.OPTION, or the name of a compared "
+                f"algorithm in its place, with an option that it has; got {key!r}. "
+                f"Options: {', '.join(sorted(options))}."
+            )
+    runs = []
+    for seed in seeds:
+        for name in names:
+            known = algorithms.hyperparameters(name)
+            settings = {}
+            for key, value in base.set:
+                prefix, _, option = key.partition(".")
+                if prefix == name or (prefix == "algorithm" and option in known):
+                    settings[f"algorithm.{option}"] = value
+            config = dataclasses.replace(
+                base,
+                algorithm=name,
+                seed=seed,
+                set=tuple(settings.items()),
+                shared_dim=base.shared_dim if "shared_dim" in known else None,
+            )
+            runs.append(Run(config, out / f"{name}-{seed}"))
+    return runs
+
+
+def finished(run: Run) -> bool:
+    """Whether the run was completed earlier under the same configuration."""
+    try:
+        stored = (run.path / "config.json").read_text(encoding="utf-8")
+        summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return stored == run.config.to_json() and summary["rounds"] == run.config.rounds
+
+
+def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:
+    """One line of comparison.csv; a failed run has empty numbers."""
+    values: dict[str, Any] = dict.fromkeys(COLUMNS, "")
+    values |= {
+        "algorithm": run.config.algorithm,
+        "seed": run.config.seed,
+        "status": status,
+        "target": "" if target is None else target,
+    }
+    if status != "done":
+        return values
+    summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+    headline = summary["headline"] or {}
+    values |= {key: headline[key] for key in COLUMNS if key in headline}
+    values |= {key: summary[key] for key in COLUMNS if key in summary}
+    if target is not None:
+        curve = read_curve(run)
+        values["rounds_to_target"] = next((r for r, a in curve if a >= target), "")
+    return values
+
+
+def read_curve(run: Run) -> list[tuple[int, float]]:
+    """Rounds and headline accuracies of a finished run."""
+    summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+    headline = summary["headline"]
+    with (run.path / "metrics.csv").open(newline="") as file:
+        return [
+            (int(line["round"]), float(line["mean_accuracy"]))
+            for line in csv.DictReader(file)
+            if headline
+            and (line["point"], line["head"]) == (headline["point"], headline["head"])
+        ]
+
+
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """comparison.csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
+    """comparison.md: mean and sd over seeds, best marked, difference to Standalone.
+
+    The difference is paired by seed; its 95% confidence interval is Student's.
+
+    Args:
+        rows: of comparison.csv.
+        clients: participants a round, to state the traffic of one.
+    """
+    done = [line for line in rows if line["status"] == "done" and line["last"] != ""]
+    names = list(dict.fromkeys(line["algorithm"] for line in done))
+    of = {name: [line for line in done if line["algorithm"] == name] for name in names}
+    measures = ("last", "last10", "best")
+    means = {
+        (name, key): float(np.mean([line[key] for line in of[name]]))
+        for name in names
+        for key in measures
+    }
+    top = {key: max((means[n, key] for n in names), default=0.0) for key in measures}
+    lines = [
+        "| algorithm | head | last | last 10 | best | difference to Standalone | "
+        "MB a client and round | TFLOP | s | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in names:
+        found = of[name]
+        cells = [name, str(found[0]["head"])]
+        for key in measures:
+            text = _spread([line[key] for line in found])
+            best = means[name, key] >= top[key]
+            cells.append(f"**{text}**" if best else text)
+        cells.append(_difference(found, of.get("standalone", [])))
+        traffic = np.mean(
+            [
+                (line["bytes_down"] + line["bytes_up"])
+                / max(1, line["rounds"])
+                / clients
+                for line in found
+            ]
+        )
+        cells += [
+            f"{traffic / 1e6:.3f}",
+            f"{np.mean([line['flops'] for line in found]) / 1e12:.2f}",
+            f"{np.median([line['seconds'] for line in found]):.0f}",
+            str(len(found)),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    failed = [line for line in rows if line["status"] != "done"]
+    for line in failed:
+        lines.append(f"\n{line['algorithm']}, seed {line['seed']}: {line['status']}")
+    return "\n".join(lines) + "\n"
+
+
+def draw(path: pathlib.Path, runs: Sequence[Run]) -> None:
+    """curves.png: headline accuracy over rounds, mean and range over seeds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, curves in _curves(runs):
+        length = min(len(curve) for curve in curves)
+        rounds = [number for number, _ in curves[0][:length]]
+        values = np.array([[a for _, a in curve[:length]] for curve in curves])
+        (line,) = axes.plot(rounds, values.mean(axis=0), label=name)
+        axes.fill_between(
+            rounds,
+            values.min(axis=0),
+            values.max(axis=0),
+            color=line.get_color(),
+            alpha=0.15,
+            linewidth=0,
+        )
+    axes.set_xlabel("round")
+    axes.set_ylabel("mean test accuracy of clients, before aggregation")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", ncols=2)
+    figure.savefig(path)
+
+
+def _curves(runs: Sequence[Run]) -> Iterator[tuple[str, list[list[tuple[int, float]]]]]:
+    done = [run for run in runs if finished(run)]
+    for name in dict.fromkeys(run.config.algorithm for run in done):
+        curves = [read_curve(run) for run in done if run.config.algorithm == name]
+        if all(curves):
+            yield name, curves
+
+
+def _spread(values: Sequence[float]) -> str:
+    text = f"{100 * np.mean(values):.2f}"
+    if len(values) < 2:
+        return text
+    return f"{text} ± {100 * np.std(values, ddof=1):.2f}"
+
+
+def _difference(found: Sequence[dict], alone: Sequence[dict]) -> str:
+    by_seed = {line["seed"]: line["last"] for line in alone}
+    gaps = [
+        100 * (line["last"] - by_seed[line["seed"]])
+        for line in found
+        if line["seed"] in by_seed
+    ]
+    if not gaps or found[0]["algorithm"] == "standalone":
+        return "-"
+    text = f"{np.mean(gaps):+.2f}"
+    if len(gaps) < 2:
+        return text
+    half = stats.t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / len(gaps) ** 0.5
+    return f"{text} [{np.mean(gaps) - half:+.2f}, {np.mean(gaps) + half:+.2f}]"
+
+
+def write(directory: pathlib.Path, runs: Sequence[Run], rows: list[dict]) -> str:
+    """Writes comparison.csv, comparison.md and curves.png; returns the table."""
+    folder = RunDirectory(directory)
+    config = runs[0].config
+    table = to_markdown(rows, config.cohort_size)
+    folder.write_text("comparison.csv", to_csv(rows))
+    folder.write_text("comparison.md", table)
+    draw(directory / "curves.png", runs)
+    return table
