@@ -53,12 +53,12 @@ def compare(path, dtype):
 
 def test_two_rounds_equal_the_oracle_in_float64(x64):
     for path in parity.cases("fedapen"):
-        compare(path, jnp.float64).check(1e-9, at_least=240)
+        compare(path, jnp.float64).check(1e-9, at_least=248)
 
 
 def test_two_rounds_equal_the_oracle_in_float32():
     for path in parity.cases("fedapen")[-1:]:
-        compare(path, jnp.float32).check(2e-5, at_least=240)
+        compare(path, jnp.float32).check(2e-5, at_least=248)
 
 
 def test_it_keeps_a_twentieth_out_of_training():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import algorithms, compression, tree
+from fedjax_mrl import algorithms, compression
 from fedjax_mrl.algorithms import fedkd
 from fedjax_mrl.algorithms.fedkd import ClientState, ServerState
 from tests import oracle
@@ -95,12 +95,12 @@ def compare(path, dtype):
 
 def test_two_rounds_equal_the_oracle_in_float64(x64):
     for path in parity.cases("fedkd"):
-        compare(path, jnp.float64).check(1e-9, at_least=310)
+        compare(path, jnp.float64).check(1e-9, at_least=327)
 
 
 def test_two_rounds_equal_the_oracle_in_float32():
     for path in parity.cases("fedkd")[-1:]:
-        compare(path, jnp.float32).check(2e-5, at_least=310)
+        compare(path, jnp.float32).check(2e-5, at_least=327)
 
 
 def truncated(matrix, energy):
@@ -141,14 +141,15 @@ def test_compression_is_the_truncated_svd(energy, x64):
             assert found.ranks[name] == rank
 
 
-def test_compression_of_several_clients_at_once_is_that_of_each():
-    update = jax.tree.map(jnp.float32, some_update())
-    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), update)
-    energy = jnp.float32(0.9)
-    found = jax.jit(jax.vmap(compression.compress, in_axes=(0, None)))(both, energy)
-    for i in (0, 1):
-        alone = compression.compress(tree.take(both, i), energy)
-        assert_trees_close(tree.take(found, i), alone, 1e-5)
+def test_several_clients_are_compressed_at_once():
+    draw = np.random.default_rng(2)
+    updates = draw.normal(size=(3, 12, 5)) * 0.6 ** np.arange(5)
+    compress = jax.jit(jax.vmap(compression.compress, in_axes=(0, None)))
+    found = compress({"w": jnp.asarray(updates, jnp.float32)}, jnp.float32(0.9))
+    for i, update in enumerate(updates):
+        expected, rank = truncated(update, 0.9)
+        np.testing.assert_allclose(found.values["w"][i], expected, atol=1e-5)
+        assert found.ranks["w"][i] == rank
 
 
 def test_bytes_are_those_of_the_factors_or_of_the_matrix_if_it_is_smaller():
