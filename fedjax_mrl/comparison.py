@@ -47,7 +47,7 @@ def plan(
     seeds: Sequence[int],
     out: pathlib.Path,
 ) -> list[Run]:
-    """Configurations of all runs, seeds outermost.
+    """Configurations of all runs; an algorithm's seeds follow one another.
 
     Options that only some algorithms have go to those: `shared_dim`, and settings
     that read `NAME.OPTION` with an algorithm's name in place of `algorithm`.
@@ -71,8 +71,8 @@ def plan(
                 f"Options: {', '.join(sorted(options))}."
             )
     runs = []
-    for seed in seeds:
-        for name in names:
+    for name in names:
+        for seed in seeds:
             known = algorithms.hyperparameters(name)
             settings = {}
             for key, value in base.set:

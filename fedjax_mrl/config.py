@@ -170,7 +170,8 @@ def read_yaml(path: str | pathlib.Path) -> Mapping[str, Any]:
         raise ConfigError(
             f"Cannot read the configuration {path}: {error.strerror}."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    # The parser lets KeyError, AttributeError and more through, as for `!!bool x`.
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path} must be a YAML file: {reason}.") from None
     if values is None:
@@ -215,7 +216,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         )
     try:
         return name, _number(yaml.safe_load(value))
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except Exception:  # as in `read_yaml`
         return name, value
 
 
@@ -297,7 +298,7 @@ def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
     """Checks names and values of `set`; which there are, the algorithm knows."""
     for key, setting in dict(value).items():
         prefix, _, name = str(key).partition(".")
-        if not prefix or not name:
+        if not isinstance(key, str) or not prefix or not name:
             raise ConfigError(_wrong_setting(key))
         finite = not isinstance(setting, (int, float)) or abs(setting) <= _LARGEST
         if not (isinstance(setting, (bool, int, float, str)) and finite):

@@ -3,10 +3,10 @@
 The command line and notebooks share this. Nothing here writes files or prints.
 """
 
+import copy
 import dataclasses
-import functools
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -53,9 +53,11 @@ class Federation:
         partition: split to use instead of making `config.partition`.
 
     Attributes:
-        init: () -> state before the first round.
-        play: state -> (state, `rounds.Played`); consumes the state.
-        evaluate: state -> `evaluation.Scores`.
+        config: `RunConfig`.
+        dataset: images and labels.
+        partition: positions of every client's images.
+        groups: clients by architecture.
+        algorithm: the built `protocol.Algorithm`.
 
     Raises:
         ValueError: for anything in the configuration that cannot be run, before
@@ -146,12 +148,32 @@ class Federation:
             self.setup.prepare.test,
             chunk=chunk,
         )
-        self.play = self._precise(play)
-        self.evaluate = self._precise(evaluate)
+        init = rounds.make_init(self.algorithm, self.groups, self.round_config)
+        self._compiled = {"init": init, "play": play, "evaluate": evaluate}
+
+    def with_seed(self, seed: int) -> "Federation":
+        """The same federation under another training seed, with nothing recompiled.
+
+        Split and hold-out stay: they follow from the data seed.
+        """
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, seed=seed)
+        other.round_config = self.round_config._replace(seed=seed)
+        return other
 
     def init(self) -> rounds.State:
         """The state before the first round."""
-        return rounds.init(self.algorithm, self.groups, self.round_config)
+        return self._compiled["init"](self.config.seed)
+
+    def play(self, state: rounds.State) -> tuple[rounds.State, rounds.Played]:
+        """Plays one round; consumes the state."""
+        with jax.default_matmul_precision(self.config.precision):
+            return self._compiled["play"](state, self.config.seed)
+
+    def evaluate(self, state: rounds.State) -> evaluation.Scores:
+        """Scores of all clients, all heads, both points."""
+        with jax.default_matmul_precision(self.config.precision):
+            return self._compiled["evaluate"](state)
 
     def rounds(
         self, state: rounds.State | None = None, until: int | None = None
@@ -203,14 +225,6 @@ class Federation:
                 train / batch * config.epochs + swept / sweep
             )
         return result
-
-    def _precise(self, function: Callable) -> Callable:
-        @functools.wraps(function)
-        def call(state):
-            with jax.default_matmul_precision(self.config.precision):
-                return function(state)
-
-        return call
 
 
 def _one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:

@@ -74,23 +74,43 @@ def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.n
 
 
 def init(algorithm: Algorithm, groups: Sequence[Group], config: RoundConfig) -> State:
-    """Returns the state before the first round."""
-    server = jax.jit(algorithm.server.init)(rng.key(config.seed, Purpose.SERVER_INIT))
-    broadcast = algorithm.server.broadcast(server)
-    clients, copies = {}, {}
-    for place, group in enumerate(groups):
-        origin = np.full_like(group.clients, place) if config.same_start else None
-        keys = rng.client_keys(
-            rng.key(config.seed, Purpose.CLIENT_INIT, int(config.same_start)),
-            jnp.asarray(group.clients if origin is None else origin, jnp.uint32),
+    """Returns the state before the first round; see `make_init`."""
+    return make_init(algorithm, groups, config)()
+
+
+def make_init(
+    algorithm: Algorithm, groups: Sequence[Group], config: RoundConfig
+) -> Callable[..., State]:
+    """Returns `init`, from a seed (default: the configuration's) to the first state.
+
+    Compiled once for all seeds.
+    """
+    init_server = jax.jit(algorithm.server.init)
+    init_group = {
+        group.name: jax.jit(
+            functools.partial(jax.lax.map, algorithm.client(group.model).init)
         )
-        one = algorithm.client(group.model).init
-        clients[group.name] = jax.jit(functools.partial(jax.lax.map, one))(keys)
-        copies[group.name] = jax.tree.map(
-            lambda leaf, n=group.clients.size: jnp.repeat(leaf[None], n, axis=0),
-            broadcast,
-        )
-    return State(0, server, clients, copies)
+        for group in groups
+    }
+
+    def init(seed: int | None = None) -> State:
+        seed = config.seed if seed is None else seed
+        server = init_server(rng.key(seed, Purpose.SERVER_INIT))
+        broadcast = algorithm.server.broadcast(server)
+        base = rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start))
+        clients, copies = {}, {}
+        for place, group in enumerate(groups):
+            same = np.full_like(group.clients, place)
+            origin = same if config.same_start else group.clients
+            keys = rng.client_keys(base, jnp.asarray(origin, jnp.uint32))
+            clients[group.name] = init_group[group.name](keys)
+            copies[group.name] = jax.tree.map(
+                lambda leaf, n=group.clients.size: jnp.repeat(leaf[None], n, axis=0),
+                broadcast,
+            )
+        return State(0, server, clients, copies)
+
+    return init
 
 
 def make(
@@ -103,7 +123,7 @@ def make(
     holdout: Sequence[np.ndarray] | None = None,
     sample: Callable[[int], np.ndarray] | None = None,
     schedule: Callable[[int, int], np.ndarray] | None = None,
-) -> Callable[[State], tuple[State, Played]]:
+) -> Callable[..., tuple[State, Played]]:
     """Returns `play`, which takes the state through one round.
 
     Args:
@@ -119,9 +139,9 @@ def make(
             default shuffled local epochs (`batches.local_epochs`).
 
     Returns:
-        A function from a state to the next state and what the round reports. It
-        consumes the state it is given (donation). Each group's program is traced
-        once, whatever the cohort.
+        A function from a state and a seed (default: the configuration's) to the next
+        state and what the round reports. It consumes the state it is given
+        (donation). Each group's program is traced once, whatever cohort and seed.
 
     Raises:
         ValueError: if the cohort is empty or larger than the federation, or if
@@ -134,33 +154,42 @@ def make(
             f"{config.cohort_size}. Change the participation."
         )
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
-    sample = sample or functools.partial(
-        cohort, config.seed, num_clients=num_clients, cohort_size=config.cohort_size
-    )
-    schedule = schedule or functools.partial(
-        batches.local_epochs,
-        train,
-        seed=config.seed,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-    )
     weights = np.array([part.size for part in train], np.float32)
-    parts = [
-        _Part(algorithm, group, train, holdout, schedule, config) for group in groups
-    ]
+    parts = [_Part(algorithm, group, train, holdout, config) for group in groups]
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def server_step(server, uploads, order, weights, round):
+    def server_step(server, uploads, order, weights, round, key):
         uploads = tree.take(tree.concatenate(uploads), order)
-        key = rng.key(config.seed, Purpose.SERVER_UPDATE, round)
         return algorithm.server.update(server, uploads, Cohort(weights, round, key))
 
     broadcast_of = jax.jit(algorithm.server.broadcast)
     broadcast_bytes = algorithm.server.broadcast_bytes
 
-    def play(state: State) -> tuple[State, Played]:
+    def play(state: State, seed: int | None = None) -> tuple[State, Played]:
+        seed = config.seed if seed is None else seed
         round = int(state.round) + 1
-        members = sample(round)
+        if sample is None:
+            members = cohort(
+                seed, round, num_clients=num_clients, cohort_size=config.cohort_size
+            )
+        else:
+            members = sample(round)
+        plan = schedule or functools.partial(
+            batches.local_epochs,
+            train,
+            seed=seed,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+        )
+        # Keys are arguments of the programs, so that one program serves all seeds.
+        keys = {
+            purpose: rng.key(seed, purpose, round)
+            for purpose in (
+                Purpose.CLIENT_UPDATE,
+                Purpose.CLIENT_FINISH,
+                Purpose.SERVER_UPDATE,
+            )
+        }
         broadcast = broadcast_of(state.server)
         down = (
             jnp.float32(tree.num_bytes(broadcast))
@@ -170,11 +199,12 @@ def make(
         clients, copies, outputs, given, where = {}, {}, [], [], {}
         for part in parts:
             name = part.group.name
-            present, arguments = part.arguments(members, round)
+            present, arguments = part.arguments(members, round, plan)
             (clients[name], copies[name]), output = part.step(
                 (state.clients[name], state.copies[name]),
                 broadcast,
                 examples,
+                keys[Purpose.CLIENT_UPDATE],
                 *arguments,
             )
             start = sum(p.rows for p in parts[: len(outputs)])
@@ -189,7 +219,14 @@ def make(
         shares = np.zeros(config.cohort_size, np.float32)
         shares[: members.size] = weights[members]
         uploads = [output.pop("upload") for output in outputs]
-        server = server_step(state.server, uploads, order, shares, np.int32(round))
+        server = server_step(
+            state.server,
+            uploads,
+            order,
+            shares,
+            np.int32(round),
+            keys[Purpose.SERVER_UPDATE],
+        )
         outputs = jax.device_get(outputs)
         reported = jax.tree.map(
             lambda *leaves: np.concatenate(leaves)[order[: members.size]], *outputs
@@ -198,7 +235,11 @@ def make(
             fresh = broadcast_of(server)
             for part, arguments in zip(parts, given, strict=True):
                 clients[part.group.name] = part.finish(
-                    clients[part.group.name], fresh, examples, *arguments
+                    clients[part.group.name],
+                    fresh,
+                    examples,
+                    keys[Purpose.CLIENT_FINISH],
+                    *arguments,
                 )
         return State(round, server, clients, copies), Played(
             members, reported["metrics"], reported["finite"], reported["bytes"], down
@@ -210,11 +251,10 @@ def make(
 class _Part:
     """One group's share of a round: its compiled programs and their arguments."""
 
-    def __init__(self, algorithm, group, train, holdout, schedule, config):
+    def __init__(self, algorithm, group, train, holdout, config):
         self.group = group
         self._config = config
         self._train = train
-        self._schedule = schedule
         most = min(group.clients.size, config.cohort_size)
         self._chunk = min(config.chunk or most, most)
         self.rows = -(-most // self._chunk) * self._chunk
@@ -230,12 +270,14 @@ class _Part:
             )
         )
         client = algorithm.client(group.model)
-        self.step = _client_step(client, config.seed, self._chunk)
+        self.step = _client_step(client, self._chunk)
         self.finish = (
-            None if client.finish is None else _finish_step(client, config, self._chunk)
+            None if client.finish is None else _finish_step(client, self._chunk)
         )
 
-    def arguments(self, cohort: np.ndarray, round: int) -> tuple[np.ndarray, tuple]:
+    def arguments(
+        self, cohort: np.ndarray, round: int, schedule: Callable
+    ) -> tuple[np.ndarray, tuple]:
         """The group's members of a cohort, and the arrays its programs take."""
         config, group = self._config, self.group
         present = np.intersect1d(group.clients, cohort)
@@ -249,7 +291,7 @@ class _Part:
         index = np.full((self.rows, self._max_steps, config.batch_size), -1, np.int32)
         steps = np.zeros(self.rows, np.int32)
         for i, client in enumerate(present):
-            rows_of_client = self._schedule(round, int(client))
+            rows_of_client = schedule(round, int(client))
             steps[i] = len(rows_of_client)
             index[i, : steps[i]] = rows_of_client
         schedule = Batches(index, steps)
@@ -262,11 +304,11 @@ def _visit(examples, tables, row, schedule, round) -> Visit:
     return Visit(examples, schedule, sweep, holdout, round)
 
 
-def _client_step(client: Client, seed: int, chunk: int) -> Callable:
+def _client_step(client: Client, chunk: int) -> Callable:
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(stack, broadcast, examples, rows, ids, schedule, tables, count, round):
-        base = rng.key(seed, Purpose.CLIENT_UPDATE, round)
-
+    def step(
+        stack, broadcast, examples, base, rows, ids, schedule, tables, count, round
+    ):
         def one(held, member):
             state, _ = held
             row, id_, plan = member
@@ -293,11 +335,11 @@ def _client_step(client: Client, seed: int, chunk: int) -> Callable:
     return step
 
 
-def _finish_step(client: Client, config: RoundConfig, chunk: int) -> Callable:
+def _finish_step(client: Client, chunk: int) -> Callable:
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(stack, broadcast, examples, rows, ids, schedule, tables, count, round):
-        base = rng.key(config.seed, Purpose.CLIENT_FINISH, round)
-
+    def step(
+        stack, broadcast, examples, base, rows, ids, schedule, tables, count, round
+    ):
         def one(state, member):
             row, id_, plan = member
             visit = _visit(examples, tables, row, Batches(*plan), round)

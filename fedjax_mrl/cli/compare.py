@@ -39,6 +39,7 @@ def _execute(args: argparse.Namespace) -> int:
         names = [name.strip() for name in args.algorithms.split(",")]
         runs = comparison.plan(base, names, seeds, out)
         dataset = datasets.load(base.dataset, base.data_dir)
+    built: dict = {}
     rows, worst = [], 0
     for number, run in enumerate(runs, start=1):
         label = f"[{number}/{len(runs)}] {run.path.name}"
@@ -46,7 +47,11 @@ def _execute(args: argparse.Namespace) -> int:
         if comparison.finished(run):
             _say(args, f"{label}: already done")
         else:
-            status, code = _one(run, dataset, label, args)
+            try:
+                federation = _federation(run, dataset, built)
+                status, code = _one(run, federation, label, args)
+            except ValueError as error:
+                status, code = str(error), 2
         if status != "done":
             print(f"fedjax-mrl: {run.path.name}: {status}", file=sys.stderr)
         worst = max(worst, code)
@@ -57,18 +62,24 @@ def _execute(args: argparse.Namespace) -> int:
     return worst
 
 
-def _one(run, dataset, label, args) -> tuple[str, int]:
+def _federation(run, dataset, built):
+    """The run's federation; an algorithm is compiled once for all its seeds."""
+    from fedjax_mrl.federation import Federation
+
+    name = run.config.algorithm
+    if name not in built:
+        built.clear()  # programs of one algorithm at a time
+        built[name] = Federation(run.config, dataset=dataset)
+    return built[name].with_seed(run.config.seed)
+
+
+def _one(run, federation, label, args) -> tuple[str, int]:
     """Runs one cell: what became of it, and the exit status that means."""
     from fedjax_mrl import runner
     from fedjax_mrl.cli import console
-    from fedjax_mrl.federation import Federation
     from fedjax_mrl.rundir import RunDirectory
 
-    try:
-        federation = Federation(run.config, dataset=dataset)
-        directory = RunDirectory.create(run.path, overwrite=True)
-    except ValueError as error:
-        return str(error), 2
+    directory = RunDirectory.create(run.path, overwrite=True)
     try:
         with console.Progress(label, run.config.rounds, quiet=args.quiet) as progress:
             outcome = runner.run(federation, directory, progress)
