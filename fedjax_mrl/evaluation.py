@@ -67,6 +67,7 @@ def make(
     programs = {
         group.name: _program(algorithm, group, prepare, chunk) for group in groups
     }
+    labelled = {group.name: group.relabel(examples) for group in groups}
     tables = {
         group.name: jax.device_put(
             batches.in_order([test[c] for c in group.clients], batch_size)
@@ -81,7 +82,7 @@ def make(
                 state.clients[group.name],
                 state.copies[group.name],
                 broadcast,
-                examples,
+                labelled[group.name],
                 tables[group.name],
             )
             for group in groups

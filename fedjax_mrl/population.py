@@ -2,17 +2,29 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl.protocol import Model
+from fedjax_mrl.protocol import Examples, Model
 
 
 class Group(NamedTuple):
-    """The clients that share one architecture; one compiled program serves them."""
+    """The clients that share architecture and task; one compiled program serves them.
+
+    A task is a way to label the same images: `labels` maps a class of the data set
+    to a class of the task, and the model has as many classes as the task.
+    """
 
     name: str
     model: Model
     clients: np.ndarray  # ids, ascending, int32 [N_g]
+    labels: np.ndarray | None = None  # int32 [L]; None keeps the data set's classes
+
+    def relabel(self, examples: Examples) -> Examples:
+        """The examples as the group's task labels them."""
+        if self.labels is None:
+            return examples
+        return examples._replace(y=jnp.asarray(self.labels, jnp.int32)[examples.y])
 
 
 def assign(num_clients: int, models: list[Model]) -> list[Group]:

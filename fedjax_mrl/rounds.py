@@ -203,7 +203,7 @@ def make(
             (clients[name], copies[name]), output = part.step(
                 (state.clients[name], state.copies[name]),
                 broadcast,
-                examples,
+                part.examples,
                 keys[Purpose.CLIENT_UPDATE],
                 *arguments,
             )
@@ -237,7 +237,7 @@ def make(
                 clients[part.group.name] = part.finish(
                     clients[part.group.name],
                     fresh,
-                    examples,
+                    part.examples,
                     keys[Purpose.CLIENT_FINISH],
                     *arguments,
                 )
@@ -251,8 +251,9 @@ def make(
 class _Part:
     """One group's share of a round: its compiled programs and their arguments."""
 
-    def __init__(self, algorithm, group, train, holdout, config):
+    def __init__(self, algorithm, group, examples, train, holdout, config):
         self.group = group
+        self.examples = group.relabel(examples)
         self._config = config
         self._train = train
         most = min(group.clients.size, config.cohort_size)

@@ -2,12 +2,13 @@
 
 import pathlib
 import re
+import sys
 
 import pytest
 
 from experiments import methods_table
-from fedjax_mrl import algorithms, config
-from tests.helpers import ROOT
+from fedjax_mrl import algorithms, config, discovery
+from tests.helpers import ROOT, Toy
 
 
 def test_the_table_of_methods_is_what_the_code_generates():
@@ -35,3 +36,21 @@ def test_documents_name_only_files_that_exist():
         text = document.read_text(encoding="utf-8")
         for found in re.findall(r"`((?:docs|experiments|tests)/[\w/.]+\.\w+)`", text):
             assert (ROOT / found).exists(), (document.name, found)
+
+
+def test_the_tutorials_algorithm_runs(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "adding_an_algorithm.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "fedbias.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(algorithms, "__path__", [*algorithms.__path__, str(tmp_path)])
+    discovery.find.cache_clear()
+    try:
+        assert "fedbias" in algorithms.names()
+        toy = Toy("fedbias")
+        state = toy.after(2)
+        assert float(abs(state.server).max()) > 0
+        scores = toy.evaluate()(state)
+        assert scores.accuracy.shape == (2, 1, 8)
+    finally:
+        discovery.find.cache_clear()
+        sys.modules.pop("fedjax_mrl.algorithms.fedbias", None)
