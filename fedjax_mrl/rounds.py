@@ -155,7 +155,9 @@ def make(
         )
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
     weights = np.array([part.size for part in train], np.float32)
-    parts = [_Part(algorithm, group, train, holdout, config) for group in groups]
+    parts = [
+        _Part(algorithm, group, examples, train, holdout, config) for group in groups
+    ]
 
     @functools.partial(jax.jit, donate_argnums=0)
     def server_step(server, uploads, order, weights, round, key):

@@ -237,7 +237,7 @@ def counting(fail=None, finish=False):
             trace = jnp.zeros(visit.train.index.shape[0]).at[0].set(2.0 * sweep)
             return ClientUpdate(
                 Counted(visits, state.start),
-                {"seen": broadcast["round"]},
+                broadcast,
                 {"examples": examples},
                 {"total": trace},
             )
@@ -317,7 +317,7 @@ def test_a_client_holds_the_broadcast_of_its_last_visit():
     for _ in range(3):
         state, _ = play(state)
     seen = {
-        int(c): int(state.copies[g.name]["seen"][i])
+        int(c): int(state.copies[g.name]["round"][i])
         for g in groups
         for i, c in enumerate(g.clients)
     }
@@ -359,7 +359,7 @@ def test_a_number_that_is_none_is_reported_of_its_client_and_part(chunk):
         counting(fail=400), sample=lambda round: np.array([0, 1, 4, 5]), chunk=chunk
     )
     _, played = play(state)
-    assert set(played.finite) == {"visits", "start"}  # `seen` is a whole number
+    assert set(played.finite) == {"visits", "start"}  # the broadcast is a whole number
     assert played.finite["visits"].tolist() == [True, True, False, True]
     assert played.finite["start"].all()
 
@@ -375,6 +375,19 @@ def test_clients_of_an_architecture_start_alike_only_if_told_to():
         assert len(set(start)) == (2 if same else 6)
         other, _, _ = federation(counting(), same_start=same, seed=1)
         assert not np.isin(start, by_client(other, groups, "start")).any()
+
+
+def test_one_program_serves_all_seeds():
+    state, play, groups = federation(counting(), seed=1, same_start=False)
+    config = rounds.RoundConfig(0, 4, 2, 4, same_start=False)
+    init = rounds.make_init(counting(), groups, config)
+    other = init(1)
+    assert_trees_equal(other.clients, state.clients)
+    _, expected = play(state)
+    _, zero, _ = federation(counting(), seed=0, same_start=False)
+    _, found = zero(other, 1)
+    assert_trees_equal(found, expected)
+    assert not np.array_equal(zero(init())[1].cohort, found.cohort)
 
 
 def test_a_clients_start_does_not_depend_on_its_architectures_company():
@@ -412,45 +425,46 @@ def test_aggregation_weighs_by_training_samples_or_takes_one_upload():
         servers.averaging(lambda key: old, "median")
 
 
-@functools.cache
-def trained(aggregation):
+@pytest.fixture(scope="module")
+def trained():
     """A round of FedMRL with clients of different sizes, and what they uploaded."""
-    toy = helpers.Toy("fedmrl", aggregation=aggregation, cohort_size=4, epochs=1)
-    state, played = toy.make()(toy.init())
-    uploads = {
-        int(client): jax.tree.map(lambda leaf, i=i: leaf[i], state.copies[group.name])
-        for group in toy.groups
-        for i, client in enumerate(group.clients)
-        if client in played.cohort
-    }
-    return toy, state, played.cohort, uploads
+    with jax.numpy_dtype_promotion("strict"):
+        toy = helpers.Toy("fedmrl", same=True, cohort_size=4, epochs=1)
+        start = toy.init()
+        old = helpers.copy(start.server)
+        state, played = toy.make()(start)
+    copies = state.copies["a"]  # of all clients, one architecture
+    uploads = jax.tree.map(lambda leaf: leaf[played.cohort], copies)
+    return toy, old, state.server, played.cohort, uploads
 
 
-def test_the_aggregate_is_the_weighted_mean_and_none_of_the_uploads():
-    toy, state, cohort, uploads = trained("mean")
+def test_the_aggregate_is_the_weighted_mean_and_none_of_the_uploads(trained):
+    toy, _, server, cohort, uploads = trained
     sizes = np.array([toy.train[c].size for c in cohort], np.float64)
     assert len(set(sizes)) > 1
     expected = jax.tree.map(
-        lambda *leaves: np.einsum(
-            "k,k...->...", sizes / sizes.sum(), np.stack(leaves).astype(np.float64)
+        lambda leaf: np.einsum(
+            "k,k...->...", sizes / sizes.sum(), np.asarray(leaf, np.float64)
         ).astype(np.float32),
-        *(uploads[int(c)] for c in cohort),
+        uploads,
     )
-    assert_trees_close(state.server, expected, atol=1e-6)
-    for upload in uploads.values():
+    assert_trees_close(server, expected, atol=1e-6)
+    for k in range(len(cohort)):
         far = jax.tree.map(
-            lambda a, b: float(jnp.abs(a - b).max()), state.server, upload
+            lambda new, leaf, k=k: float(abs(new - leaf[k]).max()), server, uploads
         )
         assert min(jax.tree.leaves(far)) > 1e-4
 
 
-def test_last_client_is_the_upload_of_the_participant_with_the_highest_number():
-    _, state, cohort, uploads = trained("last_client")
-    assert_trees_equal(state.server, uploads[int(cohort[-1])])
-    # Uploads are those of the other aggregation: only the server differs.
-    _, _, other, others = trained("mean")
-    np.testing.assert_array_equal(cohort, other)
-    assert_trees_equal(uploads, others)
+def test_last_client_is_the_upload_of_the_participant_with_the_highest_number(trained):
+    toy, old, _, cohort, uploads = trained
+    last = algorithms.build(
+        "fedmrl", toy.setup, shared_dim=3, aggregation="last_client"
+    )
+    weights = cohort_of(*(toy.train[c].size for c in cohort))
+    server = last.server.update(old, uploads, weights)
+    assert_trees_equal(server, jax.tree.map(lambda leaf: leaf[-1], uploads))
+    assert (np.diff(cohort) > 0).all()
 
 
 def test_networks_of_three_kinds_train_together():

@@ -3,15 +3,14 @@
 A participant forks the server's model as its meme and trains it beside its
 personal model, which may have any architecture and never leaves. On every
 minibatch each of the two learns from the labels and from the other's predictions
-(deep mutual learning). The server merges the memes.
+(deep mutual learning). The server merges the memes. Clients with different tasks
+(heterogeneous objectives) share only the meme's extractor and keep their headers.
 
 Reference:
     Shen et al., Federated Mutual Learning, 2020. https://arxiv.org/abs/2006.16765
 
 Differences:
     - Personal and meme model take their gradients at the same point of a step.
-    - All clients have the same classes; the paper's heterogeneity of objectives
-      (a meme without its header) is left out.
     - A client that does not take part keeps its personal model until its next visit.
 """
 
@@ -24,7 +23,16 @@ import numpy as np
 from jax import lax
 
 from fedjax_mrl import local, losses, rng, servers
-from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
+from fedjax_mrl.models import layers
+from fedjax_mrl.protocol import (
+    Algorithm,
+    Client,
+    ClientUpdate,
+    Model,
+    Network,
+    Params,
+    Setup,
+)
 
 __all__ = ["fml"]
 
@@ -35,6 +43,7 @@ class ClientState(NamedTuple):
     """What never leaves a client."""
 
     private: Network  # personal model
+    meme_header: Params = ()  # only where tasks differ and memes keep their headers
 
 
 class Trained(NamedTuple):
@@ -50,6 +59,7 @@ def fml(
     alpha: Schedule = 0.5,
     beta: Schedule = 0.5,
     aggregation: str = "uniform",
+    share: str = "network",
 ) -> Algorithm:
     """Builds FML.
 
@@ -65,20 +75,43 @@ def fml(
         beta: the same for the meme; 1 trains it as FedAvg would.
         aggregation: `uniform` is the method, `mean` weights memes by training
             samples, see `servers.averaging`.
+        share: `network`, the whole meme travels; `extractor`, only its extractor
+            does, and clients may have different classes (`population.Group.labels`).
 
     Raises:
-        ValueError: for a weight outside of [0, 1] or an unknown aggregation.
+        ValueError: for a weight outside of [0, 1], an unknown aggregation or share,
+            or, when a client is built, a task that a shared header does not fit.
     """
+    if share not in ("network", "extractor"):
+        raise ValueError(f"share must be network or extractor; got {share!r}.")
+    keeps_header = share == "extractor"
     alphas = _by_round("alpha", alpha, setup.num_rounds)
     betas = _by_round("beta", beta, setup.num_rounds)
     shared = setup.shared(setup.feature_dim)
 
     def client(model: Model) -> Client:
+        if not keeps_header and model.num_classes != setup.num_classes:
+            raise ValueError(
+                f"A shared meme has {setup.num_classes} classes, but the task of "
+                f"{model.name} has {model.num_classes}; clients with tasks of their "
+                "own need share=extractor."
+            )
+
+        def meme_logits(network, x):
+            # A linear header of as many classes as the client's task has.
+            features = shared.features(network.extractor, x)
+            return layers.linear(network.header, features)
+
+        def received(broadcast, state):
+            if keeps_header:
+                return broadcast._replace(header=state.meme_header)
+            return broadcast
+
         def update(broadcast, state, visit, key):
             def loss(networks, batch, key):
                 del key  # not stochastic
                 personal = model.logits(networks.private, batch.x)
-                meme = shared.logits(networks.shared, batch.x)
+                meme = meme_logits(networks.shared, batch.x)
                 fixed_personal, fixed_meme = lax.stop_gradient((personal, meme))
                 ce_personal = losses.cross_entropy(personal, batch.y, batch.mask)
                 ce_meme = losses.cross_entropy(meme, batch.y, batch.mask)
@@ -100,30 +133,37 @@ def fml(
                 }
                 return losses.Terms(total, metrics)
 
-            networks, metrics, _ = local.train(
-                loss, Trained(broadcast, state.private), setup, visit, key
-            )
+            start = Trained(received(broadcast, state), state.private)
+            networks, metrics, _ = local.train(loss, start, setup, visit, key)
+            meme, header = networks.shared, ()
+            if keeps_header:
+                meme, header = meme._replace(header=()), meme.header
             return ClientUpdate(
-                ClientState(networks.private),
-                networks.shared,
-                networks.shared,
-                metrics,
+                ClientState(networks.private, header), meme, meme, metrics
             )
 
         def predict(network, state, x):
             return {
                 "personal": model.logits(state.private, x),
-                "global": shared.logits(network, x),
+                "global": meme_logits(received(network, state), x),
             }
 
         def init(key):
-            return ClientState(model.init(rng.named(key, "private")))
+            private = model.init(rng.named(key, "private"))
+            if not keeps_header:
+                return ClientState(private)
+            header = layers.init_linear(
+                rng.named(key, "meme header"), shared.feature_dim, model.num_classes
+            )
+            return ClientState(private, header)
 
         return Client(init, update, predict)
 
-    server = servers.averaging(
-        lambda key: shared.init(rng.named(key, "shared")), aggregation
-    )
+    def init_meme(key):
+        network = shared.init(rng.named(key, "shared"))
+        return network._replace(header=()) if keeps_header else network
+
+    server = servers.averaging(init_meme, aggregation)
     return Algorithm(server, client, heads=("personal", "global"))
 
 
