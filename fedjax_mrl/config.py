@@ -215,7 +215,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
             f"algorithm.fine_weight=2; got {text!r}."
         )
     try:
-        return name, _number(yaml.safe_load(value))
+        return name, yaml.safe_load(value)
     except Exception:  # as in `read_yaml`
         return name, value
 
@@ -296,7 +296,8 @@ def _wrong_setting(key: Any) -> str:
 
 def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
     """Checks names and values of `set`; which there are, the algorithm knows."""
-    for key, setting in dict(value).items():
+    settings = {key: _number(setting) for key, setting in dict(value).items()}
+    for key, setting in settings.items():
         prefix, _, name = str(key).partition(".")
         if not isinstance(key, str) or not prefix or not name:
             raise ConfigError(_wrong_setting(key))
@@ -306,7 +307,7 @@ def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
                 f"--set {key} must be a finite number, true, false or text; got "
                 f"{setting!r}."
             )
-    return tuple(dict(value).items())
+    return tuple(settings.items())
 
 
 def _names(field: dataclasses.Field, value: Any) -> tuple[str, ...]:

@@ -68,24 +68,31 @@ def test_hyper_parameters_are_merged_one_by_one(parse):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("algorithm.x=2", 2),
-        ("algorithm.x=1e-3", 0.001),  # YAML 1.1 takes it for text
-        ("algorithm.x=true", True),
-        ("algorithm.x=linear:0.1:0.9", "linear:0.1:0.9"),
-        ("algorithm.x=a=b", "a=b"),
-        ("algorithm.x='2'", 2),
-        ("algorithm.x=!!bool x", "!!bool x"),
-        ("algorithm.x={", "{"),
+        ("2", 2),
+        ("1e-3", 0.001),  # YAML 1.1 takes it for text
+        ("true", True),
+        ("linear:0.1:0.9", "linear:0.1:0.9"),
+        ("a=b", "a=b"),
+        ("!!bool x", "!!bool x"),
+        ("{", "{"),
     ],
 )
 def test_the_value_of_a_setting_is_read_as_yaml_where_it_is_yaml(text, value):
-    found = config.parse_setting(text)
-    assert found == ("algorithm.x", value) and type(found[1]) is type(value)
+    made = config.build({"set": dict([config.parse_setting(f"algorithm.x={text}")])})
+    found = made.algorithm_options()["x"]
+    assert found == value and type(found) is type(value)
+
+
+def test_a_setting_means_the_same_in_a_file_and_as_a_flag(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("set: {algorithm.x: 1e-3, algorithm.y: mean}\n")
+    found = config.build(config.read_yaml(path)).algorithm_options()
+    assert found == {"x": 0.001, "y": "mean"}
 
 
 @pytest.mark.parametrize("text", ["algorithm.x", "=2", ""])
 def test_a_setting_without_name_or_value_is_refused(text):
-    with pytest.raises(ConfigError, match="--set takes algorithm.NAME=VALUE.*got"):
+    with pytest.raises(ConfigError, match=r"--set takes algorithm.NAME=VALUE.*got"):
         config.parse_setting(text)
 
 
@@ -117,42 +124,42 @@ def test_the_width_that_has_a_flag_is_not_given_twice():
 
 
 def test_an_unknown_key_gives_the_nearest_and_where_it_stands():
-    with pytest.raises(ConfigError, match="'round' in my.yaml. Did you mean rounds?"):
+    with pytest.raises(ConfigError, match=r"'round' in my.yaml. Did you mean rounds\?"):
         config.build({"round": 3}, source="my.yaml")
-    with pytest.raises(ConfigError, match="'zzz' in the configuration. Valid: algori"):
+    with pytest.raises(ConfigError, match=r"'zzz' in the configuration. Valid: algori"):
         config.build({"zzz": 3})
     assert config.build({"batch-size": 3}).batch_size == 3
 
 
 def test_an_unknown_flag_or_preset_gives_the_nearest(parse):
-    with pytest.raises(UsageError, match="no option --round. Did you mean --rounds?"):
+    with pytest.raises(UsageError, match=r"no option --round. Did you mean --rounds\?"):
         parse("--round", "3")
     with pytest.raises(
-        UsageError, match="no option --learningrate. .*--learning-rate?"
+        UsageError, match=r"no option --learningrate. .*--learning-rate\?"
     ):
         parse("--learningrate=3")
     with pytest.raises(UsageError, match="Unexpected 'three'"):
         parse("three")
-    with pytest.raises(UsageError, match="--rounds: expected one argument"):
+    with pytest.raises(UsageError, match=r"--rounds: expected one argument"):
         parse("--rounds")
-    with pytest.raises(ConfigError, match="no preset 'smal'. Did you mean 'small'?"):
+    with pytest.raises(ConfigError, match=r"no preset 'smal'. Did you mean 'small'\?"):
         parse("--preset", "smal")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"algorithm": "fedmlr"}, "no algorithm 'fedmlr'. Did you mean 'fedmrl'?"),
+        ({"algorithm": "fedmlr"}, r"no algorithm 'fedmlr'. Did you mean 'fedmrl'\?"),
         ({"models": "cnn1,cnn9"}, "no model 'cnn9'. Did you mean 'cnn"),
-        ({"shared_model": "mpl"}, "no model 'mpl'. Did you mean 'mlp'?"),
-        ({"dataset": "digit"}, "no dataset 'digit'. Did you mean 'digits'?"),
-        ({"partition": "clas:2"}, "no partition 'clas'. Did you mean 'class'?"),
-        ({"augmentation": "nome"}, "no augmentation 'nome'. Did you mean 'none'?"),
-        ({"precision": "hihg"}, "no precision 'hihg'. Did you mean 'high'?"),
+        ({"shared_model": "mpl"}, r"no model 'mpl'. Did you mean 'mlp'\?"),
+        ({"dataset": "digit"}, r"no dataset 'digit'. Did you mean 'digits'\?"),
+        ({"partition": "clas:2"}, r"no partition 'clas'. Did you mean 'class'\?"),
+        ({"augmentation": "nome"}, r"no augmentation 'nome'. Did you mean 'none'\?"),
+        ({"precision": "hihg"}, r"no precision 'hihg'. Did you mean 'high'\?"),
         ({"lowering": "fast"}, "lowering must be one of .*got 'fast'"),
         (
             {"set": {"algorithm.fine_weigth": 1}},
-            "no hyper-parameter of fedmrl 'fine_weigth'. Did you mean 'fine_weight'?",
+            r"no hyper-parameter of fedmrl 'fine_weigth'. Did you mean 'fine_weight'\?",
         ),
     ],
 )
@@ -265,9 +272,9 @@ def test_a_damaged_file_is_refused_by_name(contents, message, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_refused_and_an_empty_one_is_no_option(tmp_path):
-    with pytest.raises(ConfigError, match="Cannot read .*absent: No such file"):
+    with pytest.raises(ConfigError, match=r"Cannot read .*absent: No such file"):
         config.read_yaml(tmp_path / "absent")
-    with pytest.raises(ConfigError, match="Cannot read .*: Is a directory"):
+    with pytest.raises(ConfigError, match=r"Cannot read .*: Is a directory"):
         config.read_yaml(tmp_path)
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert config.read_yaml(tmp_path / "empty.yaml") == {}

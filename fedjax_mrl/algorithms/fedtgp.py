@@ -108,7 +108,6 @@ def fedtgp(
             model of another width.
     """
     prototypes.require_at_least(
-        weight=(weight, 0),
         max_margin=(max_margin, 0),
         server_lr=(server_lr, 0),
         server_epochs=(server_epochs, 1),

@@ -1,5 +1,6 @@
 """What a run prints: a progress bar on a terminal, plain lines in a pipe."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,13 @@ class Progress:
         self._bar = None
         if sys.stdout.isatty() and not quiet:
             self._bar = tqdm(
-                total=rounds, initial=start, desc=label, unit="round", file=sys.stdout
+                total=rounds,
+                initial=start,
+                desc=label,
+                unit="round",
+                file=sys.stdout,
+                # tqdm shows nothing on a terminal that does not know its width.
+                ncols=shutil.get_terminal_size().columns,
             )
 
     def __enter__(self) -> "Progress":
@@ -111,9 +118,10 @@ def client_table(
 
 def show(*things: Any) -> None:
     """Prints tables and lines to stdout."""
-    # A path may contain what rich would take for markup.
+    # Wide, because rich cuts what does not fit, numbers included; a terminal wraps
+    # long lines by itself. And a path may contain what rich would take for markup.
     console = Console(
-        soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False, emoji=False
+        width=1000, soft_wrap=True, highlight=False, markup=False, emoji=False
     )
     for thing in things:
         console.print(thing)

@@ -35,7 +35,7 @@ def _execute(args: argparse.Namespace) -> int:
     print("presets")
     for name, path in config.presets().items():
         text = path.read_text(encoding="utf-8").splitlines()[0]
-        print(f"  {name:24}{text.lstrip('# ')}")
+        print(f"  {name:31} {text.lstrip('# ')}")
     return 0
 
 
