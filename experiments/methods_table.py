@@ -79,7 +79,8 @@ def crossing(name: str) -> tuple[Any, Any, tuple[str, ...], tuple[str, ...]]:
         down = jax.eval_shape(algorithm.server.broadcast, server)
         state = jax.eval_shape(client.init, key)
         out = jax.eval_shape(client.update, down, state, _visit(), key)
-        private = tuple(state._asdict()) if hasattr(state, "_asdict") else ()
+        parts = state._asdict() if hasattr(state, "_asdict") else {}
+        private = tuple(part for part in parts if jax.tree.leaves(parts[part]))
         return down, out.upload, private, algorithm.heads
     raise ValueError(f"{name} accepts neither CNN-2 nor CNN-1.")
 

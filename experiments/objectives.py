@@ -38,8 +38,12 @@ def run(num_rounds: int, *, seed: int = 0, **options: float) -> dict[str, float]
     data = datasets.load("digits")
     shape = data.x_train.shape[1:]
     split = partitions.make("iid", data.y_train, data.y_test, 9, seed)
+
+    def network(num_classes, width):
+        return models.build("mlp", shape, num_classes, feature_dim=width, hidden=64)
+
     setup = Setup(
-        shared=lambda width: models.build("mlp", shape, 10, feature_dim=width),
+        shared=lambda width: network(10, width),
         feature_dim=64,
         num_classes=10,
         optimizer=optimizers.sgd(0.05),
@@ -50,7 +54,7 @@ def run(num_rounds: int, *, seed: int = 0, **options: float) -> dict[str, float]
     groups = [
         Group(
             name,
-            models.build("mlp", shape, int(labels.max()) + 1, feature_dim=64),
+            network(int(labels.max()) + 1, 64),
             np.arange(place, 9, 3, dtype=np.int32),
             labels.astype(np.int32),
         )

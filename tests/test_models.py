@@ -286,7 +286,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(package):
     with pytest.raises(ValueError, match=r"no model 'resnet9'\. .*mean 'resnet8'\?"):
         models.get("resnet9")
     name = package("near_here", a='__all__ = ["apple", "pear"]\napple = pear = 0\n')
-    with pytest.raises(ValueError, match=r"no fruit 'aple'.*'apple'.*Valid: apple, pea"):
+    with pytest.raises(
+        ValueError, match=r"no fruit 'aple'.*'apple'.*Valid: apple, pea"
+    ):
         discovery.get(name, "aple", "fruit")
     with pytest.raises(ValueError, match=r"no fruit 'zzz'\. Valid"):
         discovery.get(name, "zzz", "fruit")

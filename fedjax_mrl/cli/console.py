@@ -33,14 +33,16 @@ class Progress:
         self._rounds, self._quiet = rounds, quiet
         self._bar = None
         if sys.stdout.isatty() and not quiet:
+            size = shutil.get_terminal_size()
             self._bar = tqdm(
                 total=rounds,
                 initial=start,
                 desc=label,
                 unit="round",
                 file=sys.stdout,
-                # tqdm shows nothing on a terminal that does not know its width.
-                ncols=shutil.get_terminal_size().columns,
+                # By itself tqdm shows nothing on a terminal that reports no size.
+                ncols=size.columns,
+                nrows=size.lines,
             )
 
     def __enter__(self) -> "Progress":

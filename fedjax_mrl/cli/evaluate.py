@@ -22,7 +22,7 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.rundir import RunDirectory
 
         directory = RunDirectory.open(args.run)
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         import dataclasses
 
         import jax
