@@ -49,8 +49,8 @@ class Federation:
 
     Args:
         config: what to run; keyword arguments make or change it.
-        dataset: images to use instead of loading `config.dataset`.
-        partition: split to use instead of making `config.partition`.
+        dataset: a name, or images to use instead of loading any.
+        partition: a text such as "class:2", or a split to use instead of making one.
 
     Attributes:
         config: `RunConfig`.
@@ -77,10 +77,15 @@ class Federation:
         self,
         config: RunConfig | None = None,
         *,
-        dataset: Dataset | None = None,
-        partition: Partition | None = None,
+        dataset: Dataset | str | None = None,
+        partition: Partition | str | None = None,
         **options: Any,
     ) -> None:
+        # Names are options like any other; values are used as they are.
+        if isinstance(dataset, str):
+            options["dataset"], dataset = dataset, None
+        if isinstance(partition, str):
+            options["partition"], partition = partition, None
         self.config = config = _config(config, options)
         conv.resolve(config.lowering)
         if config.precision not in PRECISIONS:

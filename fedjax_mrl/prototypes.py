@@ -51,12 +51,27 @@ class Pairs(NamedTuple):
     exists: jax.Array  # [P] bool
 
 
-def require_width(model: Model, setup: Setup) -> None:
-    """Checks that a model's representations can be compared with the others'.
+def require_classes(model: Model, setup: Setup) -> None:
+    """Checks that a client's classes are those of the others.
 
     Raises:
-        ValueError: if its width is not that of the federation.
+        ValueError: if the model has another number of them.
     """
+    if model.num_classes != setup.num_classes:
+        raise ValueError(
+            "What clients upload is merged class by class, so all models need the "
+            f"{setup.num_classes} classes of the federation; {model.name} has "
+            f"{model.num_classes}. Give all clients one task."
+        )
+
+
+def require_width(model: Model, setup: Setup) -> None:
+    """Checks that a client's classes and representations match those of the others.
+
+    Raises:
+        ValueError: if the model has another number of classes or another width.
+    """
+    require_classes(model, setup)
     if model.feature_dim != setup.feature_dim:
         raise ValueError(
             "Representations of all clients meet on the server, so all models need "

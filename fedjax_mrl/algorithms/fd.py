@@ -38,18 +38,21 @@ class Trained(NamedTuple):
 
 
 def fd(setup: Setup, *, weight: float = 1.0) -> Algorithm:
-    """Builds FD; accepts any model.
+    """Builds FD; accepts any architecture.
 
     Args:
         setup: what every algorithm is built from.
         weight: of the distillation loss; 0 is standalone training.
 
     Raises:
-        ValueError: for a negative weight.
+        ValueError: for a negative weight, or, when a client is built, for a model
+            of another number of classes.
     """
     prototypes.require_at_least(weight=(weight, 0))
 
     def client(model: Model) -> Client:
+        prototypes.require_classes(model, setup)
+
         def update(broadcast, state, visit, key):
             teacher = jax.nn.softmax(broadcast.vector, axis=-1)  # [L, L]
 

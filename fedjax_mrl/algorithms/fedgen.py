@@ -146,7 +146,7 @@ def fedgen(
 
     Raises:
         ValueError: for a value out of its range, or, when a client is built, for a
-            model of another width.
+            model of another width or number of classes.
     """
     prototypes.require_at_least(
         weight=(weight, 0),

@@ -88,7 +88,7 @@ def fedgh(
 
     Raises:
         ValueError: for a value out of its range, or, when a client is built, for a
-            model of another width.
+            model of another width or number of classes.
     """
     prototypes.require_at_least(
         server_lr=(server_lr, 0),

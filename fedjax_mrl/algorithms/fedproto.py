@@ -49,7 +49,7 @@ def fedproto(setup: Setup, *, weight: float = 1.0) -> Algorithm:
 
     Raises:
         ValueError: for a negative weight, or, when a client is built, for a model
-            of another width.
+            of another width or number of classes.
     """
     prototypes.require_at_least(weight=(weight, 0))
 

@@ -28,6 +28,10 @@ from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network,
 __all__ = ["fedprox"]
 
 
+class ClientState(NamedTuple):
+    """What never leaves a client: nothing."""
+
+
 class Trained(NamedTuple):
     """What a client's optimizer moves."""
 
@@ -72,7 +76,7 @@ def fedprox(setup: Setup, *, mu: float = 0.01) -> Algorithm:
             del state  # nothing is private
             return {"global": model.logits(network, x)}
 
-        return Client(lambda key: (), update, predict)
+        return Client(lambda key: ClientState(), update, predict)
 
     server = servers.averaging(lambda key: shared.init(rng.named(key, "shared")))
     return Algorithm(server, client, heads=("global",))

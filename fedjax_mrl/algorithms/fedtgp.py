@@ -105,7 +105,7 @@ def fedtgp(
 
     Raises:
         ValueError: for a value out of its range, or, when a client is built, for a
-            model of another width.
+            model of another width or number of classes.
     """
     prototypes.require_at_least(
         max_margin=(max_margin, 0),

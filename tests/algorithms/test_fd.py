@@ -172,6 +172,13 @@ def test_only_classes_that_are_held_travel(played):
     assert min(held) < 4
 
 
+def test_a_client_with_another_task_is_refused():
+    toy = Toy("fd")
+    two = toy.small("two", 6)._replace(num_classes=2)
+    with pytest.raises(ValueError, match=r"the 4 classes .*; two has 2.*one task"):
+        toy.algorithm.client(two)
+
+
 def test_a_negative_weight_is_refused():
     with pytest.raises(ValueError, match=r"weight must be at least 0; got -1\.0"):
         Toy("fd", weight=-1.0)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from fedjax_mrl import algorithms
+from fedjax_mrl.algorithms.fedavg import ClientState
 from fedjax_mrl.models import cnn
 from tests import oracle
 from tests.algorithms import parity
@@ -21,7 +22,8 @@ def build(setup, options):
 def compare(path, dtype):
     case = oracle.Case(path, build, dtype)
     difference = oracle.Difference(case)
-    server, states = case.network("init.server.large"), [()] * len(case.clients)
+    server = case.network("init.server.large")
+    states = [ClientState()] * len(case.clients)
     for played in parity.replay(case, difference, server, states, {"total": "ce"}):
         t = played.number
         difference.network(f"r{t}.server.large", played.server)
@@ -31,7 +33,7 @@ def compare(path, dtype):
                 (played.copies[k], f"r{t}.eval_local.c{k}.logits"),
                 (played.server, f"r{t}.eval_global.logits"),
             ):
-                logits = case.client(k).predict(shared, (), case.held())
+                logits = case.client(k).predict(shared, ClientState(), case.held())
                 difference.array(key, logits["global"])
     return difference
 

@@ -342,9 +342,12 @@ def test_the_ensemble_understands_a_trained_generator_better(x64):
     assert loss(after) < loss(state) / 2
 
 
-def test_a_model_of_another_width_is_refused():
+def test_a_model_of_another_width_or_task_is_refused():
     with pytest.raises(ValueError, match=r"feature_dim 5; linear has 3.*--feature-dim"):
         build().client(linear_model(3))
+    two = linear_model()._replace(num_classes=2)
+    with pytest.raises(ValueError, match=r"the 4 classes .*; linear has 2.*one task"):
+        build().client(two)
 
 
 @pytest.mark.parametrize(

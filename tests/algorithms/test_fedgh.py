@@ -242,10 +242,13 @@ def test_no_pairs_are_no_steps():
     assert (order.index == -1).all()
 
 
-def test_a_model_of_another_width_is_refused():
+def test_a_model_of_another_width_or_task_is_refused():
     toy = Toy("fedgh")
     with pytest.raises(ValueError, match=r"feature_dim 8; odd has 5.*--feature-dim"):
         toy.algorithm.client(toy.small("odd", 6, 5))
+    two = toy.small("two", 6)._replace(num_classes=2)
+    with pytest.raises(ValueError, match=r"the 4 classes .*; two has 2.*one task"):
+        toy.algorithm.client(two)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from fedjax_mrl.algorithms.fedprox import ClientState
 from tests.algorithms import tiny
 from tests.algorithms.tiny import WIDTH, Tiny
 from tests.helpers import assert_trees_close
@@ -54,7 +55,7 @@ def test_the_second_step_on_one_batch_pulls_back_by_mu_times_the_first(x64):
             train = visit.train._replace(index=visit.train.index.repeat(2, axis=0))
             train = train._replace(steps=visit.train.steps * steps)
             out = client.update(
-                start, (), visit._replace(train=train), jax.random.key(0)
+                start, ClientState(), visit._replace(train=train), jax.random.key(0)
             )
             after[mu, steps] = tiny.arrays(out.shared)
             if mu and steps == 2:

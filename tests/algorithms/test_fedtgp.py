@@ -305,9 +305,12 @@ def test_a_class_stays_known(x64):
     assert got.known.all()
 
 
-def test_a_model_of_another_width_is_refused():
+def test_a_model_of_another_width_or_task_is_refused():
     with pytest.raises(ValueError, match=r"feature_dim 5; linear has 3.*--feature-dim"):
         build().client(linear_model(3))
+    two = linear_model()._replace(num_classes=2)
+    with pytest.raises(ValueError, match=r"the 4 classes .*; linear has 2.*one task"):
+        build().client(two)
 
 
 @pytest.mark.parametrize(
