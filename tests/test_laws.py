@@ -101,6 +101,8 @@ def test_every_part_of_a_participant_is_trained_and_kept(name):
     before, after = toy.client_states(states[0]), toy.client_states(states[1])
     for client in cohorts[0].tolist():
         for part, new in after[client]._asdict().items():
+            if not jax.tree.leaves(new):
+                continue  # an optional part that this method does not use
             old = getattr(before[client], part)
             gap = tree.squared_norm(jax.tree.map(jnp.subtract, old, new))
             assert float(gap) > 0, (client, part)
