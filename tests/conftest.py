@@ -9,6 +9,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compile_fast(request):
+    """Test programs are small and many: compiling them takes the time.
+
+    A module that says OPTIMISED = True is compiled as users' programs are.
+    """
+    fast = not getattr(request.module, "OPTIMISED", False)
+    jax.config.update("jax_disable_most_optimizations", fast)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True)
 def _strict_promotion():
     with jax.numpy_dtype_promotion("strict"):

@@ -137,7 +137,8 @@ class Toy:
         return state
 
     def client_states(self, state: rounds.State) -> dict[int, Any]:
-        """Every client's private state by id."""
+        """Every client's private state by id, on the host."""
+        state = jax.device_get(state)  # indexing there compiles nothing
         return {
             int(client): jax.tree.map(lambda leaf, i=i: leaf[i], state.clients[g.name])
             for g in self.groups
@@ -152,8 +153,10 @@ def names() -> list[str]:
 
 def homogeneous(name: str) -> bool:
     """Whether the algorithm refuses clients of different architectures."""
+    toy = Toy(name)
     try:
-        Toy(name).init()
+        for model in toy.models:
+            toy.algorithm.client(model)
     except ValueError:
         return True
     return False

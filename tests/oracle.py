@@ -7,6 +7,7 @@ copies, in which every parameter tensor is represented by three projections, lie
 `tests/fixtures`.
 """
 
+import operator
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import images, optimizers, population, rounds, tree
+from fedjax_mrl import images, optimizers, population, rounds
 from fedjax_mrl.models import cnn
 from fedjax_mrl.protocol import (
     Algorithm,
@@ -198,7 +199,7 @@ class Case:
             schedule=self.schedule,
         )
         broadcast = self.algorithm.server.broadcast(server)
-        stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+        stack = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
         state = rounds.State(
             0,
             jax.tree.map(jnp.copy, server),
@@ -217,7 +218,7 @@ class Case:
         for group in self.groups:
             if k in group.clients:
                 row = int(np.searchsorted(group.clients, k))
-                return tree.take(stacks[group.name], row)
+                return jax.tree.map(operator.itemgetter(row), stacks[group.name])
         raise KeyError(k)
 
 

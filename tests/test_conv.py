@@ -24,13 +24,6 @@ PLAIN = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def draw(height, width, channels, out, size, dtype, batch=2):
     """Images, kernel and bias."""
     rng = np.random.default_rng(height * width + size)

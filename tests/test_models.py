@@ -23,13 +23,6 @@ TABLE = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def shapes(name, input_shape=CIFAR, num_classes=10, **options):
     """A model and the shapes of its network."""

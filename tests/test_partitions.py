@@ -413,7 +413,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_file_that_is_no_partition_is_refused(tmp_path):
     path = tmp_path / "other.npz"
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PartitionError, match=r"other.npz must be a readable file"):
         partitions.load(path)
     made = Partition((np.arange(500, dtype=np.int32),), (np.zeros(0, np.int32),))
     partitions.save(path, made)
@@ -488,7 +488,7 @@ def part(*positions):
 @pytest.mark.parametrize(
     "train,message",
     [
-        ((part(0, 1),), "one train part a client, but 'iid' made 1 for 2"),
+        ((part(0, 1),), "one train part a client, but 'iid' has 1 for 2"),
         ((part(0, 1), part(3, 2)), "must be int32 and sorted, but the train parts"),
         ((part(0), np.array([2])), "must be int32 and sorted"),
         ((part(0), part(5, 20)), r"in \[0, 20\), but .* reach from 0 to 20"),

@@ -38,14 +38,6 @@ from fedjax_mrl.protocol import (
 from tests import helpers
 from tests.helpers import assert_trees_close, assert_trees_equal
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # --- who takes part -------------------------------------------------------------
 
 

@@ -41,7 +41,7 @@ def linear(params: Params, x: jax.Array) -> jax.Array:
 
 def init_linear(key: Key, width_in: int, width_out: int) -> Params:
     """Parameters of `linear`, initialised as PyTorch would."""
-    return Linear(width_out).init(key, jnp.zeros((1, width_in)))["params"]
+    return Linear(width_out).init(key, jnp.zeros((1, width_in), jnp.float32))["params"]
 
 
 class Conv(nn.Module):
@@ -109,8 +109,8 @@ def model(
     def init(key: jax.Array) -> Network:
         extractor_key, header_key = jax.random.split(key)
         return Network(
-            extractor.init(extractor_key, jnp.zeros((1, *input_shape)))["params"],
-            header.init(header_key, jnp.zeros((1, feature_dim)))["params"],
+            extractor.init(extractor_key, jnp.zeros((1, *input_shape), jnp.float32))["params"],
+            header.init(header_key, jnp.zeros((1, feature_dim), jnp.float32))["params"],
         )
 
     return Model(

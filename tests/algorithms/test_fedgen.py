@@ -18,13 +18,6 @@ CLASSES, WIDTH, PIXELS, NOISE, HIDDEN = 4, 5, 6, 3, 7
 SMALL = {"noise_dim": NOISE, "hidden_dim": HIDDEN}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # The equations, for real and complex numbers.
 
 

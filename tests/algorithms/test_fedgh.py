@@ -14,13 +14,6 @@ from tests.helpers import Toy, assert_trees_equal
 PATHS = oracle.cases("fedgh")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def build(setup, options):
     return algorithms.build(
         "fedgh",

@@ -16,13 +16,6 @@ from tests.helpers import assert_trees_equal
 D1 = 3  # of the toy's 8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def toy(**options):
     return helpers.Toy("fedmrl", same=True, **options)
 

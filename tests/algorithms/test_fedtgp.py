@@ -24,13 +24,6 @@ from tests.helpers import Toy, assert_trees_close, assert_trees_equal
 CLASSES, WIDTH, PIXELS = 4, 5, 6
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # The equations, for real and complex numbers.
 
 
