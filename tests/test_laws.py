@@ -16,11 +16,7 @@ from fedjax_mrl.protocol import Batches, Visit
 from tests import helpers
 from tests.helpers import assert_trees_close, assert_trees_equal
 
-# One worker for all laws of an algorithm: they share what `played` compiles.
-every_algorithm = pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in helpers.names()],
-)
+every_algorithm = pytest.mark.parametrize("name", helpers.names())
 
 
 class Rounds(NamedTuple):

@@ -109,7 +109,9 @@ def model(
     def init(key: jax.Array) -> Network:
         extractor_key, header_key = jax.random.split(key)
         return Network(
-            extractor.init(extractor_key, jnp.zeros((1, *input_shape), jnp.float32))["params"],
+            extractor.init(extractor_key, jnp.zeros((1, *input_shape), jnp.float32))[
+                "params"
+            ],
             header.init(header_key, jnp.zeros((1, feature_dim), jnp.float32))["params"],
         )
 
