@@ -30,13 +30,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fedjax_mrl import local, losses, prototypes, rng, servers, tree
-from fedjax_mrl.models import layers
+from fedjax_mrl import generators, local, losses, prototypes, rng, servers, tree
+from fedjax_mrl.generators import Generator
 from fedjax_mrl.protocol import (
     Algorithm,
     Client,
     ClientUpdate,
-    Key,
     Model,
     Network,
     Params,
@@ -46,20 +45,6 @@ from fedjax_mrl.protocol import (
 )
 
 __all__ = ["fedgen"]
-
-
-class Generator(NamedTuple):
-    """(noise, label) -> representation."""
-
-    hidden: Params  # kernel [noise + L, hidden]
-    out: Params  # kernel [hidden, D]
-
-
-class Draw(NamedTuple):
-    """What a generator is asked for."""
-
-    label: jax.Array  # [G] int32
-    noise: jax.Array  # [G, noise]
 
 
 class Shared(NamedTuple):
@@ -88,35 +73,6 @@ class ClientState(NamedTuple):
     """What never leaves a client."""
 
     extractor: Params
-
-
-def draw(key: Key, label_counts: jax.Array, number: int, noise_dim: int) -> Draw:
-    """Draws labels in proportion to their counts, and standard normal noise."""
-    label_key, noise_key = jax.random.split(key)
-    label = jax.random.categorical(label_key, jnp.log(label_counts), shape=(number,))
-    noise = jax.random.normal(noise_key, (number, noise_dim), label_counts.dtype)
-    return Draw(label.astype(jnp.int32), noise)
-
-
-def generate(generator: Generator, drawn: Draw, num_classes: int) -> jax.Array:
-    """Representations [G, D]."""
-    label = jax.nn.one_hot(drawn.label, num_classes, dtype=drawn.noise.dtype)
-    given = jnp.concatenate([drawn.noise, label], axis=-1)
-    return layers.linear(
-        generator.out, jax.nn.relu(layers.linear(generator.hidden, given))
-    )
-
-
-def diversity(noise: jax.Array, features: jax.Array) -> jax.Array:
-    """exp(-mean over pairs of d(noise) d(features)): small if noise makes a difference.
-
-    d is the mean over coordinates of squared differences of noise, and of absolute
-    differences of features.
-    """
-    apart = lambda values: values[:, None, :] - values[None, :, :]
-    noise_gap = jnp.square(apart(noise)).mean(axis=-1)
-    feature_gap = jnp.abs(apart(features)).mean(axis=-1)
-    return jnp.exp(-(noise_gap * feature_gap).mean())
 
 
 def fedgen(
@@ -162,23 +118,19 @@ def fedgen(
     optimizer = optax.adam(server_lr)
 
     def server_init(key):
-        part = lambda name: rng.named(key, f"generator {name}")
-        generator = Generator(
-            layers.init_linear(part("hidden"), noise_dim + num_classes, hidden_dim),
-            layers.init_linear(part("out"), hidden_dim, width),
-        )
+        made = generators.init(key, noise_dim, num_classes, hidden_dim, width)
         header = shared.init(rng.named(key, "shared")).header
         counts = jnp.zeros((num_classes,), jnp.float32)
-        return ServerState(Shared(header, generator, counts), optimizer.init(generator))
+        return ServerState(Shared(header, made, counts), optimizer.init(made))
 
     def ensemble_loss(generator, headers, counts, drawn):
-        features = generate(generator, drawn, num_classes)
+        features = generators.generate(generator, drawn, num_classes)
         logits = jax.vmap(shared.head, in_axes=(0, None))(headers, features)
         share = counts[:, drawn.label]  # [K, G]
         share = share / jnp.maximum(share.sum(axis=0), 1)[None, :]
         ensemble = (share[:, :, None] * logits).sum(axis=0)  # [G, L]
         fit = losses.cross_entropy_per_example(ensemble, drawn.label).mean()
-        return fit + diversity_weight * diversity(drawn.noise, features)
+        return fit + diversity_weight * generators.diversity(drawn.noise, features)
 
     def server_update(state, uploads, cohort):
         (headers, counts), weights = _in_own_order(uploads, cohort.weights)
@@ -187,7 +139,7 @@ def fedgen(
         def step(i, carry):
             generator, optimizer_state = carry
             key = jax.random.fold_in(cohort.key, i)
-            drawn = draw(key, total, server_batch_size, noise_dim)
+            drawn = generators.draw(key, total, server_batch_size, noise_dim)
             gradient = jax.grad(ensemble_loss)(generator, headers, counts, drawn)
             # Adam raises a float to the number of steps, an integer.
             with jax.numpy_dtype_promotion("standard"):
@@ -215,8 +167,8 @@ def fedgen(
                 ce = losses.cross_entropy(logits, batch.y, batch.mask)
                 # The generator is data here: only the header gets a gradient.
                 places = batch.y.shape[0]
-                drawn = draw(key, broadcast.label_counts, places, noise_dim)
-                features = generate(broadcast.generator, drawn, num_classes)
+                drawn = generators.draw(key, broadcast.label_counts, places, noise_dim)
+                features = generators.generate(broadcast.generator, drawn, num_classes)
                 logits = model.head(network.header, features)
                 each = losses.cross_entropy_per_example(logits, drawn.label)
                 generated = jnp.where(trained, each.mean(), 0)
@@ -240,14 +192,14 @@ def fedgen(
             )
 
         def predict(shared, state, x):
-            return {"local": model.logits(Network(state.extractor, shared.header), x)}
+            return {"global": model.logits(Network(state.extractor, shared.header), x)}
 
         def init(key):
             return ClientState(model.init(rng.named(key, "private")).extractor)
 
         return Client(init, update, predict)
 
-    return Algorithm(server, client, heads=("local",))
+    return Algorithm(server, client, heads=("global",))
 
 
 def _in_own_order(uploads, weights):

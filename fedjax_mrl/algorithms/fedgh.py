@@ -132,11 +132,11 @@ def fedgh(
             )
 
         def predict(header, state, x):
-            return {"local": model.logits(Network(state.extractor, header), x)}
+            return {"global": model.logits(Network(state.extractor, header), x)}
 
         def init(key):
             return ClientState(model.init(rng.named(key, "private")).extractor)
 
         return Client(init, update, predict)
 
-    return Algorithm(server, client, heads=("local",))
+    return Algorithm(server, client, heads=("global",))

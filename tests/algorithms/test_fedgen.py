@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_mrl import algorithms, images, optimizers, tree
+from fedjax_mrl import algorithms, generators, images, optimizers, tree
 from fedjax_mrl.algorithms import fedgen
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Batches, Cohort, Examples, Model, Setup, Visit
@@ -103,7 +103,7 @@ def random_generator(seed=0):
 
 def to_generator(params):
     p = {name: jnp.asarray(value) for name, value in params.items()}
-    return fedgen.Generator(
+    return generators.Generator(
         {"kernel": p["w1"], "bias": p["b1"]}, {"kernel": p["w2"], "bias": p["b2"]}
     )
 
@@ -158,7 +158,7 @@ def test_two_server_steps_equal_the_equations(diversity_weight, x64):
         for i in range(3):
             key = jax.random.fold_in(cohort.key, i)
             total = jnp.asarray(counts[there].sum(axis=0), jnp.float64)
-            label, noise = map(np.asarray, fedgen.draw(key, total, 6, NOISE))
+            label, noise = map(np.asarray, generators.draw(key, total, 6, NOISE))
             step = gradient(
                 lambda p, label=label, noise=noise: generator_loss(
                     p,
@@ -216,7 +216,9 @@ def test_a_client_step_equals_the_equations(round, x64):
     )
     # The only step's key for the loss, as `local.train` derives it.
     _, loss_key = jax.random.split(jax.random.fold_in(key, 0))
-    label, noise = map(np.asarray, fedgen.draw(loss_key, jnp.asarray(counts), 8, NOISE))
+    label, noise = map(
+        np.asarray, generators.draw(loss_key, jnp.asarray(counts), 8, NOISE)
+    )
     features = generate(generator, label, noise)
     weight = 2.0 * (round > 1)
     total, ce, extra = client_loss(params, x, y, features, label, weight)
@@ -235,7 +237,7 @@ def test_a_client_step_equals_the_equations(round, x64):
 
 
 def test_labels_are_drawn_by_their_counts():
-    drawn = fedgen.draw(jax.random.key(0), jnp.array([3.0, 0.0, 1.0, 0.0]), 4000, 2)
+    drawn = generators.draw(jax.random.key(0), jnp.array([3.0, 0.0, 1.0, 0.0]), 4000, 2)
     share = np.bincount(drawn.label, minlength=4) / 4000
     # Standard deviation of a share: sqrt(3/16 / 4000) = 0.007.
     np.testing.assert_allclose(share[[0, 2]], [0.75, 0.25], atol=0.03)
@@ -245,11 +247,13 @@ def test_labels_are_drawn_by_their_counts():
 
 def test_diversity_is_one_for_a_generator_that_ignores_noise():
     noise = jax.random.normal(jax.random.key(0), (5, NOISE))
-    assert float(fedgen.diversity(noise, jnp.ones((5, WIDTH)))) == 1
+    assert float(generators.diversity(noise, jnp.ones((5, WIDTH)))) == 1
     # Two points: half of the four pairs are apart, by 4 in noise and 3 in features.
     noise, features = jnp.array([[0.0], [2.0]]), jnp.array([[1.0], [-2.0]])
     expected = np.exp(-4 * 3 / 2)
-    np.testing.assert_allclose(fedgen.diversity(noise, features), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        generators.diversity(noise, features), expected, rtol=1e-6
+    )
 
 
 def test_participants_without_weight_do_not_exist(x64):
@@ -320,7 +324,7 @@ def test_the_ensemble_understands_a_trained_generator_better(x64):
     state = start_of(random_generator())
     uploads = to_uploads(kernels, biases, counts)
     after = jax.jit(algorithm.server.update)(state, uploads, to_cohort(weights))
-    drawn = fedgen.draw(jax.random.key(9), after.shared.label_counts, 50, NOISE)
+    drawn = generators.draw(jax.random.key(9), after.shared.label_counts, 50, NOISE)
     label, noise = map(np.asarray, drawn)
     there = weights > 0
 

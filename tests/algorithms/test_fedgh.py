@@ -104,7 +104,7 @@ def compare(path, dtype):
             for point, shared in (("local", copy), ("global", server)):
                 logits = case.client(k).predict(shared, private, case.held())
                 key = f"r{round}.eval_{point}.c{k}.logits"
-                difference.array(key, logits["local"])
+                difference.array(key, logits["global"])
     return difference
 
 
@@ -155,7 +155,7 @@ def test_visits_begin_with_the_global_header(played):
     header = states[1].server
     expected = features @ header["kernel"] + header["bias"][None, :]
     np.testing.assert_allclose(
-        client.predict(header, state, x)["local"], expected, atol=1e-6
+        client.predict(header, state, x)["global"], expected, atol=1e-6
     )
 
 

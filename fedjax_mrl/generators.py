@@ -1,0 +1,67 @@
+"""A conditional generator of representations, from noise and a label.
+
+What FedGen's server trains and its clients use; see `algorithms/fedgen.py`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_mrl import rng
+from fedjax_mrl.models import layers
+from fedjax_mrl.protocol import Key, Params
+
+
+class Generator(NamedTuple):
+    """(noise, label) -> representation."""
+
+    hidden: Params  # kernel [noise + L, hidden]
+    out: Params  # kernel [hidden, D]
+
+
+class Draw(NamedTuple):
+    """What a generator is asked for."""
+
+    label: jax.Array  # [G] int32
+    noise: jax.Array  # [G, noise]
+
+
+def init(
+    key: Key, noise_dim: int, num_classes: int, hidden_dim: int, width: int
+) -> Generator:
+    """A generator with one hidden layer, initialised as PyTorch would."""
+    part = lambda name: rng.named(key, f"generator {name}")
+    return Generator(
+        layers.init_linear(part("hidden"), noise_dim + num_classes, hidden_dim),
+        layers.init_linear(part("out"), hidden_dim, width),
+    )
+
+
+def draw(key: Key, label_counts: jax.Array, number: int, noise_dim: int) -> Draw:
+    """Draws labels in proportion to their counts, and standard normal noise."""
+    label_key, noise_key = jax.random.split(key)
+    label = jax.random.categorical(label_key, jnp.log(label_counts), shape=(number,))
+    noise = jax.random.normal(noise_key, (number, noise_dim), label_counts.dtype)
+    return Draw(label.astype(jnp.int32), noise)
+
+
+def generate(generator: Generator, drawn: Draw, num_classes: int) -> jax.Array:
+    """Representations [G, D]."""
+    label = jax.nn.one_hot(drawn.label, num_classes, dtype=drawn.noise.dtype)
+    given = jnp.concatenate([drawn.noise, label], axis=-1)
+    return layers.linear(
+        generator.out, jax.nn.relu(layers.linear(generator.hidden, given))
+    )
+
+
+def diversity(noise: jax.Array, features: jax.Array) -> jax.Array:
+    """exp(-mean over pairs of d(noise) d(features)): small if noise makes a difference.
+
+    d is the mean over coordinates of squared differences of noise, and of absolute
+    differences of features.
+    """
+    apart = lambda values: values[:, None, :] - values[None, :, :]
+    noise_gap = jnp.square(apart(noise)).mean(axis=-1)
+    feature_gap = jnp.abs(apart(features)).mean(axis=-1)
+    return jnp.exp(-(noise_gap * feature_gap).mean())
