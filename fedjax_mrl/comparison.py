@@ -64,6 +64,8 @@ def plan(
     options = {option for name in names for option in algorithms.hyperparameters(name)}
     for key, _ in base.set:
         prefix, _, option = key.partition(".")
+        if prefix == "server":
+            continue
         if prefix not in ("algorithm", *names) or option not in options:
             raise ConfigError(
                 "A key of --set must read algorithm.OPTION, or the name of a compared "
@@ -77,7 +79,9 @@ def plan(
             settings = {}
             for key, value in base.set:
                 prefix, _, option = key.partition(".")
-                if prefix == name or (prefix == "algorithm" and option in known):
+                if prefix == "server":
+                    settings[key] = value
+                elif prefix == name or (prefix == "algorithm" and option in known):
                     settings[f"algorithm.{option}"] = value
             config = dataclasses.replace(
                 base,

@@ -61,21 +61,45 @@ class RunConfig:
         "auto", "auto (the data set's own), none or flip_erase_crop"
     )
     set: tuple[tuple[str, Any], ...] = _option(
-        (), "hyper-parameter, algorithm.NAME=VALUE; repeatable"
+        (),
+        "hyper-parameter, algorithm.NAME=VALUE or server.NAME=VALUE "
+        "(reject_nonfinite, max_upload_norm); repeatable",
     )
     same_start: bool = _option(
         True, "equal initial weights for all clients of an architecture"
     )
-    seed: int = _option(0, "initial weights, sampling, shuffling, augmentation", low=0)
+    seed: int = _option(0, "sampling, shuffling, augmentation, faults", low=0)
+    init_seed: int | None = _option(None, "initial weights (default: seed)", low=0)
     data_seed: int = _option(0, "data split", low=0)
+    dropout: float = _option(
+        0.0, "probability that a participant fails to report", low=0, high=1
+    )
+    straggler: float = _option(
+        0.0, "probability that one completes a part of its steps", low=0, high=1
+    )
+    schedule_rounds: int | None = _option(
+        None, "rounds that schedules over rounds span (default: rounds)", low=1
+    )
     eval_every: int = _option(1, "rounds between evaluations", low=1)
     checkpoint_every: int = _option(10, "rounds between checkpoints", low=1)
+    keep_checkpoints: int = _option(
+        2, "newest checkpoints that are kept, beside the best", low=1
+    )
     digest_every: int = _option(1, "rounds between digests", low=1)
+    devices: int = _option(
+        0, "devices the clients are split over; 0 is all there are", low=0
+    )
     chunk: int = _option(
-        0, "clients of a group computed at once; 0 chooses by device", low=0
+        0, "clients of a group computed at once on a device; 0 chooses", low=0
+    )
+    client_store: str = _option(
+        "device", "where client states lie between rounds: device or host"
     )
     lowering: str = _option(
         "auto", "how convolutions are computed: auto, native, im2col, fused"
+    )
+    deterministic: bool = _option(
+        False, "ask a GPU for deterministic kernels (a CPU has no others)"
     )
     precision: str = _option("highest", "of matrix products: default, high, highest")
 
@@ -94,6 +118,8 @@ class RunConfig:
         options: dict[str, Any] = {}
         for key, value in self.set:
             prefix, _, name = key.partition(".")
+            if prefix == "server":
+                continue
             if prefix != "algorithm":  # `compare` also takes an algorithm's name
                 raise ConfigError(_wrong_setting(key))
             options[name] = value
@@ -105,6 +131,11 @@ class RunConfig:
                 )
             options["shared_dim"] = self.shared_dim
         return options
+
+    def server_options(self) -> dict[str, Any]:
+        """What `set` says of the server."""
+        split = [(key.partition("."), value) for key, value in self.set]
+        return {name: value for (first, _, name), value in split if first == "server"}
 
     def to_json(self) -> str:
         """A text from which `from_json` makes an equal configuration."""
@@ -289,7 +320,7 @@ def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
 
 def _wrong_setting(key: Any) -> str:
     return (
-        "A key of --set must read algorithm.NAME, as in --set "
+        "A key of --set must read algorithm.NAME or server.NAME, as in --set "
         f"algorithm.fine_weight=2; got {key!r}."
     )
 

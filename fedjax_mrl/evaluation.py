@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 
-from fedjax_mrl import batches, losses, tree
+from fedjax_mrl import batches, layout, losses, stores
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Batches, Examples
 from fedjax_mrl.rounds import State
@@ -51,46 +52,65 @@ def make(
     *,
     batch_size: int = 128,
     chunk: int = 1,
+    client_store: str = "device",
+    mesh: Mesh | None = None,
 ) -> Callable[[State], Scores]:
     """Returns `evaluate`, from a state to the scores of all clients.
 
     Args:
         algorithm: what is running.
         groups: all clients, by architecture.
-        examples: the test images, on the device.
+        examples: the test images.
         test: for each client, the positions of its test examples.
         prepare: images, index -> network inputs.
         batch_size: examples at once.
-        chunk: clients at once; 0 is a whole group.
+        chunk: clients at once on a device; 0 is all of them.
+        client_store: where the states lie (`stores.KINDS`).
+        mesh: devices that the clients are split over; by default the first one.
     """
+    mesh = mesh or layout.mesh(1)
+    store = stores.make(client_store, mesh)
     num_test = np.array([part.size for part in test], np.int32)
+    examples = jax.device_put(examples, layout.everywhere(mesh))
     programs = {
-        group.name: _program(algorithm, group, prepare, chunk) for group in groups
+        group.name: _program(algorithm, group, prepare, chunk, mesh) for group in groups
     }
     labelled = {group.name: group.relabel(examples) for group in groups}
     tables = {
-        group.name: jax.device_put(
-            batches.in_order([test[c] for c in group.clients], batch_size)
-        )
+        group.name: batches.in_order([test[c] for c in group.clients], batch_size)
         for group in groups
     }
+    broadcast_of = jax.jit(
+        algorithm.server.broadcast, out_shardings=layout.everywhere(mesh)
+    )
+
+    def of_group(state, group, broadcast):
+        """Counts and losses [N_g, points, heads], block by block."""
+        held = state.clients[group.name], state.copies[group.name]
+        table, number = tables[group.name], group.clients.size
+        size = store.block_size(number)
+        for start in range(0, number, size):
+            rows = np.arange(start, start + size, dtype=np.int32)
+            inside = np.minimum(rows, number - 1)
+            steps = np.where(rows < number, table.steps[inside], 0)
+            block = Batches(table.index[inside], steps.astype(np.int32))
+            yield programs[group.name](
+                *store.block(held, rows), broadcast, labelled[group.name], block
+            )
 
     def evaluate(state: State) -> Scores:
-        broadcast = algorithm.server.broadcast(state.server)
+        broadcast = broadcast_of(state.server)
         results = {
-            group.name: programs[group.name](
-                state.clients[group.name],
-                state.copies[group.name],
-                broadcast,
-                labelled[group.name],
-                tables[group.name],
-            )
-            for group in groups
+            group.name: list(of_group(state, group, broadcast)) for group in groups
         }
         shape = (len(POINTS), len(algorithm.heads), len(test))
         correct, loss = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         for group in groups:
-            c, l = jax.device_get(results[group.name])  # [N_g, points, heads]
+            blocks = stores.on_host(results[group.name], mesh)
+            c, l = (
+                np.concatenate(leaves)[: group.clients.size]
+                for leaves in zip(*blocks, strict=True)
+            )
             correct[:, :, group.clients] = np.moveaxis(c, 0, -1)
             loss[:, :, group.clients] = np.moveaxis(l, 0, -1)
         return Scores(correct, loss, num_test)
@@ -98,10 +118,11 @@ def make(
     return evaluate
 
 
-def _program(algorithm: Algorithm, group: Group, prepare: Callable, chunk: int):
+def _program(
+    algorithm: Algorithm, group: Group, prepare: Callable, chunk: int, mesh: Mesh
+) -> Callable:
     predict = algorithm.client(group.model).predict
 
-    @jax.jit
     def score(states, copies, broadcast, examples, tables):
         def one(client):
             state, copy, table = client
@@ -128,12 +149,22 @@ def _program(algorithm: Algorithm, group: Group, prepare: Callable, chunk: int):
             return lax.fori_loop(0, table.steps, step, start)
 
         clients = (states, copies, Batches(*tables))
-        size = group.clients.size if chunk == 0 else min(chunk, group.clients.size)
+        number = tables.steps.shape[0]
+        size = number if chunk == 0 else min(chunk, number)
         if size == 1:
             return lax.map(one, clients)
         return lax.map(one, clients, batch_size=size)
 
-    return score
+    split, whole = layout.OVER_CLIENTS, layout.EVERYWHERE
+    return jax.jit(
+        jax.shard_map(
+            score,
+            mesh=mesh,
+            in_specs=(split, split, whole, whole, split),
+            out_specs=split,
+            check_vma=False,  # nothing is exchanged inside
+        )
+    )
 
 
 def _count(logits, y, mask):
@@ -157,8 +188,10 @@ def predict_all(
     for group in groups:
         predict = jax.jit(algorithm.client(group.model).predict)
         for i, client in enumerate(group.clients):
-            private = tree.take(state.clients[group.name], i)
-            copy = tree.take(state.copies[group.name], i)
+            private, copy = (
+                jax.tree.map(lambda leaf, i=i: leaf[i], held[group.name])
+                for held in (state.clients, state.copies)
+            )
             for point, shared in zip(POINTS, (copy, broadcast), strict=True):
                 for head, logits in predict(shared, private, x).items():
                     empty = np.zeros((num_clients, *logits.shape), logits.dtype)

@@ -20,16 +20,19 @@ from fedjax_mrl import (
     discovery,
     evaluation,
     images,
+    layout,
     models,
     optimizers,
     partitions,
     population,
     rng,
     rounds,
+    stores,
 )
 from fedjax_mrl import flops as counting
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.digest import Digester
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
 
@@ -101,7 +104,7 @@ class Federation:
         names = list(dict.fromkeys((*config.models, config.shared_model)))
         for name in names:
             models.get(name)
-        chosen = _algorithm_options(config)
+        chosen, server = _algorithm_options(config), _server_options(config)
         self.dataset = dataset or datasets.load(config.dataset, config.data_dir)
         labels = self.dataset.y_train, self.dataset.y_test
         self.partition = partition or partitions.make(
@@ -128,14 +131,21 @@ class Federation:
             self.partition.train, self.algorithm.holdout, config.data_seed
         )
         chunk = config.chunk or (1 if jax.default_backend() == "cpu" else 0)
+        self.mesh = layout.mesh(config.devices)
         self.round_config = rounds.RoundConfig(
             seed=config.seed,
+            init_seed=config.init_seed,
             cohort_size=config.cohort_size,
             epochs=config.epochs,
             batch_size=config.batch_size,
             chunk=chunk,
             same_start=config.same_start,
+            client_store=config.client_store,
+            dropout=config.dropout,
+            straggler=config.straggler,
+            **server,
         )
+        self.store = stores.make(config.client_store, self.mesh)
         data = self.dataset
         play = rounds.make(
             self.algorithm,
@@ -144,6 +154,7 @@ class Federation:
             self.train,
             self.round_config,
             holdout=self.holdout,
+            mesh=self.mesh,
         )
         evaluate = evaluation.make(
             self.algorithm,
@@ -152,8 +163,12 @@ class Federation:
             self.partition.test,
             self.setup.prepare.test,
             chunk=chunk,
+            client_store=config.client_store,
+            mesh=self.mesh,
         )
-        init = rounds.make_init(self.algorithm, self.groups, self.round_config)
+        init = rounds.make_init(
+            self.algorithm, self.groups, self.round_config, self.mesh
+        )
         self._compiled = {"init": init, "play": play, "evaluate": evaluate}
 
     def with_seed(self, seed: int) -> "Federation":
@@ -168,7 +183,8 @@ class Federation:
 
     def init(self) -> rounds.State:
         """The state before the first round."""
-        return self._compiled["init"](self.config.seed)
+        seed = self.config.init_seed
+        return self._compiled["init"](self.config.seed if seed is None else seed)
 
     def play(self, state: rounds.State) -> tuple[rounds.State, rounds.Played]:
         """Plays one round; consumes the state."""
@@ -179,6 +195,34 @@ class Federation:
         """Scores of all clients, all heads, both points."""
         with jax.default_matmul_precision(self.config.precision):
             return self._compiled["evaluate"](state)
+
+    def digester(self) -> Digester:
+        """A digester of this federation's states."""
+        return Digester(self.groups, self.store)
+
+    def arrays(self, state: rounds.State) -> dict[str, Any]:
+        """The state on the host, the same whatever devices and store: a checkpoint's.
+
+        Nothing in it is shared with the state, which may be consumed meanwhile.
+        """
+        clients, copies = {}, {}
+        for group in self.groups:
+            rows = np.arange(group.clients.size, dtype=np.int32)
+            held = state.clients[group.name], state.copies[group.name]
+            clients[group.name], copies[group.name] = self.store.read(held, rows)
+        server = jax.tree.map(np.array, jax.device_get(state.server))
+        return {"server": server, "clients": clients, "copies": copies}
+
+    def place(self, round: int, arrays: dict[str, Any]) -> rounds.State:
+        """The state that `arrays` was made of."""
+        place = lambda stacks: {
+            name: self.store.place(jax.device_get(stack))
+            for name, stack in stacks.items()
+        }
+        server = jax.device_put(arrays["server"], layout.everywhere(self.mesh))
+        return rounds.State(
+            round, server, place(arrays["clients"]), place(arrays["copies"])
+        )
 
     def rounds(
         self, state: rounds.State | None = None, until: int | None = None
@@ -192,7 +236,8 @@ class Federation:
         while state.round < until:
             state, played = self.play(state)
             due = state.round % self.config.eval_every == 0 or state.round == until
-            yield Result(state, played, self.evaluate(state) if due else None)
+            scores = self.evaluate(state) if due else None
+            yield Result(state, played.fetch(), scores)
 
     def flops(self) -> np.ndarray:
         """FLOPs of every client's visit [N]: local epochs and sweeps, no evaluation.
@@ -293,8 +338,25 @@ def _algorithm_options(config: RunConfig) -> dict[str, Any]:
     return options
 
 
+def _server_options(config: RunConfig) -> dict[str, Any]:
+    """What `--set server.NAME=VALUE` asks for."""
+    options = config.server_options()
+    known = {"reject_nonfinite": bool, "max_upload_norm": float}
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(discovery.unknown("server option", name, known))
+        if (known[name] is bool) != isinstance(value, bool) or not value >= 0:
+            wanted = "true or false" if known[name] is bool else "a number, at least 0"
+            raise ConfigError(f"--set server.{name} must be {wanted}; got {value!r}.")
+    if options.get("max_upload_norm") and not options.get("reject_nonfinite"):
+        raise ConfigError(
+            "--set server.max_upload_norm needs --set server.reject_nonfinite=true."
+        )
+    return options
+
+
 def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
-    return Examples(jnp.asarray(x), jnp.asarray(y, jnp.int32))
+    return Examples(np.asarray(x), np.asarray(y, np.int32))
 
 
 def _model(config: RunConfig, data: Dataset, name: str, width: int):
@@ -322,5 +384,5 @@ def _setup(config: RunConfig, data: Dataset) -> Setup:
             clip_norm=config.clip_norm,
         ),
         prepare=images.prepare(data.mean, data.std, augmentation),
-        num_rounds=config.rounds,
+        num_rounds=config.schedule_rounds or config.rounds,
     )

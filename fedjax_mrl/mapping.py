@@ -12,13 +12,12 @@ from fedjax_mrl import tree
 
 def over_members(
     one: Callable[[Any, Any], tuple[Any, Any]],
-    stack: Any,
-    rows: jax.Array,
+    states: Any,
     members: Any,
     count: jax.Array,
     chunk: int,
 ) -> tuple[Any, Any]:
-    """Calls `one(row of stack, member)` for the first `count` members.
+    """Calls `one(state, member)` for the first `count` members.
 
     Members are worked off in chunks: within a chunk `one` is vmapped, chunks
     follow one another. The number of chunks is data, not shape, so a group that
@@ -27,40 +26,36 @@ def over_members(
 
     Args:
         one: state, member -> state, output. Written for one member.
-        stack: states [N, ...], updated in place where the caller donates it.
-        rows: [K] int32, where each member's state lies; N is padding and writes
-            nothing.
-        members: leaves [K, ...], K a multiple of `chunk`.
+        states: leaves [R, ...], R a multiple of `chunk`; updated in place where the
+            caller donates them.
+        members: leaves [R, ...].
         count: [] int32, how many members exist; they come first.
         chunk: members computed at once; 1 adds no axis at all.
 
     Returns:
-        The stack, and the outputs [K, ...]; what stands there for padding is without
-        meaning.
+        The states, unchanged past the last member, and the outputs [R, ...]; what
+        stands there for padding is without meaning.
     """
-    inputs = (rows, members)
-    first = jax.tree.map(lambda leaf: leaf[0], inputs)
-    _, shapes = jax.eval_shape(
-        lambda row, member: one(tree.take(stack, row), member), *first
-    )
-    total = rows.shape[0]
+    total = jax.tree.leaves(members)[0].shape[0]
+    _, shapes = jax.eval_shape(one, *tree.take((states, members), 0))
     outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape), s.dtype), shapes)
 
     def single(i, carry):
-        stack, outputs = carry
-        row, member = jax.tree.map(
-            lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False), inputs
+        states, outputs = carry
+        state, member = jax.tree.map(
+            lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False),
+            (states, members),
         )
-        state, output = one(tree.take(stack, row), member)
-        return tree.put(stack, row, state), tree.put(outputs, i, output)
+        state, output = one(state, member)
+        return tree.put(states, i, state), tree.put(outputs, i, output)
 
     def several(i, carry):
-        stack, outputs = carry
+        states, outputs = carry
         where = i * chunk + jnp.arange(chunk, dtype=jnp.int32)
-        rows, members = tree.take(inputs, where)
-        states, output = jax.vmap(one)(tree.take(stack, rows), members)
-        return tree.put(stack, rows, states), tree.put(outputs, where, output)
+        state, output = jax.vmap(one)(*tree.take((states, members), where))
+        inside = jnp.where(where < count, where, total)  # padding writes nothing
+        return tree.put(states, inside, state), tree.put(outputs, where, output)
 
     if chunk == 1:
-        return lax.fori_loop(0, count, single, (stack, outputs))
-    return lax.fori_loop(0, -(-count // chunk), several, (stack, outputs))
+        return lax.fori_loop(0, count, single, (states, outputs))
+    return lax.fori_loop(0, -(-count // chunk), several, (states, outputs))

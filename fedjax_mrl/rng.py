@@ -12,6 +12,8 @@ import zlib
 import jax
 import numpy as np
 
+IMPLEMENTATION = "threefry2x32"  # the same bits on every backend
+
 
 class Purpose(enum.IntEnum):
     """What a stream is for. Values are part of every result: only append."""
@@ -39,13 +41,18 @@ def key(seed: int, purpose: Purpose, *path: int | jax.Array) -> jax.Array:
     Returns:
         One typed threefry key; the same bits on every backend.
     """
-    derived = jax.random.key(seed % 2**32, impl="threefry2x32")
+    derived = jax.random.key(seed % 2**32, impl=IMPLEMENTATION)
     if seed >> 32:  # JAX would drop these bits
         derived = jax.random.fold_in(derived, seed >> 32)
     derived = jax.random.fold_in(derived, int(purpose))
     for part in path:
         derived = jax.random.fold_in(derived, part)
     return derived
+
+
+def data(key: jax.Array) -> np.ndarray:
+    """A key as numbers on the host, which every process and device may be given."""
+    return np.asarray(jax.random.key_data(key))
 
 
 def client_keys(base: jax.Array, clients: jax.Array) -> jax.Array:

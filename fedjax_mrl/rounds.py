@@ -10,18 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from fedjax_mrl import batches, mapping, rng, tree
+from fedjax_mrl import batches, faults, layout, rng, stores, tree
 from fedjax_mrl.population import Group
-from fedjax_mrl.protocol import (
-    Algorithm,
-    Batches,
-    Client,
-    Cohort,
-    Examples,
-    Visit,
-)
+from fedjax_mrl.protocol import Algorithm, Cohort, Examples
 from fedjax_mrl.rng import Purpose
+from fedjax_mrl.stores import Store
+from fedjax_mrl.visits import Part, Settings
 
 
 class State(NamedTuple):
@@ -37,34 +33,76 @@ class RoundConfig(NamedTuple):
     """How rounds are played.
 
     Attributes:
-        seed: of initial weights, sampling, shuffling and augmentation.
+        seed: of sampling, shuffling and augmentation.
         cohort_size: K, participants a round.
         epochs: E, local passes over a participant's data.
         batch_size: B.
+        init_seed: of initial weights; None is `seed`.
         sweep_batch_size: of passes that train nothing.
         chunk: members of a group computed at once (`mapping.over_members`); 0 is
             all of them.
         same_start: all clients of an architecture begin with equal weights, as in
             the authors' code.
+        client_store: where states lie between rounds (`stores.KINDS`).
+        dropout: probability that a participant fails to report: its visit is lost.
+        straggler: probability that one completes only a part of its steps.
+        reject_nonfinite: leave a participant out of the aggregate, and let it keep
+            its state, if anything of its visit is not finite.
+        max_upload_norm: with `reject_nonfinite`, also if its upload's norm is
+            larger; 0 is no limit.
     """
 
     seed: int
     cohort_size: int
     epochs: int
     batch_size: int
+    init_seed: int | None = None
     sweep_batch_size: int = 128
     chunk: int = 1
     same_start: bool = True
+    client_store: str = "device"
+    dropout: float = 0.0
+    straggler: float = 0.0
+    reject_nonfinite: bool = False
+    max_upload_norm: float = 0.0
 
 
 class Played(NamedTuple):
-    """What one round reports, in cohort order."""
+    """What one round reports. Until `fetch`, arrays may still be on their way.
 
-    cohort: np.ndarray  # [K] client ids, ascending
-    metrics: dict[str, np.ndarray]  # [K] each, mean over the local steps
-    finite: dict[str, np.ndarray]  # network -> [K] bool
-    bytes_up: np.ndarray  # [K]
-    bytes_down: jax.Array  # [] for each participant
+    They are in the order of `reported`, and up to then [K], padded.
+    """
+
+    cohort: np.ndarray  # [K] client ids that were sampled
+    reported: np.ndarray  # [R <= K] those that did not drop out
+    stragglers: int  # of them, how many completed only a part
+    metrics: dict[str, jax.Array]  # [R] each, mean over the local steps
+    finite: dict[str, jax.Array]  # network -> [R] bool
+    sound: jax.Array  # [R] bool, all of them finite
+    server_finite: jax.Array  # [] bool
+    bytes_up: jax.Array  # [R]
+    bytes_down: jax.Array  # [] for each of the cohort
+
+    def fetch(self) -> "Played":
+        """The same on the host, without padding; waits for the devices."""
+        size = self.reported.size
+        arrays = self.metrics, self.finite, self.sound, self.bytes_up
+        metrics, finite, sound, sent = jax.tree.map(
+            lambda leaf: leaf[:size], jax.device_get(arrays)
+        )
+        return self._replace(
+            metrics=metrics,
+            finite=finite,
+            sound=sound,
+            server_finite=np.asarray(self.server_finite),
+            bytes_up=sent,
+            bytes_down=np.asarray(self.bytes_down),
+        )
+
+    @property
+    def rejected(self) -> int:
+        """How many reported something that is not finite or too large; if fetched."""
+        return int((~self.sound).sum())
 
 
 def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.ndarray:
@@ -79,36 +117,57 @@ def init(algorithm: Algorithm, groups: Sequence[Group], config: RoundConfig) -> 
 
 
 def make_init(
-    algorithm: Algorithm, groups: Sequence[Group], config: RoundConfig
+    algorithm: Algorithm,
+    groups: Sequence[Group],
+    config: RoundConfig,
+    mesh: Mesh | None = None,
 ) -> Callable[..., State]:
     """Returns `init`, from a seed (default: the configuration's) to the first state.
 
     Compiled once for all seeds.
     """
-    init_server = jax.jit(algorithm.server.init)
-    init_group = {
-        group.name: jax.jit(
-            functools.partial(jax.lax.map, algorithm.client(group.model).init)
+    mesh = mesh or layout.mesh(1)
+    store = stores.make(config.client_store, mesh)
+
+    def first(key):
+        server = algorithm.server.init(jax.random.wrap_key_data(key))
+        return server, algorithm.server.broadcast(server)
+
+    def clients_of(group):
+        one = algorithm.client(group.model).init
+        return jax.jit(
+            lambda base, origins: jax.lax.map(
+                lambda origin: one(
+                    jax.random.fold_in(jax.random.wrap_key_data(base), origin)
+                ),
+                origins,
+            )
         )
-        for group in groups
-    }
+
+    init_server = jax.jit(first)
+    init_group = {group.name: clients_of(group) for group in groups}
 
     def init(seed: int | None = None) -> State:
-        seed = config.seed if seed is None else seed
-        server = init_server(rng.key(seed, Purpose.SERVER_INIT))
-        broadcast = algorithm.server.broadcast(server)
-        base = rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start))
+        if seed is None:
+            seed = config.seed if config.init_seed is None else config.init_seed
+        started = init_server(rng.data(rng.key(seed, Purpose.SERVER_INIT)))
+        server, broadcast = jax.device_get(started)
+        base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
         clients, copies = {}, {}
         for place, group in enumerate(groups):
-            same = np.full_like(group.clients, place)
-            origin = same if config.same_start else group.clients
-            keys = rng.client_keys(base, jnp.asarray(origin, jnp.uint32))
-            clients[group.name] = init_group[group.name](keys)
-            copies[group.name] = jax.tree.map(
-                lambda leaf, n=group.clients.size: jnp.repeat(leaf[None], n, axis=0),
-                broadcast,
+            number = group.clients.size
+            repeat = lambda leaf, n=number: np.broadcast_to(leaf, (n, *leaf.shape))
+            origins = np.array([place]) if config.same_start else group.clients
+            made = jax.device_get(
+                init_group[group.name](base, origins.astype(np.uint32))
             )
-        return State(0, server, clients, copies)
+            if config.same_start:
+                made = jax.tree.map(lambda leaf, r=repeat: r(leaf[0]), made)
+            clients[group.name] = store.place(made)
+            copies[group.name] = store.place(jax.tree.map(repeat, broadcast))
+        return State(
+            0, jax.device_put(server, layout.everywhere(mesh)), clients, copies
+        )
 
     return init
 
@@ -123,25 +182,28 @@ def make(
     holdout: Sequence[np.ndarray] | None = None,
     sample: Callable[[int], np.ndarray] | None = None,
     schedule: Callable[[int, int], np.ndarray] | None = None,
+    mesh: Mesh | None = None,
 ) -> Callable[..., tuple[State, Played]]:
     """Returns `play`, which takes the state through one round.
 
     Args:
         algorithm: what to run.
         groups: the clients of each architecture; together they are all clients.
-        examples: the training images, on the device.
+        examples: the training images.
         train: for each client, the positions it trains on.
         config: cohort, epochs, batches, seed.
         holdout: for each client, positions kept out of training.
-        sample: round -> ids of its participants, ascending, at most K; by default
-            K of them, all clients equally likely (`cohort`).
+        sample: round -> ids of its participants, at most K; by default K of them,
+            all clients equally likely (`cohort`).
         schedule: round, client -> its minibatches [S, B], -1 for no example; by
             default shuffled local epochs (`batches.local_epochs`).
+        mesh: devices that the clients are split over; by default the first one.
 
     Returns:
         A function from a state and a seed (default: the configuration's) to the next
         state and what the round reports. It consumes the state it is given
-        (donation). Each group's program is traced once, whatever cohort and seed.
+        (donation), and returns before the devices are done. Each group's program is
+        traced once, whatever cohort and seed.
 
     Raises:
         ValueError: if the cohort is empty or larger than the federation, or if
@@ -153,19 +215,33 @@ def make(
             f"A round needs between 1 and {num_clients} participants; got "
             f"{config.cohort_size}. Change the participation."
         )
+    mesh = mesh or layout.mesh(1)
+    whole = layout.everywhere(mesh)
+    store = stores.make(config.client_store, mesh)
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
     weights = np.array([part.size for part in train], np.float32)
+    examples = jax.device_put(examples, whole)
+    settings = Settings(
+        mesh,
+        config.batch_size,
+        config.epochs,
+        config.sweep_batch_size,
+        config.chunk,
+        config.cohort_size,
+        config.reject_nonfinite,
+        config.max_upload_norm if config.reject_nonfinite else 0.0,
+    )
     parts = [
-        _Part(algorithm, group, examples, train, holdout, config) for group in groups
+        Part(algorithm, group, examples, train, holdout, settings) for group in groups
     ]
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def server_step(server, uploads, order, weights, round, key):
-        uploads = tree.take(tree.concatenate(uploads), order)
-        return algorithm.server.update(server, uploads, Cohort(weights, round, key))
-
-    broadcast_of = jax.jit(algorithm.server.broadcast)
-    broadcast_bytes = algorithm.server.broadcast_bytes
+    offsets = np.cumsum([0, *(part.places for part in parts)])
+    finishes = parts[0].finishes
+    broadcast_of = jax.jit(algorithm.server.broadcast, out_shardings=whole)
+    server_step = _server_step(algorithm, config.reject_nonfinite, whole)
+    bytes_of = algorithm.server.broadcast_bytes or (
+        lambda state: jnp.float32(tree.num_bytes(algorithm.server.broadcast(state)))
+    )
+    broadcast_bytes = jax.jit(bytes_of, out_shardings=whole)
 
     def play(state: State, seed: int | None = None) -> tuple[State, Played]:
         seed = config.seed if seed is None else seed
@@ -176,198 +252,123 @@ def make(
             )
         else:
             members = sample(round)
-        plan = schedule or functools.partial(
+        share = faults.completed(
+            seed,
+            round,
+            members,
+            dropout=config.dropout,
+            straggler=config.straggler,
+        )
+        reported, share = members[share > 0], share[share > 0]
+        share_of = dict(zip(reported.tolist(), share, strict=True))
+        order = schedule or functools.partial(
             batches.local_epochs,
             train,
             seed=seed,
             epochs=config.epochs,
             batch_size=config.batch_size,
         )
+        plan = lambda client: faults.cut(order(round, client), share_of[client])
         # Keys are arguments of the programs, so that one program serves all seeds.
-        keys = {
-            purpose: rng.key(seed, purpose, round)
-            for purpose in (
-                Purpose.CLIENT_UPDATE,
-                Purpose.CLIENT_FINISH,
-                Purpose.SERVER_UPDATE,
-            )
-        }
+        key = lambda purpose: rng.data(rng.key(seed, purpose, round))
         broadcast = broadcast_of(state.server)
-        down = (
-            jnp.float32(tree.num_bytes(broadcast))
-            if broadcast_bytes is None
-            else broadcast_bytes(state.server)
-        )
-        clients, copies, outputs, given, where = {}, {}, [], [], {}
-        for part in parts:
-            name = part.group.name
-            present, arguments = part.arguments(members, round, plan)
-            (clients[name], copies[name]), output = part.step(
-                (state.clients[name], state.copies[name]),
-                broadcast,
-                part.examples,
-                keys[Purpose.CLIENT_UPDATE],
-                *arguments,
+        down = broadcast_bytes(state.server)
+        update_key = key(Purpose.CLIENT_UPDATE)
+        held, reports, given, where = [], [], [], {}
+        for part, offset in zip(parts, offsets, strict=False):
+            name, present = (
+                part.group.name,
+                np.intersect1d(part.group.clients, reported),
             )
-            start = sum(p.rows for p in parts[: len(outputs)])
-            where.update({c: start + i for i, c in enumerate(present)})
-            outputs.append(output)
-            given.append(arguments)
+            places, rows, arguments = part.members(present, plan)
+            taken = store.take((state.clients[name], state.copies[name]), rows)
+            after, report = part.step(taken, broadcast, arguments, round, update_key)
+            held.append(after)
+            reports.append(report)
+            given.append((rows, arguments))
+            where.update(zip(present.tolist(), places + offset, strict=True))
 
-        # From here on members stand in cohort order, whatever their groups.
-        # A cohort smaller than K is padded by members of weight zero.
-        order = np.zeros(config.cohort_size, np.int32)
-        order[: members.size] = [where[c] for c in members]
-        shares = np.zeros(config.cohort_size, np.float32)
-        shares[: members.size] = weights[members]
-        uploads = [output.pop("upload") for output in outputs]
-        server = server_step(
+        # From here on members stand in cohort order, whatever their groups and
+        # devices. A cohort smaller than K is padded by members of weight zero.
+        at = np.zeros(config.cohort_size, np.int32)
+        at[: reported.size] = [where[client] for client in reported.tolist()]
+        counts = np.zeros(config.cohort_size, np.float32)
+        counts[: reported.size] = weights[reported]
+        server, report, server_finite = server_step(
             state.server,
-            uploads,
-            order,
-            shares,
+            # Gathered before they are summed up: the order of the sum is the cohort's.
+            jax.device_put(reports, whole),
+            at,
+            counts,
             np.int32(round),
-            keys[Purpose.SERVER_UPDATE],
+            key(Purpose.SERVER_UPDATE),
         )
-        outputs = jax.device_get(outputs)
-        reported = jax.tree.map(
-            lambda *leaves: np.concatenate(leaves)[order[: members.size]], *outputs
-        )
-        if parts[0].finish is not None:
-            fresh = broadcast_of(server)
-            for part, arguments in zip(parts, given, strict=True):
-                clients[part.group.name] = part.finish(
-                    clients[part.group.name],
-                    fresh,
-                    part.examples,
-                    keys[Purpose.CLIENT_FINISH],
-                    *arguments,
-                )
+        fresh = broadcast_of(server) if finishes else None
+        clients, copies = dict(state.clients), dict(state.copies)
+        for part, (states, copy), (rows, arguments) in zip(
+            parts, held, given, strict=True
+        ):
+            name = part.group.name
+            if finishes:
+                finish_key = key(Purpose.CLIENT_FINISH)
+                states = part.finish(states, fresh, arguments, round, finish_key)
+            clients[name], copies[name] = store.put(
+                (clients[name], copies[name]), rows, (states, copy)
+            )
         return State(round, server, clients, copies), Played(
-            members, reported["metrics"], reported["finite"], reported["bytes"], down
+            members,
+            reported,
+            int((share < 1).sum()),
+            report["metrics"],
+            report["finite"],
+            report["sound"],
+            server_finite,
+            report["bytes"],
+            down,
         )
 
     return play
 
 
-class _Part:
-    """One group's share of a round: its compiled programs and their arguments."""
+def _server_step(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
+    """The aggregation of a round: one program, the same on every device."""
 
-    def __init__(self, algorithm, group, examples, train, holdout, config):
-        self.group = group
-        self.examples = group.relabel(examples)
-        self._config = config
-        self._train = train
-        most = min(group.clients.size, config.cohort_size)
-        self._chunk = min(config.chunk or most, most)
-        self.rows = -(-most // self._chunk) * self._chunk
-        self._max_steps = batches.num_steps(
-            max(train[c].size for c in group.clients), config.batch_size, config.epochs
-        )
-        own = [train[c] for c in group.clients]
-        kept = [holdout[c] for c in group.clients]
-        self._tables = jax.device_put(
-            (
-                batches.in_order(own, config.sweep_batch_size),
-                batches.in_order(kept, config.sweep_batch_size),
-            )
-        )
-        client = algorithm.client(group.model)
-        self.step = _client_step(client, self._chunk)
-        self.finish = (
-            None if client.finish is None else _finish_step(client, self._chunk)
-        )
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
+    def step(server, reports, order, weights, round, key):
+        reports = tree.take(tree.concatenate(reports), order)
+        if reject:
+            weights = jnp.where(reports["sound"], weights, 0)
+        counts = weights > 0
 
-    def arguments(
-        self, cohort: np.ndarray, round: int, schedule: Callable
-    ) -> tuple[np.ndarray, tuple]:
-        """The group's members of a cohort, and the arrays its programs take."""
-        config, group = self._config, self.group
-        present = np.intersect1d(group.clients, cohort)
-        # Members with similar work share a chunk, so that none waits for another.
-        sizes = np.array([self._train[c].size for c in present])
-        present = present[np.argsort(-sizes, kind="stable")]
-        rows = np.full(self.rows, group.clients.size, np.int32)
-        rows[: present.size] = np.searchsorted(group.clients, present)
-        ids = np.zeros(self.rows, np.uint32)
-        ids[: present.size] = present
-        index = np.full((self.rows, self._max_steps, config.batch_size), -1, np.int32)
-        steps = np.zeros(self.rows, np.int32)
-        for i, client in enumerate(present):
-            rows_of_client = schedule(round, int(client))
-            steps[i] = len(rows_of_client)
-            index[i, : steps[i]] = rows_of_client
-        schedule = Batches(index, steps)
-        count = np.int32(present.size)
-        return present, (rows, ids, schedule, self._tables, count, np.int32(round))
+        def only_who_counts(leaf):  # a weight of zero does not stop a NaN
+            rows = counts.reshape((-1,) + (1,) * (leaf.ndim - 1))
+            return jnp.where(rows, leaf, jnp.zeros((), leaf.dtype))
 
-
-def _visit(examples, tables, row, schedule, round) -> Visit:
-    sweep, holdout = tree.take(tables, row)
-    return Visit(examples, schedule, sweep, holdout, round)
-
-
-def _client_step(client: Client, chunk: int) -> Callable:
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(
-        stack, broadcast, examples, base, rows, ids, schedule, tables, count, round
-    ):
-        def one(held, member):
-            state, _ = held
-            row, id_, plan = member
-            visit = _visit(examples, tables, row, Batches(*plan), round)
-            out = client.update(broadcast, state, visit, jax.random.fold_in(base, id_))
-            steps = jnp.maximum(plan.steps, 1)
-            sent = out.upload_bytes
-            if sent is None:
-                sent = jnp.float32(tree.num_bytes(out.upload))
-            report = {
-                "upload": out.upload,
-                "metrics": {
-                    name: trace.sum() / steps.astype(trace.dtype)
-                    for name, trace in out.metrics.items()
-                },
-                "finite": _finite({"shared": out.shared, "state": out.state}),
-                "bytes": sent,
-            }
-            return (out.state, out.shared), report
-
-        members = (rows, ids, schedule)
-        return mapping.over_members(one, stack, rows, members, count, chunk)
+        uploads = jax.tree.map(only_who_counts, reports.pop("upload"))
+        key = jax.random.wrap_key_data(key, impl=rng.IMPLEMENTATION)
+        new = algorithm.server.update(server, uploads, Cohort(weights, round, key))
+        new = tree.where(counts.any(), new, server)  # nobody: nothing changes
+        finite = [
+            jnp.isfinite(leaf).all()
+            for leaf in jax.tree.leaves(new)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+        ]
+        return new, reports, jnp.stack([jnp.bool_(True), *finite]).all()
 
     return step
 
 
-def _finish_step(client: Client, chunk: int) -> Callable:
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(
-        stack, broadcast, examples, base, rows, ids, schedule, tables, count, round
-    ):
-        def one(state, member):
-            row, id_, plan = member
-            visit = _visit(examples, tables, row, Batches(*plan), round)
-            key = jax.random.fold_in(base, id_)
-            return client.finish(broadcast, state, visit, key), ()
-
-        members = (rows, ids, schedule)
-        return mapping.over_members(one, stack, rows, members, count, chunk)[0]
-
-    return step
-
-
-def _finite(held: dict[str, Any]) -> dict[str, jax.Array]:
-    """Whether every number is finite: one flag for each part of each value."""
-    flags = {}
-    for name, value in held.items():
-        named = hasattr(value, "_fields") and name == "state"
-        parts = value._asdict() if named else {name: value}
-        for part, leaves in parts.items():
-            floating = [
-                leaf
-                for leaf in jax.tree.leaves(leaves)
-                if jnp.issubdtype(leaf.dtype, jnp.floating)
-            ]
-            if floating:
-                # A sum of squares is finite unless a number is not (or is absurd).
-                flags[part] = jnp.isfinite(tree.squared_norm(floating))
-    return flags
+def read_clients(
+    state: State, groups: Sequence[Group], clients: np.ndarray, store: Store
+) -> dict[int, tuple[Any, Any]]:
+    """Private states and copies of some clients, on the host, by id."""
+    found = {}
+    for group in groups:
+        own = np.intersect1d(group.clients, clients)
+        if own.size:
+            rows = np.searchsorted(group.clients, own).astype(np.int32)
+            held = state.clients[group.name], state.copies[group.name]
+            read = store.read(held, rows)
+            for i, client in enumerate(own.tolist()):
+                found[client] = jax.tree.map(lambda leaf, i=i: leaf[i], read)
+    return found

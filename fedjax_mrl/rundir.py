@@ -5,6 +5,8 @@ temporary name and are renamed, so that nothing is ever half-written.
 """
 
 import csv
+import fcntl
+import io
 import json
 import os
 import pathlib
@@ -22,6 +24,9 @@ COLUMNS = {
         "bytes_up",
         "flops",
         "digest",
+        "dropped",
+        "stragglers",
+        "rejected",
     ),
     "metrics.csv": (
         "round",
@@ -45,6 +50,7 @@ COLUMNS = {
         "accuracy",
         "loss",
     ),
+    "digests.csv": ("round", "owner", "leaf", "sha256"),
 }
 # What this program writes; only these are ever removed by --overwrite.
 FILES = (
@@ -56,6 +62,7 @@ FILES = (
     "summary.json",
 )
 FOLDERS = ("checkpoints", "tensorboard")
+_LOCK = ".lock"
 
 
 class RunDirectoryError(ValueError):
@@ -71,30 +78,38 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = pathlib.Path(path)
+        self._lock: Any = None
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike, *, overwrite: bool = False
+        cls, path: str | os.PathLike, *, config: str = "{}", overwrite: bool = False
     ) -> "RunDirectory":
-        """Makes an empty run directory.
+        """Makes an empty run directory, which no other process may write.
 
         Args:
             path: where; parents are made too.
+            config: text of config.json, the first file that is written: from then on
+                the run can be resumed.
             overwrite: remove the run that is there. Other files stay.
 
         Raises:
             RunDirectoryError: if there is a run already, or it cannot be written.
         """
         run = cls(path)
-        held = cls.check(path, overwrite=overwrite)
+        cls.check(path, overwrite=overwrite)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            for name in held:
+            run.lock()
+            # Again under the lock: another process may have been faster.
+            for name in cls.check(path, overwrite=overwrite):
                 target = run.path / name
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
+            run.write_text("config.json", config)
             for name, columns in COLUMNS.items():
                 with (run.path / name).open("x", newline="") as file:
                     csv.writer(file, lineterminator="\n").writerow(columns)
+        except RunDirectoryError:
+            raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RunDirectoryError(
@@ -141,6 +156,31 @@ class RunDirectory:
             )
         return run
 
+    def lock(self) -> None:
+        """Keeps other processes from writing; ends with this process, however it ends.
+
+        Raises:
+            RunDirectoryError: if another process has the lock.
+        """
+        try:
+            self._lock = (self.path / _LOCK).open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunDirectoryError(
+                f"Another process is writing {self.path}. Wait for it, stop it, or "
+                "choose another --out."
+            ) from None
+        except OSError as error:
+            raise RunDirectoryError(
+                f"Cannot write the run directory {str(self.path)!r}: {error.strerror}."
+            ) from None
+
+    def unlock(self) -> None:
+        """Lets other processes write."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     @property
     def checkpoints(self) -> pathlib.Path:
         """The folder of orbax checkpoints."""
@@ -149,7 +189,10 @@ class RunDirectory:
     def write_text(self, name: str, text: str) -> None:
         """Writes a whole file, or leaves what was there."""
         temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self.path / name)
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
@@ -159,6 +202,38 @@ class RunDirectory:
     def read_text(self, name: str) -> str:
         """Reads a file of the run."""
         return (self.path / name).read_text(encoding="utf-8")
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """The whole lines of a table; half a line, as of a killed process, is none."""
+        width = len(COLUMNS[name])
+        text = self.read_text(name)
+        lines = text[: text.rfind("\n") + 1].splitlines()[1:]
+        cells = [line for line in csv.reader(lines) if len(line) == width]
+        return [dict(zip(COLUMNS[name], line, strict=True)) for line in cells]
+
+    def cut(self, round: int, every: int = 1) -> None:
+        """Cuts all tables back to what they held after a round.
+
+        Args:
+            round: the last one that stays.
+            every: rounds between evaluations; what the end of a run evaluated
+                besides goes too.
+        """
+        for name, columns in COLUMNS.items():
+            extra = name in ("metrics.csv", "clients.csv")
+            held = self.rows(name) if (self.path / name).exists() else []
+            kept = [
+                row
+                for row in held
+                if int(row["round"]) <= round
+                and not (extra and int(row["round"]) % every)
+            ]
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(row.values() for row in kept)
+            self.write_text(name, text.getvalue())
+        (self.path / "summary.json").unlink(missing_ok=True)
 
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds lines to one of the tables; floats keep six significant digits."""

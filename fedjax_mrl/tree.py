@@ -48,7 +48,8 @@ def weighted_mean(stack: Any, weights: jax.Array) -> Any:
 
 def squared_norm(tree: Any) -> jax.Array:
     """Sum of squares over all leaves."""
-    return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+    return sum(squares, jnp.float32(0) if not squares else jnp.zeros_like(squares[0]))
 
 
 def num_bytes(tree: Any) -> int:

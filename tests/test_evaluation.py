@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import evaluation, summary
-from fedjax_mrl.digest import digest
+from fedjax_mrl import evaluation, layout, stores, summary
+from fedjax_mrl.digest import Digester
+from fedjax_mrl.population import Group
 from fedjax_mrl.rounds import State
 
 
@@ -129,6 +130,11 @@ def test_numbers_read_back_from_a_table_give_the_same_summary():
 def state(server=1.0, private=2.0, copy=3.0, name="w", dtype=jnp.float32, number=5):
     make = lambda value: {name: jnp.full((2, 3), value, dtype)}
     return State(number, make(server), {"a": make(private)}, {"a": make(copy)})
+
+
+def digest(state):
+    group = Group("a", None, np.array([0, 1], np.int32))
+    return Digester([group], stores.make("device", layout.mesh(1)))(state)[0]
 
 
 def test_the_digest_is_a_function_of_the_values():

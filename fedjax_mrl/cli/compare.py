@@ -33,6 +33,9 @@ def _execute(args: argparse.Namespace) -> int:
         target = args.target and _number(float, "--target", args.target)
         logging.getLogger("absl").setLevel(logging.ERROR)
         from fedjax_mrl import comparison, datasets
+        from fedjax_mrl.cli import devices
+
+        devices.provide(base)
         from fedjax_mrl.cli import console
 
         out = pathlib.Path(args.out)
@@ -55,6 +58,8 @@ def _execute(args: argparse.Namespace) -> int:
         if status != "done":
             print(f"fedjax-mrl: {run.path.name}: {status}", file=sys.stderr)
         worst = max(worst, code)
+        if code > 128:  # a signal stops all; the same command goes on from here
+            return code
         rows.append(comparison.row(run, target, status))
     table = comparison.write(out, runs, rows)
     print(table, end="")
@@ -75,16 +80,17 @@ def _federation(run, dataset, built):
 
 def _one(run, federation, label, args) -> tuple[str, int]:
     """Runs one cell: what became of it, and the exit status that means."""
-    from fedjax_mrl import runner
-    from fedjax_mrl.cli import console
+    from fedjax_mrl.cli import training
     from fedjax_mrl.rundir import RunDirectory
 
-    directory = RunDirectory.create(run.path, overwrite=True)
-    try:
-        with console.Progress(label, run.config.rounds, quiet=args.quiet) as progress:
-            outcome = runner.run(federation, directory, progress)
-    except runner.Diverged as error:
-        return str(error), 3
+    directory = RunDirectory.create(
+        run.path, config=run.config.to_json(), overwrite=True
+    )
+    status, message, outcome = training.play(
+        federation, directory, label, quiet=args.quiet
+    )
+    if outcome is None:
+        return message, status
     headline = outcome.summary["headline"]
     if headline is not None:
         _say(args, f"{label}: {headline['head']} {headline['last']:.4f}")

@@ -1,10 +1,10 @@
 """`fedjax-mrl evaluate`: every inference mode, every client, from the checkpoint."""
 
 import argparse
-import logging
+import sys
 
-from fedjax_mrl.cli import options
-from fedjax_mrl.cli.command import Command
+from fedjax_mrl.cli import options, stored
+from fedjax_mrl.cli.command import Command, UsageError
 
 __all__ = ["evaluate"]
 
@@ -22,24 +22,18 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.rundir import RunDirectory
 
         directory = RunDirectory.open(args.run)
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        import dataclasses
-
-        import jax
-
-        from fedjax_mrl import checkpoint, partitions
+        config = stored.configuration(directory, data_dir=args.data_dir)
+        federation = stored.federation(directory, config)
+        from fedjax_mrl import runner
         from fedjax_mrl.cli import console
-        from fedjax_mrl.config import RunConfig
-        from fedjax_mrl.federation import Federation
 
-        config = RunConfig.from_json(directory.read_text("config.json"))
-        if args.data_dir is not None:
-            config = dataclasses.replace(config, data_dir=args.data_dir)
-        federation = Federation(
-            config, partition=partitions.load(directory.path / "partition.npz")
-        )
-        like = jax.eval_shape(federation.init)
-        state = checkpoint.restore(directory.checkpoints, like)
+        warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
+        state = runner.restore(federation, directory, warn)
+        if state is None:
+            raise UsageError(
+                f"There is no checkpoint in {directory.checkpoints} that can be read; "
+                f"`fedjax-mrl resume {directory.path}` plays the run again."
+            )
     scores = federation.evaluate(state)
     heads = federation.algorithm.heads
     title = (

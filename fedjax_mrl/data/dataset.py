@@ -87,6 +87,14 @@ class Dataset(NamedTuple):
         """Number of classes."""
         return len(self.label_names)
 
+    def sha256(self) -> str:
+        """Checksum of all images and labels, by which a changed file is noticed."""
+        sha = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            sha.update(f"{array.dtype} {array.shape}\n".encode())
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:

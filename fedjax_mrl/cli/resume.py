@@ -1,0 +1,83 @@
+"""`fedjax-mrl resume`: go on from the last complete checkpoint."""
+
+import argparse
+import sys
+
+from fedjax_mrl.cli import options, stored
+from fedjax_mrl.cli.command import Command, UsageError
+
+__all__ = ["resume"]
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="directory of an earlier run")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    options.add(parser)
+
+
+def _execute(args: argparse.Namespace) -> int:
+    with options.mistakes_are_usage_errors():
+        from fedjax_mrl.rundir import RunDirectory
+
+        directory = RunDirectory.open(args.run)
+        config = _config(directory, args)
+        directory.lock()
+        federation = stored.federation(directory, config)
+        from fedjax_mrl import runner
+
+        warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
+        state = runner.restore(federation, directory, warn)
+    label = f"{config.algorithm} on {config.dataset}"
+    round = 0 if state is None else state.round
+    if state is None:
+        warn("There is no checkpoint that can be used; beginning with round 1.")
+    if round > config.rounds:
+        raise UsageError(
+            f"{directory.path} already has {round} rounds; --rounds must be at least "
+            f"as many, got {config.rounds}."
+        )
+    done = (directory.path / "summary.json").exists() and round == config.rounds
+    if done:
+        if not args.quiet:
+            print(f"{directory.path} is complete: {round} rounds. --rounds adds some.")
+        directory.unlock()
+        return 0
+    directory.cut(round, config.eval_every)
+    if not args.quiet:
+        print(f"Going on after round {round} of {config.rounds}.", flush=True)
+    from fedjax_mrl.cli import training
+
+    return training.finish(federation, directory, label, quiet=args.quiet, state=state)
+
+
+def _config(directory, args):
+    """The run's configuration, with what may change taken from the flags."""
+    import dataclasses
+
+    from fedjax_mrl import config as configs
+    from fedjax_mrl.runner import FREE
+
+    old = stored.configuration(directory)
+    known = {name: getattr(old, name) for name in configs.fields()}
+    new = configs.build(known, *options.layers(args))
+    differing = [
+        name
+        for name in configs.fields()
+        if name not in FREE and getattr(old, name) != getattr(new, name)
+    ]
+    if differing:
+        listed = "; ".join(
+            f"{name}: {getattr(old, name)!r} -> {getattr(new, name)!r}"
+            for name in differing
+        )
+        raise UsageError(
+            f"A run goes on under its own configuration; differing: {listed}. Leave "
+            f"these out, or begin a new run. May differ: {', '.join(FREE)}."
+        )
+    if new.rounds != old.rounds and new.schedule_rounds is None:
+        # Schedules go on as they were when the run began.
+        new = dataclasses.replace(new, schedule_rounds=max(old.rounds, 1))
+    return new
+
+
+resume = Command("go on from the last complete checkpoint", _configure, _execute)

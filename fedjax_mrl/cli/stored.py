@@ -1,0 +1,52 @@
+"""Builds the federation of an earlier run, for the commands that take one."""
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fedjax_mrl.cli.command import UsageError
+
+if TYPE_CHECKING:
+    from fedjax_mrl.config import RunConfig
+    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.rundir import RunDirectory
+
+
+def configuration(directory: "RunDirectory", **changes: Any) -> "RunConfig":
+    """The run's configuration, with some fields changed; None changes nothing."""
+    from fedjax_mrl.config import RunConfig
+
+    config = RunConfig.from_json(directory.read_text("config.json"))
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(config, **changes)
+
+
+def federation(directory: "RunDirectory", config: "RunConfig") -> "Federation":
+    """The run's federation on the split that was saved with it.
+
+    Raises:
+        UsageError: if the images are no longer those of the run.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    import json
+
+    from fedjax_mrl import partitions
+    from fedjax_mrl.cli import devices
+    from fedjax_mrl.federation import Federation
+
+    devices.provide(config)
+    saved = directory.path / "partition.npz"
+    built = Federation(
+        config, partition=partitions.load(saved) if saved.exists() else None
+    )
+    try:
+        known = json.loads(directory.read_text("environment.json"))["data_sha256"]
+    except (OSError, ValueError, KeyError):
+        return built  # killed before it was written, or of an older version
+    if known != built.dataset.sha256():
+        raise UsageError(
+            f"The images of {config.dataset} are not those that {directory.path} "
+            "began with (their checksum differs). Restore the data files, or begin a "
+            "new run."
+        )
+    return built

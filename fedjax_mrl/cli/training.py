@@ -1,0 +1,89 @@
+"""What `run`, `resume` and `compare` share: playing rounds and telling of the end."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.rundir import RunDirectory
+    from fedjax_mrl.runner import Outcome
+
+
+def play(
+    federation: "Federation",
+    directory: "RunDirectory",
+    label: str,
+    *,
+    quiet: bool,
+    state: Any = None,
+) -> "tuple[int, str, Outcome | None]":
+    """Plays a run to its end: exit status, message for stderr, outcome if it ended.
+
+    0 done; 1 the disk failed; 3 diverged; 130 or 143 stopped by a signal.
+    """
+    from fedjax_mrl import runner
+    from fedjax_mrl.cli import console, signals
+
+    rounds = federation.config.rounds
+    start = 0 if state is None else state.round
+    again = f"fedjax-mrl resume {directory.path}"
+    try:
+        with (
+            signals.Stop() as stop,
+            console.Progress(label, rounds, start=start, quiet=quiet) as progress,
+        ):
+            outcome = runner.run(
+                federation, directory, progress, stop=stop, state=state
+            )
+    except runner.Diverged as error:
+        return 3, str(error), None
+    except runner.Interrupted as error:
+        return 128 + error.signal, f"{error} Go on with: {again}", None
+    except OSError as error:
+        reason = str(error) if error.strerror is None else error.strerror
+        where = f" ({error.filename})" if error.filename else ""
+        text = (
+            f"Writing failed: {reason}{where} What is complete stays; mend it, then: "
+        )
+        return 1, f"{text}{again}", None
+    finally:
+        directory.unlock()
+    return 0, "", outcome
+
+
+def finish(
+    federation: "Federation",
+    directory: "RunDirectory",
+    label: str,
+    *,
+    quiet: bool,
+    state: Any = None,
+) -> int:
+    """Plays a run to its end and prints its table; returns the exit status."""
+    from fedjax_mrl.cli import console
+
+    status, message, outcome = play(
+        federation, directory, label, quiet=quiet, state=state
+    )
+    if outcome is None:
+        print(f"fedjax-mrl: {message}", file=sys.stderr)
+        return status
+    if quiet:
+        return 0
+    if outcome.scores is not None:
+        rounds = federation.config.rounds
+        console.show(
+            console.accuracy_table(
+                f"{label}, round {rounds}: mean test accuracy of clients",
+                federation.groups,
+                federation.algorithm.heads,
+                outcome.scores,
+            )
+        )
+    traffic = outcome.summary["bytes_down"] + outcome.summary["bytes_up"]
+    console.show(
+        f"{outcome.summary['seconds']:.1f} s, {traffic / 1e6:.1f} MB sent, "
+        f"digest {(outcome.summary['digest'] or '-')[:16]}",
+        f"Written to {directory.path}",
+    )
+    return 0

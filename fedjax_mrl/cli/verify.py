@@ -1,0 +1,64 @@
+"""`fedjax-mrl verify`: play a run again and compare digests round by round."""
+
+import argparse
+
+from fedjax_mrl.cli import options, stored
+from fedjax_mrl.cli.command import Command, UsageError
+
+__all__ = ["verify"]
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="directory of an earlier run")
+    parser.add_argument("--rounds", metavar="N", help="the first N rounds (all)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the data lies now")
+    parser.add_argument("--devices", metavar="N", help="on N devices")
+    parser.add_argument("--client-store", metavar="KIND", help="device or host")
+    parser.add_argument("--quiet", action="store_true", help="print only the verdict")
+
+
+def _execute(args: argparse.Namespace) -> int:
+    with options.mistakes_are_usage_errors():
+        from fedjax_mrl.rundir import RunDirectory
+
+        directory = RunDirectory.open(args.run)
+        config = stored.configuration(
+            directory,
+            data_dir=args.data_dir,
+            devices=args.devices,
+            client_store=args.client_store,
+        )
+        rounds = config.rounds if args.rounds is None else _whole(args.rounds)
+        federation = stored.federation(directory, config)
+        from fedjax_mrl import verification
+
+    def report(round: int, equal: bool) -> None:
+        if not args.quiet:
+            print(f"round {round}: {'equal' if equal else 'DIFFERENT'}", flush=True)
+
+    verdict = verification.verify(federation, directory, rounds, report)
+    for change in verdict.environment:
+        print(f"environment: {change}")
+    if verdict.difference is None:
+        if not verdict.rounds:
+            print(f"{directory.path} holds no digest to compare with.")
+            return 1
+        print(f"{verdict.rounds} rounds are equal, bit for bit.")
+        return 0
+    print(f"The first difference lies in {verdict.difference}.")
+    if verdict.environment:
+        print("The environment differs (see above), which may explain it.")
+    else:
+        print("The environment is the same, which does not explain it.")
+    return 1
+
+
+def _whole(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise UsageError(f"--rounds takes a whole number, at least 1; got {word!r}.")
+    return int(word)
+
+
+verify = Command(
+    "play a run again and compare digests round by round", _configure, _execute
+)

@@ -1,0 +1,242 @@
+"""One group's part of a round: its compiled programs and what they are called with.
+
+Members are split over the devices of a mesh; on each device a loop runs over as many
+as there are. Nothing crosses devices before the uploads.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from fedjax_mrl import batches, layout, mapping, rng, tree
+from fedjax_mrl.population import Group
+from fedjax_mrl.protocol import Algorithm, Batches, Client, Examples, Visit
+from fedjax_mrl.stores import NOWHERE
+
+
+class Members(NamedTuple):
+    """A group's members of one cohort, R places split over the devices."""
+
+    ids: np.ndarray  # [R] uint32
+    train: Batches  # index [R, S, B], steps [R]
+    sweep: Batches
+    holdout: Batches
+    count: np.ndarray  # [D] int32, members on each device; they come first
+
+
+class Settings(NamedTuple):
+    """What the programs of all groups have in common.
+
+    Attributes:
+        mesh: devices.
+        batch_size: B.
+        epochs: E.
+        sweep_batch_size: of passes that train nothing.
+        chunk: members computed at once on a device; 0 is all of them.
+        cohort_size: K.
+        keep_sound: a member whose visit is not sound (`sound`) keeps its state.
+        max_upload_norm: largest norm of a sound upload; 0 is no limit.
+    """
+
+    mesh: Mesh
+    batch_size: int
+    epochs: int
+    sweep_batch_size: int
+    chunk: int
+    cohort_size: int
+    keep_sound: bool
+    max_upload_norm: float
+
+
+class Part:
+    """A group's programs, compiled at their first call.
+
+    Args:
+        algorithm: what to run.
+        group: the clients of one architecture.
+        examples: the training images, on the host or on the devices.
+        train: for each client of the federation, the positions it trains on.
+        holdout: for each client, positions kept out of training.
+        settings: see there.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        group: Group,
+        examples: Examples,
+        train: Sequence[np.ndarray],
+        holdout: Sequence[np.ndarray],
+        settings: Settings,
+    ) -> None:
+        self.group = group
+        self._settings, self._train = settings, train
+        devices = settings.mesh.size
+        most = -(-min(group.clients.size, settings.cohort_size) // devices)
+        chunk = min(settings.chunk or most, most)
+        self._capacity = -(-most // chunk) * chunk
+        self.places = self._capacity * devices
+        self._examples = jax.device_put(
+            group.relabel(examples), layout.everywhere(settings.mesh)
+        )
+        self._max_steps = batches.num_steps(
+            max(train[c].size for c in group.clients),
+            settings.batch_size,
+            settings.epochs,
+        )
+        in_order = lambda parts: batches.in_order(
+            [parts[c] for c in group.clients], settings.sweep_batch_size
+        )
+        self._tables = in_order(train), in_order(holdout)
+        client = algorithm.client(group.model)
+        self._step = _program(_train(client, settings), settings.mesh, chunk)
+        self._finish = client.finish and _program(_finish(client), settings.mesh, chunk)
+
+    @property
+    def finishes(self) -> bool:
+        """Whether members do something after the server's update."""
+        return self._finish is not None
+
+    def step(self, held, broadcast, members: Members, round: int, base: np.ndarray):
+        """Trains the members: (states, copies) [R, ...], and their reports [R, ...]."""
+        return self._step(
+            held, broadcast, self._examples, members, np.int32(round), base
+        )
+
+    def finish(self, held, broadcast, members: Members, round: int, base: np.ndarray):
+        """What members do with the server's new broadcast: states [R, ...]."""
+        return self._finish(
+            held, broadcast, self._examples, members, np.int32(round), base
+        )[0]
+
+    def members(
+        self, present: np.ndarray, schedule: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, Members]:
+        """Deals participants to devices.
+
+        Args:
+            present: ids of those of this group, in any order.
+            schedule: client -> its minibatches [S, B].
+
+        Returns:
+            Their places in [0, R), as `present`; the rows [R] of the group's stacks
+            where their states lie; and what the programs take.
+        """
+        settings, clients = self._settings, self.group.clients
+        plans = [schedule(int(client)) for client in present]
+        dealt = layout.assign(
+            np.array([len(plan) for plan in plans]),
+            settings.mesh.size,
+            self._capacity,
+        )
+        places = np.zeros(present.size, np.int32)
+        for device, own in enumerate(dealt):
+            places[own] = device * self._capacity + np.arange(own.size)
+        rows = np.full(self.places, NOWHERE, np.int32)
+        own_rows = np.searchsorted(clients, present).astype(np.int32)
+        rows[places] = own_rows
+        ids = np.zeros(self.places, np.uint32)
+        ids[places] = present
+        shape = (self.places, self._max_steps, settings.batch_size)
+        index, steps = np.full(shape, -1, np.int32), np.zeros(self.places, np.int32)
+        for place, plan in zip(places, plans, strict=True):
+            index[place, : len(plan)], steps[place] = plan, len(plan)
+        at = np.zeros(self.places, np.int32)
+        at[places] = own_rows
+        sweep, holdout = (
+            Batches(table.index[at], table.steps[at]) for table in self._tables
+        )
+        count = np.array([own.size for own in dealt], np.int32)
+        given = Members(ids, Batches(index, steps), sweep, holdout, count)
+        given = jax.device_put(given, layout.over_clients(settings.mesh))
+        return places, rows, given
+
+
+def _program(one: Callable, mesh: Mesh, chunk: int) -> Callable:
+    """Runs `one` for every member, on the device that has it."""
+
+    def on_device(held, broadcast, examples, members, round, base):
+        base = jax.random.wrap_key_data(base, impl=rng.IMPLEMENTATION)
+
+        def of(state, member):
+            id_, train, sweep, holdout = member
+            visit = Visit(examples, train, sweep, holdout, round)
+            return one(broadcast, state, visit, jax.random.fold_in(base, id_))
+
+        count = members.count[0]
+        return mapping.over_members(of, held, members[:-1], count, chunk)
+
+    split, whole = layout.OVER_CLIENTS, layout.EVERYWHERE
+    mapped = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(split, whole, whole, split, whole, whole),
+        out_specs=(split, split),
+        check_vma=False,  # nothing is exchanged inside
+    )
+    return jax.jit(mapped, donate_argnums=0)
+
+
+def _train(client: Client, settings: Settings) -> Callable:
+    def one(broadcast, held, visit, key):
+        state, copy = held
+        out = client.update(broadcast, state, visit, key)
+        steps = jnp.maximum(visit.train.steps, 1)
+        finite = _finite({"shared": out.shared, "state": out.state})
+        finite["upload"] = sound(out.upload, settings.max_upload_norm)
+        good = jnp.stack(list(finite.values())).all()
+        after = (out.state, out.shared)
+        if settings.keep_sound:
+            after = tree.where(good, after, (state, copy))
+        sent = out.upload_bytes
+        report = {
+            "upload": out.upload,
+            "metrics": {
+                name: trace.sum() / steps.astype(trace.dtype)
+                for name, trace in out.metrics.items()
+            },
+            "finite": finite,
+            "sound": good,
+            "bytes": jnp.float32(tree.num_bytes(out.upload)) if sent is None else sent,
+        }
+        return after, report
+
+    return one
+
+
+def _finish(client: Client) -> Callable:
+    def one(broadcast, state, visit, key):
+        return client.finish(broadcast, state, visit, key), ()
+
+    return one
+
+
+def sound(upload: Any, max_norm: float = 0.0) -> jax.Array:
+    """Whether an upload is finite, and not absurdly large if there is a limit."""
+    square = tree.squared_norm(_floating(upload))
+    good = jnp.isfinite(square)
+    return good & (square <= max_norm**2) if max_norm else good
+
+
+def _floating(value: Any) -> list[jax.Array]:
+    return [
+        leaf
+        for leaf in jax.tree.leaves(value)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+
+
+def _finite(held: dict[str, Any]) -> dict[str, jax.Array]:
+    """Whether every number is finite: one flag for each part of each value."""
+    flags = {}
+    for name, value in held.items():
+        named = hasattr(value, "_fields") and name == "state"
+        for part, leaves in (value._asdict() if named else {name: value}).items():
+            if _floating(leaves):
+                # A sum of squares is finite unless a number is not (or is absurd).
+                flags[part] = jnp.isfinite(tree.squared_norm(_floating(leaves)))
+    return flags
