@@ -75,9 +75,7 @@ def compare(algorithm: str, rounds: int, folder: pathlib.Path) -> dict[str, bool
     for stop in range(1, rounds):
         target = folder / f"{algorithm}-stopped-{stop}"
         # Schedules over rounds are those of the whole run.
-        command(
-            algorithm, "run", target, rounds=str(stop), schedule_rounds=str(rounds)
-        )
+        command(algorithm, "run", target, rounds=str(stop), schedule_rounds=str(rounds))
         command(algorithm, "resume", target, rounds=str(rounds))
         equal[f"stopped after round {stop}"] = digests(target) == expected
     return equal

@@ -129,7 +129,7 @@ def restore(
             try:
                 found = kept.read(round, like)
             except CheckpointError as error:
-                warn(f"{error} Trying the one before it.")
+                warn(f"{error} The one before it is tried.")
                 continue
             theirs = json.loads(found.notes["config"])
             _require_same(theirs, json.loads(federation.config.to_json()), round)
@@ -138,7 +138,7 @@ def restore(
                 return state
             warn(
                 f"The checkpoint of round {round} in {directory.checkpoints} is "
-                "damaged (its digest differs). Trying the one before it."
+                "damaged (its digest differs). The one before it is tried."
             )
     return None
 

@@ -78,7 +78,8 @@ class Part:
         devices = settings.mesh.size
         most = -(-min(group.clients.size, settings.cohort_size) // devices)
         chunk = min(settings.chunk or most, most)
-        self._capacity = -(-most // chunk) * chunk
+        # Two at least: alone in its array a member is compiled to other sums.
+        self._capacity = max(2, -(-most // chunk) * chunk)
         self.places = self._capacity * devices
         self._examples = jax.device_put(
             group.relabel(examples), layout.everywhere(settings.mesh)

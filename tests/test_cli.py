@@ -34,6 +34,8 @@ FILES = {
     "metrics.csv",
     "clients.csv",
     "summary.json",
+    ".lock",
+    "digests.csv",
     "checkpoints",
 }
 
@@ -114,11 +116,12 @@ def test_a_run_directory_has_its_files_and_their_columns(ran):
     assert {path.name for path in folder.iterdir()} == FILES
     columns = {
         "rounds.csv": "round,seconds,participants,train_loss,bytes_down,bytes_up,"
-        "flops,digest",
+        "flops,digest,dropped,stragglers,rejected",
         "metrics.csv": "round,point,head,clients,mean_accuracy,std_accuracy,"
         "weighted_accuracy,mean_loss",
         "clients.csv": "round,client,architecture,point,head,num_train,num_test,"
         "correct,accuracy,loss",
+        "digests.csv": "round,owner,leaf,sha256",
     }
     for name, header in columns.items():
         text = (folder / name).read_text()
@@ -495,8 +498,10 @@ def test_a_run_that_diverges_says_where_and_keeps_what_it_had(tmp_path, capsys):
     last = int(err.partition("in round ")[2].partition(":")[0])
     for name in ("rounds.csv", "metrics.csv", "clients.csv"):
         numbers = {int(row["round"]) for row in table(folder / name)}
-        assert numbers == set(range(1, last + 1))
-    assert json.loads((folder / "summary.json").read_text())["rounds"] == last
+        assert numbers == set(range(1, last))
+    assert json.loads((folder / "summary.json").read_text())["rounds"] == last - 1
+    # The last good state, which a run with a limit would have gone on from.
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [str(last - 1)]
 
 
 @pytest.fixture
@@ -547,9 +552,9 @@ def another_model(folder):
         (shortened("partition.npz"), ["partition.npz", "something else"]),
         (another_partition, ["in [0, 1442)", "reach from 2000 to 2014"]),
         (without("checkpoints"), ["no checkpoint in"]),
-        (without("checkpoints/2"), ["no complete checkpoint"]),
+        (without("checkpoints/2"), ["no checkpoint in", "resume"]),
         (shortened("checkpoints/2/**/*"), ["checkpoint of round 2", "cannot be read"]),
-        (another_model, ["checkpoint of round 2", "cannot be read"]),
+        (another_model, ["checkpoint of round 2", "feature_dim: 8 -> 9"]),
     ],
 )
 def test_a_damaged_run_is_answered_in_one_line(damage, words, copied, capsys, caplog):

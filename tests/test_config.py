@@ -356,11 +356,13 @@ def changed():
         str: "other",
         int: 7,
         float: 0.25,
-        bool: False,
         tuple[str, ...]: ("b", "a", "b"),
     }
     other |= {str | None: "some/dir", int | None: 3}
     values = {f.name: other.get(f.type) for f in config.fields().values()}
+    values |= {
+        f.name: not f.default for f in config.fields().values() if f.type is bool
+    }
     values["set"] = {"algorithm.x": 0.1, "algorithm.y": "text", "algorithm.z": True}
     return RunConfig(**values)
 

@@ -27,13 +27,17 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl import runner
         from fedjax_mrl.cli import console
 
-        warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
-        state = runner.restore(federation, directory, warn)
+        unusable: list[str] = []
+        state = runner.restore(federation, directory, unusable.append)
         if state is None:
-            raise UsageError(
-                f"There is no checkpoint in {directory.checkpoints} that can be read; "
-                f"`fedjax-mrl resume {directory.path}` plays the run again."
+            found = " ".join(unusable) or (
+                f"There is no checkpoint in {directory.checkpoints}."
             )
+            raise UsageError(
+                f"{found} `fedjax-mrl resume {directory.path}` plays the run again."
+            )
+    for text in unusable:
+        print(f"fedjax-mrl: {text}", file=sys.stderr)
     scores = federation.evaluate(state)
     heads = federation.algorithm.heads
     title = (

@@ -22,7 +22,7 @@ def _execute(args: argparse.Namespace) -> int:
         directory = RunDirectory.open(args.run)
         config = _config(directory, args)
         directory.lock()
-        federation = stored.federation(directory, config)
+        federation = stored.federation(directory, config, unfinished=True)
         from fedjax_mrl import runner
 
         warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)

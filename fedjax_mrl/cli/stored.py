@@ -21,8 +21,16 @@ def configuration(directory: "RunDirectory", **changes: Any) -> "RunConfig":
     return dataclasses.replace(config, **changes)
 
 
-def federation(directory: "RunDirectory", config: "RunConfig") -> "Federation":
+def federation(
+    directory: "RunDirectory", config: "RunConfig", *, unfinished: bool = False
+) -> "Federation":
     """The run's federation on the split that was saved with it.
+
+    Args:
+        directory: the run.
+        config: its configuration.
+        unfinished: the split may be missing, as a killed run leaves it, and is made
+            anew.
 
     Raises:
         UsageError: if the images are no longer those of the run.
@@ -36,9 +44,8 @@ def federation(directory: "RunDirectory", config: "RunConfig") -> "Federation":
 
     devices.provide(config)
     saved = directory.path / "partition.npz"
-    built = Federation(
-        config, partition=partitions.load(saved) if saved.exists() else None
-    )
+    made = unfinished and not saved.exists()
+    built = Federation(config, partition=None if made else partitions.load(saved))
     try:
         known = json.loads(directory.read_text("environment.json"))["data_sha256"]
     except (OSError, ValueError, KeyError):
