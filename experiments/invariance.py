@@ -1,83 +1,121 @@
-"""Plays every algorithm under several layouts and compares the digests.
+"""Plays every algorithm under several layouts and compares the digests of all rounds.
 
-    .venv/bin/python -m experiments.invariance [--algorithms a,b] [--rounds 3]
+    .venv/bin/python -m experiments.invariance [--algorithms a,b] [--models mlp]
 
-Each cell is a process of its own: devices, stores and interruptions are set from
-outside, as a user would. Prints a table for docs/reliability.md.
+Runs on eight devices of the host; two processes are started where that is compared.
+Prints a table for docs/reliability.md.
 """
 
 import argparse
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 
-from fedjax_mrl import algorithms, rundir
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
-FEDERATION = {
-    "models": "mlp,cnn5",
-    "num_clients": "5",
-    "participation": "0.6",
+from fedjax_mrl import algorithms, runner
+from fedjax_mrl.config import RunConfig, build
+from fedjax_mrl.federation import Federation
+from fedjax_mrl.rundir import RunDirectory
+
+ROUNDS = 3
+BASE = {
+    "num_clients": 5,
+    "participation": 0.6,
     "partition": "iid",
-    "feature_dim": "16",
-    "learning_rate": "0.05",
-    "eval_every": "2",
+    "feature_dim": 16,
+    "learning_rate": 0.05,
+    "rounds": ROUNDS,
+    "eval_every": 2,
+    "devices": 1,
 }
-ONE_ARCHITECTURE = ("fedavg", "fedprox")
 LAYOUTS = {
     "again": {},
-    "2 devices": {"devices": "2"},
-    "4 devices": {"devices": "4"},
-    "8 devices": {"devices": "8"},
+    "2 devices": {"devices": 2},
+    "4 devices": {"devices": 4},
+    "8 devices": {"devices": 8},
     "host store": {"client_store": "host"},
-    "host store, 2 devices": {"client_store": "host", "devices": "2"},
-    "evaluation, checkpoints": {"eval_every": "1", "checkpoint_every": "1"},
+    "host store, 2 devices": {"client_store": "host", "devices": 2},
+    "other evaluation and checkpoints": {"eval_every": 1, "checkpoint_every": 1},
 }
+ONE_ARCHITECTURE = ("fedavg", "fedprox")
 
 
-def command(algorithm: str, verb: str, target: pathlib.Path, **options: str) -> None:
-    """Runs one command of the package in a process of its own."""
-    words = [sys.executable, "-m", "fedjax_mrl", verb]
-    if verb == "resume":
-        words.append(str(target))
-    else:
-        known = FEDERATION | {"algorithm": algorithm}
-        if algorithm in ONE_ARCHITECTURE:
-            known |= {"models": "mlp", "shared_model": "mlp"}
-        if algorithm == "fedmrl":
-            known["shared_dim"] = "8"
-        options = known | options
-        words += ["--out", str(target)]
-    for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}", value]
-    devices = options.get("devices", "1")
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": devices}
-    subprocess.run([*words, "--quiet"], check=True, env=environment)
+def configuration(algorithm: str, models: str, **options: object) -> RunConfig:
+    """A small federation; FedAvg and FedProx get one architecture."""
+    names = models.split(",")[:1] if algorithm in ONE_ARCHITECTURE else models
+    shared = names[0] if algorithm in ONE_ARCHITECTURE else models.split(",")[-1]
+    width = {"shared_dim": 8} if algorithm == "fedmrl" else {}
+    known = {"algorithm": algorithm, "models": names, "shared_model": shared}
+    return build(BASE | known | width | options)
 
 
-def digests(target: pathlib.Path) -> list[str]:
-    """The digest of every round."""
-    rows = rundir.RunDirectory.open(target).rows("rounds.csv")
-    return [row["digest"] for row in rows]
+def digests(folder: pathlib.Path) -> list[str]:
+    """The digest of every round of a run."""
+    return [row["digest"] for row in RunDirectory.open(folder).rows("rounds.csv")]
 
 
-def compare(algorithm: str, rounds: int, folder: pathlib.Path) -> dict[str, bool]:
+def play(config: RunConfig, folder: pathlib.Path) -> list[str]:
+    """Runs from the beginning to the end."""
+    directory = RunDirectory.create(folder, config=config.to_json())
+    runner.run(Federation(config), directory)
+    directory.unlock()
+    return digests(folder)
+
+
+def interrupted(config: RunConfig, folder: pathlib.Path, after: int) -> list[str]:
+    """Stops after a round as a signal would, and goes on in a new federation."""
+    directory = RunDirectory.create(folder, config=config.to_json())
+    calls = iter(range(1, ROUNDS + 1))
+    try:
+        stop = lambda: 15 if next(calls) == after else None
+        runner.run(Federation(config), directory, stop=stop)
+    except runner.Interrupted:
+        pass
+    federation = Federation(config)
+    state = runner.restore(federation, directory, warn=print)
+    assert state is not None and state.round == after
+    directory.cut(after, config.eval_every)
+    runner.run(federation, directory, state=state)
+    directory.unlock()
+    return digests(folder)
+
+
+def two_processes(config: RunConfig, folder: pathlib.Path) -> list[str]:
+    """Runs in two processes of one device each, joined by jax.distributed."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    text = folder.with_suffix(".yaml")
+    text.write_text(config.to_json())  # JSON is YAML
+    words = [sys.executable, "-m", "fedjax_mrl", "run", "--config", str(text)]
+    words += ["--devices", "0", "--out", str(folder), "--quiet"]
+    words += ["--distributed", f"localhost:{port}", "--num-processes", "2"]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    started = [
+        subprocess.Popen([*words, "--process-id", str(number)], env=environment)
+        for number in (0, 1)
+    ]
+    assert [process.wait(timeout=600) for process in started] == [0, 0]
+    return digests(folder)
+
+
+def compare(algorithm: str, models: str, folder: pathlib.Path) -> dict[str, bool]:
     """Whether the digests of all rounds are equal, by layout."""
-    base = folder / algorithm
-    command(algorithm, "run", base, rounds=str(rounds), devices="1")
-    expected, equal = digests(base), {}
+    make = lambda **options: configuration(algorithm, models, **options)
+    expected = play(make(), folder / "base")
+    assert len(set(expected)) == ROUNDS and all(expected)
+    equal = {}
     for number, (name, options) in enumerate(LAYOUTS.items()):
-        target = folder / f"{algorithm}-{number}"
-        command(algorithm, "run", target, rounds=str(rounds), **options)
-        equal[name] = digests(target) == expected
-    for stop in range(1, rounds):
-        target = folder / f"{algorithm}-stopped-{stop}"
-        # Schedules over rounds are those of the whole run.
-        command(algorithm, "run", target, rounds=str(stop), schedule_rounds=str(rounds))
-        command(algorithm, "resume", target, rounds=str(rounds))
-        equal[f"stopped after round {stop}"] = digests(target) == expected
+        equal[name] = play(make(**options), folder / str(number)) == expected
+    for after in range(1, ROUNDS):
+        found = interrupted(make(), folder / f"after{after}", after)
+        equal[f"stopped after round {after}"] = found == expected
+    equal["2 processes"] = two_processes(make(), folder / "processes") == expected
     return equal
 
 
@@ -85,22 +123,21 @@ def main() -> None:
     """Prints the table; exits with 1 if any digest differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--algorithms", default=",".join(algorithms.names()))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", default="mlp", help="the last one is shared")
     args = parser.parse_args()
     found = {}
-    folder = pathlib.Path(tempfile.mkdtemp())
-    try:
-        for name in args.algorithms.split(","):
-            found[name] = compare(name, args.rounds, folder)
-            differing = [layout for layout, same in found[name].items() if not same]
-            print(f"{name}: {differing or 'all equal'}", file=sys.stderr, flush=True)
-    finally:
-        shutil.rmtree(folder)
-    names = list(found)
-    print("| | " + " | ".join(names) + " |")
-    print("| --- |" + " --- |" * len(names))
-    for layout in found[names[0]]:
-        cells = ["equal" if found[name][layout] else "DIFFERENT" for name in names]
+    for name in args.algorithms.split(","):
+        folder = pathlib.Path(tempfile.mkdtemp())
+        try:
+            found[name] = compare(name, args.models, folder)
+        finally:
+            shutil.rmtree(folder)
+        differing = [layout for layout, same in found[name].items() if not same]
+        print(f"{name}: {differing or 'all equal'}", file=sys.stderr, flush=True)
+    print("| " + " | ".join(["", *found]) + " |")
+    print("| --- |" + " --- |" * len(found))
+    for layout in next(iter(found.values())):
+        cells = ["equal" if of[layout] else "DIFFERENT" for of in found.values()]
         print(f"| {layout} | " + " | ".join(cells) + " |")
     sys.exit(not all(all(of.values()) for of in found.values()))
 

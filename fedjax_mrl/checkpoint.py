@@ -63,7 +63,7 @@ class Checkpoints:
 
     def rounds(self) -> list[int]:
         """Rounds of which there is a complete checkpoint, newest first."""
-        return sorted(self._manager.all_steps(read=True), reverse=True)
+        return sorted(self._manager.all_steps(), reverse=True)
 
     def save(
         self,

@@ -243,5 +243,25 @@ class RunDirectory:
                 writer.writerow([_cell(row[column]) for column in COLUMNS[name]])
 
 
+class Follower(RunDirectory):
+    """The run directory for a process that leaves writing to another one."""
+
+    def lock(self) -> None:
+        """Nothing to protect."""
+
+    def write_text(self, name: str, text: str) -> None:
+        """Another process writes it."""
+
+    def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Another process writes them."""
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """Another process has them."""
+        return []
+
+    def cut(self, round: int, every: int = 1) -> None:
+        """Another process cuts."""
+
+
 def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value

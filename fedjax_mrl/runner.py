@@ -14,7 +14,7 @@ from fedjax_mrl.digest import Digester
 from fedjax_mrl.evaluation import POINTS, Scores
 from fedjax_mrl.federation import Federation, Result
 from fedjax_mrl.rounds import Played, State
-from fedjax_mrl.rundir import RunDirectory
+from fedjax_mrl.rundir import Follower, RunDirectory
 
 
 class Diverged(RuntimeError):
@@ -44,6 +44,8 @@ def prepare(federation: Federation, run: RunDirectory) -> None:
     run.write_json(
         "environment.json", found | {"data_sha256": federation.dataset.sha256()}
     )
+    if isinstance(run, Follower):
+        return
     partitions.save(run.path / "partition.npz", federation.partition)
     pictures.partition(
         run.path / "partition.png",

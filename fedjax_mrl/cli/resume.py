@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from fedjax_mrl.cli import options, stored
+from fedjax_mrl.cli import devices, options, stored
 from fedjax_mrl.cli.command import Command, UsageError
 
 __all__ = ["resume"]
@@ -12,15 +12,20 @@ __all__ = ["resume"]
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of an earlier run")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    devices.add(parser)
     options.add(parser)
 
 
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
-        from fedjax_mrl.rundir import RunDirectory
+        from fedjax_mrl.rundir import Follower, RunDirectory
 
         directory = RunDirectory.open(args.run)
         config = _config(directory, args)
+        devices.provide(config)
+        first = devices.join(args)
+        if not first:
+            directory = Follower(directory.path)
         directory.lock()
         federation = stored.federation(directory, config, unfinished=True)
         from fedjax_mrl import runner
@@ -43,11 +48,13 @@ def _execute(args: argparse.Namespace) -> int:
         directory.unlock()
         return 0
     directory.cut(round, config.eval_every)
-    if not args.quiet:
+    if first and not args.quiet:
         print(f"Going on after round {round} of {config.rounds}.", flush=True)
     from fedjax_mrl.cli import training
 
-    return training.finish(federation, directory, label, quiet=args.quiet, state=state)
+    return training.finish(
+        federation, directory, label, quiet=args.quiet or not first, state=state
+    )
 
 
 def _config(directory, args):

@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from fedjax_mrl.cli import options
+from fedjax_mrl.cli import devices, options
 from fedjax_mrl.cli.command import Command
 
 __all__ = ["run"]
@@ -15,6 +15,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace the run that is in --out"
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    devices.add(parser)
     options.add(parser)
 
 
@@ -23,19 +24,24 @@ def _execute(args: argparse.Namespace) -> int:
         config = options.resolve(args)
         # JAX is imported only here: mistakes above are answered at once.
         logging.getLogger("absl").setLevel(logging.ERROR)
-        from fedjax_mrl.cli import devices, training
+        from fedjax_mrl.cli import training
         from fedjax_mrl.federation import Federation
-        from fedjax_mrl.rundir import RunDirectory
+        from fedjax_mrl.rundir import Follower, RunDirectory
 
         out = args.out or f"runs/{config.algorithm}-{config.dataset}-{config.seed}"
-        RunDirectory.check(out, overwrite=args.overwrite)
         devices.provide(config)
+        first = devices.join(args)
+        if first:
+            RunDirectory.check(out, overwrite=args.overwrite)
         federation = Federation(config)
-        directory = RunDirectory.create(
-            out, config=config.to_json(), overwrite=args.overwrite
-        )
+        if first:
+            directory = RunDirectory.create(
+                out, config=config.to_json(), overwrite=args.overwrite
+            )
+        else:
+            directory = Follower(out)
     label = f"{config.algorithm} on {config.dataset}"
-    return training.finish(federation, directory, label, quiet=args.quiet)
+    return training.finish(federation, directory, label, quiet=args.quiet or not first)
 
 
 run = Command("train one federation", _configure, _execute)

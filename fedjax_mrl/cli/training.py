@@ -22,7 +22,7 @@ def play(
     0 done; 1 the disk failed; 3 diverged; 130 or 143 stopped by a signal.
     """
     from fedjax_mrl import runner
-    from fedjax_mrl.cli import console, signals
+    from fedjax_mrl.cli import console, devices, signals
 
     rounds = federation.config.rounds
     start = 0 if state is None else state.round
@@ -33,7 +33,7 @@ def play(
             console.Progress(label, rounds, start=start, quiet=quiet) as progress,
         ):
             outcome = runner.run(
-                federation, directory, progress, stop=stop, state=state
+                federation, directory, progress, stop=devices.agreed(stop), state=state
             )
     except runner.Diverged as error:
         return 3, str(error), None
