@@ -19,15 +19,14 @@ import time
 
 from fedjax_mrl.rundir import RunDirectory
 
-ROUNDS = 40
+ROUNDS = 12
 RUN = {
-    "models": "mlp",
-    "shared-model": "mlp",
+    "algorithm": "lg_fedavg",
+    "models": "cnn5",
     "num-clients": "5",
     "participation": "0.6",
     "partition": "iid",
-    "feature-dim": "32",
-    "shared-dim": "16",
+    "feature-dim": "16",
     "learning-rate": "0.05",
     "rounds": str(ROUNDS),
     "checkpoint-every": "1",
@@ -76,9 +75,9 @@ def kill(folder: pathlib.Path, draw: random.Random) -> tuple[bool, int] | None:
         before = rounds_played(folder)
         while process.poll() is None and rounds_played(folder) == before:
             time.sleep(0.01)
-        time.sleep(draw.uniform(0, 1.5))
+        time.sleep(draw.uniform(0, 4))
     else:
-        time.sleep(draw.uniform(0, 6))
+        time.sleep(draw.uniform(0, 10))
     process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
         assert process.returncode == 0, process.stderr.read()
