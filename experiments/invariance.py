@@ -7,6 +7,8 @@ Prints a table for docs/reliability.md.
 """
 
 import argparse
+import contextlib
+import copy
 import importlib.metadata
 import os
 import pathlib
@@ -46,7 +48,6 @@ LAYOUTS = {
     "8 devices": {"devices": 8},
     "host store": {"client_store": "host"},
     "host store, 2 devices": {"client_store": "host", "devices": 2},
-    "other evaluation and checkpoints": {"eval_every": 1, "checkpoint_every": 1},
 }
 ONE_ARCHITECTURE = ("fedavg", "fedprox")
 
@@ -65,27 +66,36 @@ def digests(folder: pathlib.Path) -> list[str]:
     return [row["digest"] for row in RunDirectory.open(folder).rows("rounds.csv")]
 
 
-def play(config: RunConfig, folder: pathlib.Path) -> list[str]:
-    """Runs from the beginning to the end."""
-    directory = RunDirectory.create(folder, config=config.to_json())
-    runner.run(Federation(config), directory)
+def play(config: RunConfig) -> list[str]:
+    """Plays a federation that is compiled anew, without files or evaluation."""
+    federation = Federation(config)
+    state, digester, found = federation.init(), federation.digester(), []
+    digester(state)
+    for _ in range(ROUNDS):
+        state, played = federation.play(state)
+        digester.touch(played.cohort)
+        found.append(digester(state)[0])
+    return found
+
+
+def record(federation: Federation, folder: pathlib.Path) -> list[str]:
+    """Runs from the beginning to the end, with files, evaluation and checkpoints."""
+    directory = RunDirectory.create(folder, config=federation.config.to_json())
+    runner.run(federation, directory)
     directory.unlock()
     return digests(folder)
 
 
-def interrupted(config: RunConfig, folder: pathlib.Path, after: int) -> list[str]:
-    """Stops after a round as a signal would, and goes on in a new federation."""
-    directory = RunDirectory.create(folder, config=config.to_json())
+def interrupted(federation: Federation, folder: pathlib.Path, after: int) -> list[str]:
+    """Stops after a round as a signal would, and goes on from the checkpoint."""
+    directory = RunDirectory.create(folder, config=federation.config.to_json())
     calls = iter(range(1, ROUNDS + 1))
-    try:
+    with contextlib.suppress(runner.Interrupted):
         stop = lambda: 15 if next(calls) == after else None
-        runner.run(Federation(config), directory, stop=stop)
-    except runner.Interrupted:
-        pass
-    federation = Federation(config)
+        runner.run(federation, directory, stop=stop)
     state = runner.restore(federation, directory, warn=print)
     assert state is not None and state.round == after
-    directory.cut(after, config.eval_every)
+    directory.cut(after, federation.config.eval_every)
     runner.run(federation, directory, state=state)
     directory.unlock()
     return digests(folder)
@@ -113,13 +123,18 @@ def two_processes(config: RunConfig, folder: pathlib.Path) -> list[str]:
 def compare(algorithm: str, models: str, folder: pathlib.Path) -> dict[str, bool]:
     """Whether the digests of all rounds are equal, by layout."""
     make = lambda **options: configuration(algorithm, models, **options)
-    expected = play(make(), folder / "base")
+    base = Federation(make())
+    expected = record(base, folder / "base")
     assert len(set(expected)) == ROUNDS and all(expected)
-    equal = {}
-    for number, (name, options) in enumerate(LAYOUTS.items()):
-        equal[name] = play(make(**options), folder / str(number)) == expected
+    equal = {
+        name: play(make(**options)) == expected for name, options in LAYOUTS.items()
+    }
+    often = copy.copy(base)
+    often.config = make(eval_every=1, checkpoint_every=1)
+    found = record(often, folder / "often")
+    equal["other evaluation and checkpoints"] = found == expected
     for after in range(1, ROUNDS):
-        found = interrupted(make(), folder / f"after{after}", after)
+        found = interrupted(base, folder / f"after{after}", after)
         equal[f"stopped after round {after}"] = found == expected
     equal["2 processes"] = two_processes(make(), folder / "processes") == expected
     return equal

@@ -215,7 +215,7 @@ class RunDirectory:
         """Cuts all tables back to what they held after a round.
 
         Args:
-            round: the last one that stays.
+            round: the last one that stays; 0 leaves nothing.
             every: rounds between evaluations; what the end of a run evaluated
                 besides goes too.
         """
@@ -225,7 +225,8 @@ class RunDirectory:
             kept = [
                 row
                 for row in held
-                if int(row["round"]) <= round
+                if round
+                and int(row["round"]) <= round
                 and not (extra and int(row["round"]) % every)
             ]
             text = io.StringIO()
