@@ -2,7 +2,7 @@
 
     .venv/bin/python -m experiments.overhead --data-dir DIR [--dataset cifar10]
 
-CPU time of the process, in turn, medians; the default frequencies are applied at the end.
+CPU time of the process, in turn, medians; at the end at the default frequencies.
 """
 
 import argparse
@@ -20,13 +20,22 @@ from fedjax_mrl import visits
 from fedjax_mrl.checkpoint import Checkpoints
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
+from fedjax_mrl.rounds import State
 
 
-def cost(work: Callable[[], object]) -> float:
+def cost(work: Callable[..., object], *arguments: object) -> float:
     """CPU seconds of one call."""
     started = time.process_time()
-    jax.block_until_ready(work())
+    work(*arguments)
     return time.process_time() - started
+
+
+def played_once(federation: Federation, state: State) -> tuple[State, float]:
+    """The next state, and the CPU seconds of the round."""
+    started = time.process_time()
+    state, _ = federation.play(state)
+    jax.block_until_ready(state[1:])
+    return state, time.process_time() - started
 
 
 def main() -> None:
@@ -56,26 +65,17 @@ def main() -> None:
         Checkpoints(pathlib.Path(folder) / "checkpoints", 2) as kept,
     ):
         for number in range(args.rounds):
-            held = [state, other]
-
-            def one(federation, place, held=held):
-                held[place], _ = federation.play(held[place])
-                return held[place][1:]
-
-            times["round"].append(cost(lambda one=one: one(checked, 0)))
-            times["round without finite check"].append(
-                cost(lambda one=one: one(unchecked, 1))
-            )
-            state, other = held
-            times["evaluation"].append(cost(lambda: checked.evaluate(state)))
+            state, seconds = played_once(checked, state)
+            times["round"].append(seconds)
+            other, seconds = played_once(unchecked, other)
+            times["round without finite check"].append(seconds)
             digester.touch(played.cohort)
-            times["digest"].append(cost(lambda: digester(state)[0] and ()))
-
-            def save(number=number):
-                kept.save(number, checked.arrays(state), {"digest": ""}, 0.5)
-                kept.wait()
-
-            times["checkpoint"].append(cost(save))
+            arrays = checked.arrays(state)
+            times["evaluation"].append(cost(checked.evaluate, state))
+            times["digest"].append(cost(digester, state))
+            times["checkpoint"].append(cost(checked.arrays, state))
+            kept.save(number, arrays, {"digest": ""}, 0.5)
+            times["checkpoint"][-1] += cost(kept.wait)
     median = {name: statistics.median(found) for name, found in times.items()}
     for name, found in times.items():
         spread = f"{min(found):.3f} to {max(found):.3f}"
