@@ -7,6 +7,7 @@ as there are. Nothing crosses devices before the uploads.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -186,6 +187,9 @@ def _train(client: Client, settings: Settings) -> Callable:
     def one(broadcast, held, visit, key):
         state, copy = held
         out = client.update(broadcast, state, visit, key)
+        # While tracing: an algorithm whose state changes its shapes is told so here.
+        chex.assert_trees_all_equal_shapes_and_dtypes(out.state, state)
+        chex.assert_trees_all_equal_shapes_and_dtypes(out.shared, copy)
         steps = jnp.maximum(visit.train.steps, 1)
         finite = _finite({"shared": out.shared, "state": out.state})
         finite["upload"] = sound(out.upload, settings.max_upload_norm)

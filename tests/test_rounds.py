@@ -7,6 +7,7 @@ counts its visits, and uploads its visit's examples.
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -348,6 +349,45 @@ def test_a_number_that_is_none_is_reported_of_its_client_and_part(chunk):
     assert set(played.finite) == {"visits", "start", "upload"}
     assert played.finite["visits"].tolist() == [True, True, False, True]
     assert played.finite["start"].all()
+
+
+def test_a_groups_program_is_traced_once_whatever_the_cohort():
+    sizes = [4, 1, 3, 2, 4, 1]
+    draw = np.random.default_rng(0)
+    sample = lambda round: np.sort(draw.choice(6, sizes[round - 1], replace=False))
+    algorithm, traced = counting(), []
+
+    def client(model):
+        plain = algorithm.client(model)
+        # Once for the shapes, once for the program; chex adds up both groups.
+        update = chex.assert_max_traces(plain.update, n=4)
+        traced.append(model.name)
+        return plain._replace(update=update)
+
+    state, play, groups = federation(
+        algorithm._replace(client=client), sample=sample, dropout=0.3, straggler=0.5
+    )
+    for _ in sizes:
+        state, _ = play(state)  # a further trace would raise
+    assert len(groups) == 2 and set(traced) == {group.name for group in groups}
+
+
+def test_an_algorithm_whose_state_changes_its_shape_is_told_so():
+    algorithm = counting()
+
+    def client(model):
+        plain = algorithm.client(model)
+
+        def update(*arguments):
+            out = plain.update(*arguments)
+            longer = out.state._replace(visits=jnp.zeros(7))
+            return out._replace(state=longer)
+
+        return plain._replace(update=update)
+
+    state, play, _ = federation(algorithm._replace(client=client))
+    with pytest.raises(AssertionError, match="shapes"):
+        play(state)
 
 
 def test_clients_of_an_architecture_start_alike_only_if_told_to():
