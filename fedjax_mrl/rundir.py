@@ -204,12 +204,19 @@ class RunDirectory:
         return (self.path / name).read_text(encoding="utf-8")
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        """The whole lines of a table; half a line, as of a killed process, is none."""
-        width = len(COLUMNS[name])
-        text = self.read_text(name)
-        lines = text[: text.rfind("\n") + 1].splitlines()[1:]
-        cells = [line for line in csv.reader(lines) if len(line) == width]
-        return [dict(zip(COLUMNS[name], line, strict=True)) for line in cells]
+        """The whole lines of a table; half a line, as of a killed process, is none.
+
+        Nor is a line that was damaged so much that it has no round.
+        """
+        columns = COLUMNS[name]
+        text = (self.path / name).read_text(encoding="utf-8", errors="replace")
+        lines = text[: text.rfind("\n") + 1].split("\n")[1:]
+        cells = [line.split(",") for line in lines]  # no cell needs quotes
+        return [
+            dict(zip(columns, line, strict=True))
+            for line in cells
+            if len(line) == len(columns) and line[0].isdecimal()
+        ]
 
     def cut(self, round: int, every: int = 1) -> None:
         """Cuts all tables back to what they held after a round.

@@ -249,13 +249,19 @@ class _Recorder:
     def summarise(self) -> dict[str, Any]:
         """Writes summary.json from the tables."""
         federation = self._federation
-        values = summary.summarise(
-            algorithm=federation.config.algorithm,
-            dataset=federation.dataset.name,
-            rounds=self._directory.rows("rounds.csv"),
-            metrics=self._directory.rows("metrics.csv"),
-            head=federation.algorithm.heads[0],
-        )
+        try:
+            values = summary.summarise(
+                algorithm=federation.config.algorithm,
+                dataset=federation.dataset.name,
+                rounds=self._directory.rows("rounds.csv"),
+                metrics=self._directory.rows("metrics.csv"),
+                head=federation.algorithm.heads[0],
+            )
+        except ValueError as error:
+            raise OSError(
+                f"summary.json is not written: a table in {self._directory.path} was "
+                f"damaged ({error}). The checkpoints are complete."
+            ) from None
         self._directory.write_json("summary.json", values)
         return values
 
