@@ -81,13 +81,10 @@ def _federation(run, dataset, built):
 def _one(run, federation, label, args) -> tuple[str, int]:
     """Runs one cell: what became of it, and the exit status that means."""
     from fedjax_mrl.cli import training
-    from fedjax_mrl.rundir import RunDirectory
 
-    directory = RunDirectory.create(
-        run.path, config=run.config.to_json(), overwrite=True
-    )
+    directory, state = _open(run, federation)
     status, message, outcome = training.play(
-        federation, directory, label, quiet=args.quiet
+        federation, directory, label, quiet=args.quiet, state=state
     )
     if outcome is None:
         return message, status
@@ -95,6 +92,26 @@ def _one(run, federation, label, args) -> tuple[str, int]:
     if headline is not None:
         _say(args, f"{label}: {headline['head']} {headline['last']:.4f}")
     return "done", 0
+
+
+def _open(run, federation):
+    """The run's directory, and the state to go on from if it was interrupted."""
+    from fedjax_mrl import runner
+    from fedjax_mrl.rundir import RunDirectory
+
+    text = run.config.to_json()
+    directory = RunDirectory(run.path)
+    try:
+        begun = directory.read_text("config.json") == text
+    except (OSError, ValueError):
+        begun = False
+    if not begun:
+        return RunDirectory.create(run.path, config=text, overwrite=True), None
+    directory.lock()
+    warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
+    state = runner.restore(federation, directory, warn)
+    directory.cut(0 if state is None else state.round, run.config.eval_every)
+    return directory, state
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

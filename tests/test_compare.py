@@ -1,0 +1,106 @@
+"""Several algorithms and seeds on one split: tables, failures, going on."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedjax_mrl import comparison, partitions
+from fedjax_mrl.cli.main import main
+from fedjax_mrl.rundir import RunDirectory
+
+OPTIONS = ["--models", "mlp", "--shared-model", "mlp", "--num-clients", "4"]
+OPTIONS += ["--partition", "iid", "--feature-dim", "8", "--devices", "1", "--quiet"]
+OPTIONS += ["--rounds", "2", "--checkpoint-every", "1"]
+
+
+def compare(folder, names, seeds="0,1", *more):
+    argv = ["compare", "--algorithms", names, "--seeds", seeds, "--out", str(folder)]
+    return main([*argv, *OPTIONS, *more])
+
+
+def table(folder):
+    with (folder / "comparison.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    assert compare(folder, "lg_fedavg,standalone", "0,1", "--target", "0.05") == 0
+    return folder
+
+
+def test_every_run_has_a_line_and_shares_split_and_initial_weights(compared):
+    rows = table(compared)
+    assert [(r["algorithm"], r["seed"]) for r in rows] == [
+        ("lg_fedavg", "0"),
+        ("lg_fedavg", "1"),
+        ("standalone", "0"),
+        ("standalone", "1"),
+    ]
+    for row in rows:
+        run = compared / f"{row['algorithm']}-{row['seed']}"
+        found = json.loads((run / "summary.json").read_text())
+        assert float(row["last"]) == found["headline"]["last"]
+        assert int(row["bytes_up"]) == found["bytes_up"]
+        assert row["status"] == "done" and row["rounds_to_target"] in ("1", "2")
+    splits = [
+        partitions.load(path) for path in sorted(compared.glob("*/partition.npz"))
+    ]
+    for split in splits:
+        for a, b in zip(split.train, splits[0].train, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (compared / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_difference_to_standalone_is_paired_by_seed(compared):
+    rows = table(compared)
+    last = {(r["algorithm"], r["seed"]): float(r["last"]) for r in rows}
+    gaps = [100 * (last["lg_fedavg", seed] - last["standalone", seed]) for seed in "01"]
+    expected = stats.t.interval(0.95, 1, loc=np.mean(gaps), scale=stats.sem(gaps))
+    text = (compared / "comparison.md").read_text()
+    (line,) = [t for t in text.splitlines() if t.startswith("| lg_fedavg")]
+    cell = f"{np.mean(gaps):+.2f} [{expected[0]:+.2f}, {expected[1]:+.2f}]"
+    assert cell in line
+    assert text.count("**") >= 6  # the best of three columns
+
+
+def test_a_comparison_goes_on_where_it_stopped(compared, capsys):
+    before = table(compared)
+    run = RunDirectory.open(compared / "standalone-1")
+    digests = [row["digest"] for row in run.rows("rounds.csv")]
+    (run.path / "summary.json").unlink()
+    shutil.rmtree(run.checkpoints / "2")
+    assert compare(compared, "lg_fedavg,standalone", "0,1", "--target", "0.05") == 0
+    assert [row["digest"] for row in run.rows("rounds.csv")] == digests
+    clockless = lambda rows: [{**row, "seconds": ""} for row in rows]
+    assert clockless(table(compared)) == clockless(before)
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, capsys):
+    more = ["--models", "mlp,cnn5", "--partition", "iid"]
+    assert compare(tmp_path, "fedavg,standalone", "0", *more) == 2
+    told = capsys.readouterr()
+    assert "fedavg-0: " in told.err and "Traceback" not in told.err
+    rows = {row["algorithm"]: row for row in table(tmp_path)}
+    assert rows["standalone"]["status"] == "done"
+    assert rows["fedavg"]["status"] != "done" and rows["fedavg"]["last"] == ""
+    assert "fedavg, seed 0:" in (tmp_path / "comparison.md").read_text()
+
+
+def test_options_reach_the_algorithms_that_have_them(tmp_path):
+    from fedjax_mrl.config import ConfigError, build
+
+    base = build({"shared_dim": 7, "set": {"fml.alpha": 0.9, "algorithm.weight": 2.0}})
+    runs = comparison.plan(base, ["fedmrl", "fml", "fd"], [0], tmp_path)
+    known = {run.config.algorithm: run.config for run in runs}
+    assert known["fedmrl"].shared_dim == 7 and known["fml"].shared_dim is None
+    assert dict(known["fml"].set) == {"algorithm.alpha": 0.9}
+    assert dict(known["fd"].set) == {"algorithm.weight": 2.0}
+    wrong = build({"set": {"fml.gamma": 1.0}})
+    with pytest.raises(ConfigError, match=r"fml\.gamma"):
+        comparison.plan(wrong, ["fml"], [0], tmp_path)
