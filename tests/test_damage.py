@@ -47,7 +47,7 @@ def everything(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@settings(max_examples=25 * MORE, deadline=None, derandomize=MORE == 1, database=None)
+@settings(max_examples=12 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(["run", "run", "run", "compare", "resume", "verify", "evaluate"]),
     st.lists(st.tuples(st.sampled_from(FLAGS), WORDS), min_size=1, max_size=4),
@@ -86,7 +86,7 @@ def ran(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=6 * MORE, deadline=None, derandomize=MORE == 1, database=None)
+@settings(max_examples=4 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(["resume", "verify", "evaluate"]),
     st.integers(0, 2**32),

@@ -254,7 +254,7 @@ def test_time_is_measured_by_a_clock_that_never_goes_back():
 LAYOUTS = """
 import sys
 from fedjax_mrl.federation import Federation
-for devices, store in ((1, "device"), (2, "device"), (4, "host"), (8, "device")):
+for devices, store in ((1, "device"), (2, "host"), (8, "device")):
     federation = Federation(
         algorithm="lg_fedavg", models=("mlp",), shared_model="mlp", num_clients=5,
         participation=0.6, partition="iid", feature_dim=8, devices=devices,
@@ -277,7 +277,7 @@ def test_devices_and_stores_change_no_bit():
         text=True,
         check=True,
     ).stdout.split("\n")
-    assert len(found[0]) > 64 and len(set(found[:4])) == 1
+    assert len(found[0]) > 64 and len(set(found[:3])) == 1
 
 
 def test_members_are_dealt_so_that_no_device_waits_long():
