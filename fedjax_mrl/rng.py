@@ -55,11 +55,6 @@ def data(key: jax.Array) -> np.ndarray:
     return np.asarray(jax.random.key_data(key))
 
 
-def client_keys(base: jax.Array, clients: jax.Array) -> jax.Array:
-    """Folds each client id [K] into `base`: keys [K]."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(base, clients)
-
-
 def host(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:
     """Derives a NumPy generator from `(seed, purpose, *path)`."""
     return np.random.Generator(
