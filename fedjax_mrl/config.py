@@ -87,7 +87,7 @@ class RunConfig:
     )
     digest_every: int = _option(1, "rounds between digests", low=1)
     devices: int = _option(
-        0, "devices the clients are split over; 0 is all there are", low=0
+        0, "devices the clients are split over; 0 is all, on a CPU one a core", low=0
     )
     chunk: int = _option(
         0, "clients of a group computed at once on a device; 0 chooses", low=0

@@ -46,7 +46,9 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, EVERYWHERE)
 
 
-def assign(costs: np.ndarray, num_devices: int, capacity: int) -> list[np.ndarray]:
+def assign(
+    costs: np.ndarray, busy: np.ndarray, capacity: int
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Deals members to devices so that none waits long for another.
 
     The longest member goes to the least busy device that has room, and so on. Within
@@ -54,17 +56,20 @@ def assign(costs: np.ndarray, num_devices: int, capacity: int) -> list[np.ndarra
 
     Args:
         costs: of each member, any unit.
-        num_devices: D.
+        busy: [D], what each device has to do already, in the same unit.
         capacity: members a device can take; D times it must be enough.
 
     Returns:
-        For each device the places of its members in `costs`.
+        For each device the places of its members in `costs`, and how busy it is then.
     """
-    busy = [(0.0, device) for device in range(num_devices)]
-    dealt: list[list[int]] = [[] for _ in busy]
+    after = np.array(busy, float)
+    free = [(float(load), device) for device, load in enumerate(after)]
+    heapq.heapify(free)
+    dealt: list[list[int]] = [[] for _ in free]
     for place in np.argsort(-np.asarray(costs), kind="stable"):
-        load, device = heapq.heappop(busy)
+        load, device = heapq.heappop(free)
         dealt[device].append(int(place))
+        after[device] = load + float(costs[place])
         if len(dealt[device]) < capacity:
-            heapq.heappush(busy, (load + float(costs[place]), device))
-    return [np.array(places, np.int32) for places in dealt]
+            heapq.heappush(free, (after[device], device))
+    return [np.array(places, np.int32) for places in dealt], after

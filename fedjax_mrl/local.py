@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fedjax_mrl import products
 from fedjax_mrl.losses import Terms
 from fedjax_mrl.protocol import Batch, Batches, Key, Setup, Visit
 
@@ -40,9 +41,11 @@ def train(
         key: folded with the step for augmentation and loss.
     """
 
+    length = visit.train.index.shape[0]
+
     def minibatch(step):
         prepare_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
-        index = visit.train.index[step]
+        index = visit.train.index[jnp.minimum(step, length - 1)]
         x = setup.prepare.train(prepare_key, visit.examples.x, index)
         return _batch(x, visit, index), loss_key
 
@@ -52,8 +55,8 @@ def train(
 
     @jax.jit  # named, so that `flops` can tell it from the rest of a visit
     def train_step(i, carry):
-        networks, states, traces, sums = carry
-        gradients, terms = jax.grad(value, has_aux=True)(networks, *minibatch(i))
+        networks, states, traces, sums, ready = carry
+        gradients, terms = jax.grad(value, has_aux=True)(networks, *ready)
         moved = [
             _apply(setup.optimizer, *parts)
             for parts in zip(gradients, states, networks, strict=True)
@@ -61,17 +64,22 @@ def train(
         traces = jax.tree.map(lambda t, m: t.at[i].set(m), traces, terms.metrics)
         sums = jax.tree.map(jnp.add, sums, terms.sums)
         networks = _like(networks, [network for network, _ in moved])
-        return networks, [state for _, state in moved], traces, sums
+        states = [state for _, state in moved]
+        return networks, states, traces, sums, minibatch(i + 1)
 
     shapes = jax.eval_shape(lambda: loss(networks, *minibatch(0)))
-    length = visit.train.index.shape[0]
+    # The next minibatch is prepared beside this step. Besides, XLA would otherwise
+    # compute every pixel anew for each window of a convolution that it is in.
     carry = (
         networks,
         [setup.optimizer.init(network) for network in networks],
         jax.tree.map(lambda m: jnp.zeros((length,), m.dtype), shapes.metrics),
         jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes.sums),
+        minibatch(0),
     )
-    networks, _, traces, sums = lax.fori_loop(0, visit.train.steps, train_step, carry)
+    networks, _, traces, sums, _ = lax.fori_loop(
+        0, visit.train.steps, train_step, carry
+    )
     return Trained(networks, traces, sums)
 
 
@@ -101,7 +109,7 @@ def class_sums(
     labels = jnp.arange(num_classes, dtype=batch.y.dtype)
     member = (batch.y[:, None] == labels[None, :]) & batch.mask[:, None]
     member = member.astype(values.dtype)
-    return member.T @ values, member.sum(axis=0)
+    return products.over_examples(member, values), member.sum(axis=0)
 
 
 def _batch(x: jax.Array, visit: Visit, index: jax.Array) -> Batch:

@@ -275,12 +275,13 @@ def make(
         down = broadcast_bytes(state.server)
         update_key = key(Purpose.CLIENT_UPDATE)
         held, reports, given, where = [], [], [], {}
+        busy = np.zeros(mesh.size)
         for part, offset in zip(parts, offsets, strict=False):
             name, present = (
                 part.group.name,
                 np.intersect1d(part.group.clients, reported),
             )
-            places, rows, arguments = part.members(present, plan)
+            places, rows, arguments, busy = part.members(present, plan, busy)
             taken = store.take((state.clients[name], state.copies[name]), rows)
             after, report = part.step(taken, broadcast, arguments, round, update_key)
             held.append(after)

@@ -116,24 +116,27 @@ class Part:
         )[0]
 
     def members(
-        self, present: np.ndarray, schedule: Callable[[int], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray, Members]:
+        self,
+        present: np.ndarray,
+        schedule: Callable[[int], np.ndarray],
+        busy: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, Members, np.ndarray]:
         """Deals participants to devices.
 
         Args:
             present: ids of those of this group, in any order.
             schedule: client -> its minibatches [S, B].
+            busy: [D], local steps that each device has to do for other groups.
 
         Returns:
             Their places in [0, R), as `present`; the rows [R] of the group's stacks
-            where their states lie; and what the programs take.
+            where their states lie; what the programs take; and how busy devices are
+            then.
         """
         settings, clients = self._settings, self.group.clients
         plans = [schedule(int(client)) for client in present]
-        dealt = layout.assign(
-            np.array([len(plan) for plan in plans]),
-            settings.mesh.size,
-            self._capacity,
+        dealt, busy = layout.assign(
+            np.array([len(plan) for plan in plans]), busy, self._capacity
         )
         places = np.zeros(present.size, np.int32)
         for device, own in enumerate(dealt):
@@ -155,7 +158,7 @@ class Part:
         count = np.array([own.size for own in dealt], np.int32)
         given = Members(ids, Batches(index, steps), sweep, holdout, count)
         given = jax.device_put(given, layout.over_clients(settings.mesh))
-        return places, rows, given
+        return places, rows, given, busy
 
 
 def _program(one: Callable, mesh: Mesh, chunk: int) -> Callable:

@@ -13,7 +13,7 @@ from fedjax_mrl import conv
 # one kernel of even size, for which `fused` falls back.
 POOLED = [(8, 5, 1, 1, 1), (9, 6, 3, 2, 3), (10, 13, 2, 3, 5), (7, 10, 1, 2, 2)]
 # Height, width, channels in and out, kernel, stride, padding.
-WAYS = ("native", "im2col", "fused")
+WAYS = ("native", "im2col", "fused", "blocked")
 PLAIN = [
     (6, 7, 1, 2, 1, 1, 0),
     (7, 10, 2, 1, 1, 2, 0),
@@ -137,6 +137,13 @@ def test_pooled_lowerings_have_the_native_values_and_gradients(case, dtype, x64)
     compare_with_native(conv.conv_relu_pool, arguments, atol)
 
 
+@pytest.mark.parametrize("channels", [2, 6], ids=["images", "hidden"])
+@pytest.mark.parametrize("batch", [1, 37, 70])
+def test_blocks_that_are_not_full_change_nothing(batch, channels, x64):
+    arguments = draw(8, 7, channels, 2, 3, jnp.float64, batch)
+    compare_with_native(conv.conv_relu_pool, arguments, 1e-10)
+
+
 @pytest.mark.parametrize("case", PLAIN)
 def test_plain_lowerings_have_the_native_values_and_gradients(case, x64):
     *shape, stride, padding = case
@@ -222,7 +229,7 @@ def test_auto_stands_for_a_lowering_and_others_stand_for_themselves():
 
 
 def test_an_unknown_lowering_is_refused_by_name():
-    message = "must be one of auto, native, im2col, fused; got 'winograd'"
+    message = "must be one of auto, native, im2col, fused, blocked; got 'winograd'"
     x, kernel, bias = draw(6, 6, 1, 1, 3, jnp.float32)
     for call in (
         lambda: conv.resolve("winograd"),

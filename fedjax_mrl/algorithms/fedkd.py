@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_mrl import compression, local, losses, rng, servers
+from fedjax_mrl import compression, local, losses, products, rng, servers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import (
     Algorithm,
@@ -120,7 +120,7 @@ def fedkd(
             kl_mentee = losses.kl(fixed(mentor), mentee, batch.mask)
 
             def hidden(large, small):
-                projected = small @ networks.projector
+                projected = products.matmul(small, networks.projector)
                 return losses.squared_error(large, projected, batch.mask)
 
             # Equal values; with `detach` each moves one of the two models.

@@ -75,7 +75,7 @@ def agreed(stop: Callable[[], int | None]) -> Callable[[], int | None]:
 
 
 def provide(config: "RunConfig") -> None:
-    """Makes the CPU devices and sets the flags that a run asks for.
+    """Makes the CPU devices, by default one a core, and sets flags that a run asks for.
 
     Only effective before the first use of a device; a notebook sets them itself.
     """
@@ -84,10 +84,18 @@ def provide(config: "RunConfig") -> None:
         held = os.environ.get("XLA_FLAGS", "")
         if flag not in held:
             os.environ["XLA_FLAGS"] = f"{held} {flag}".strip()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    number = config.devices or cores
+    if "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    # One device a core, each computing alone, is faster than one that uses all. The
+    # variable is XLA's number of threads, which is at least that of devices; with a
+    # single thread some sums would have another order.
+    os.environ.setdefault("NPROC", "1" if number > 1 else str(max(cores, 2)))
     import jax
 
-    if config.devices > 1 and "JAX_NUM_CPU_DEVICES" not in os.environ:
+    if number > 1:
         try:
-            jax.config.update("jax_num_cpu_devices", config.devices)
+            jax.config.update("jax_num_cpu_devices", number)
         except RuntimeError:
             return  # the devices are there already; too few are refused later

@@ -1,0 +1,63 @@
+"""Products over examples: the mathematics, and equal bits on any number of threads."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_mrl import products
+from tests.helpers import ROOT
+
+
+@pytest.mark.parametrize("shapes", [(7, 3, 2), (7, 2, 3), (5, 300, 4), (3, 260, 270)])
+def test_a_product_over_examples_is_the_transposed_one(shapes, x64):
+    rows, left, right = shapes
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=(rows, left)), draw.normal(size=(rows, right))
+    np.testing.assert_allclose(products.over_examples(a, b), a.T @ b, atol=1e-12)
+
+
+def test_the_gradients_of_a_product_are_the_plain_ones(x64):
+    draw = np.random.default_rng(1)
+    x, w = draw.normal(size=(4, 5, 6)), draw.normal(size=(6, 3))
+    seeds = draw.normal(size=(4, 5, 3))
+    value = lambda product: lambda x, w: (seeds * product(x, w)).sum()
+    found = jax.grad(value(products.matmul), (0, 1))(x, w)
+    expected = jax.grad(value(jnp.matmul), (0, 1))(x, w)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+# Prints a hash of what depends on the threads when a.T @ b is left to XLA.
+HASHES = """
+import hashlib, jax, numpy as np
+from fedjax_mrl import conv, products
+draw = lambda *shape: np.random.default_rng(0).normal(size=shape).astype(np.float32)
+def values(a, b, x, kernel, bias):
+    pooled = lambda kernel: conv.conv_relu_pool(x, kernel, bias).sum()
+    return products.over_examples(a, b), jax.grad(pooled)(kernel)
+found = jax.jit(values)(
+    draw(512, 500), draw(512, 10), draw(64, 32, 32, 3), draw(5, 5, 3, 16), draw(16)
+)
+print(*[hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for leaf in found])
+"""
+
+
+def test_sums_do_not_depend_on_the_number_of_threads():
+    known = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", HASHES],
+            cwd=ROOT,
+            env=known | {"NPROC": threads, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("2", "8")
+    ]
+    assert len(found[0]) > 128 and found[0] == found[1]
