@@ -13,6 +13,15 @@ def num_steps(num_examples: int, batch_size: int, epochs: int = 1) -> int:
     return epochs * -(-num_examples // batch_size)
 
 
+def fitting(batch_size: int, largest: int) -> int:
+    """The batch size at which clients of at most `largest` examples are not padded.
+
+    A minibatch is never larger than all that a client has, and what pads it is
+    computed too. Rounded up to a multiple of 16, as convolutions are blocked.
+    """
+    return min(batch_size, max(16, -(-largest // 16) * 16))
+
+
 def in_order(positions: Sequence[np.ndarray], batch_size: int) -> Batches:
     """Every client's examples once, in order: index [N, S, B], steps [N].
 

@@ -93,7 +93,7 @@ class RunConfig:
         0, "clients of a group computed at once on a device; 0 chooses", low=0
     )
     client_store: str = _option(
-        "device", "where client states lie between rounds: device or host"
+        "auto", "where client states lie between rounds: auto, device, host or disk"
     )
     lowering: str = _option(
         "auto", "how convolutions are computed: auto, native, im2col, fused"

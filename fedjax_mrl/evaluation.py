@@ -19,6 +19,7 @@ from fedjax_mrl import batches, layout, losses, stores
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Batches, Examples
 from fedjax_mrl.rounds import State
+from fedjax_mrl.stores import Store
 
 POINTS = ("local", "global")
 
@@ -52,8 +53,8 @@ def make(
     *,
     batch_size: int = 128,
     chunk: int = 1,
-    client_store: str = "device",
     mesh: Mesh | None = None,
+    store: Store | None = None,
 ) -> Callable[[State], Scores]:
     """Returns `evaluate`, from a state to the scores of all clients.
 
@@ -65,12 +66,13 @@ def make(
         prepare: images, index -> network inputs.
         batch_size: examples at once.
         chunk: clients at once on a device; 0 is all of them.
-        client_store: where the states lie (`stores.KINDS`).
         mesh: devices that the clients are split over; by default the first one.
+        store: where the states lie; by default on the devices.
     """
     mesh = mesh or layout.mesh(1)
-    store = stores.make(client_store, mesh)
+    store = store or stores.make("device", mesh)
     num_test = np.array([part.size for part in test], np.int32)
+    batch_size = batches.fitting(batch_size, num_test.max(initial=0))
     examples = jax.device_put(examples, layout.everywhere(mesh))
     programs = {
         group.name: _program(algorithm, group, prepare, chunk, mesh) for group in groups

@@ -5,6 +5,8 @@ The command line and notebooks share this. Nothing here writes files or prints.
 
 import copy
 import dataclasses
+import os
+import pathlib
 import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -54,6 +56,7 @@ class Federation:
         config: what to run; keyword arguments make or change it.
         dataset: a name, or images to use instead of loading any.
         partition: a text such as "class:2", or a split to use instead of making one.
+        client_folder: where `client_store="disk"` keeps its files.
 
     Attributes:
         config: `RunConfig`.
@@ -82,6 +85,7 @@ class Federation:
         *,
         dataset: Dataset | str | None = None,
         partition: Partition | str | None = None,
+        client_folder: str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
         # Names are options like any other; values are used as they are.
@@ -145,7 +149,8 @@ class Federation:
             straggler=config.straggler,
             **server,
         )
-        self.store = stores.make(config.client_store, self.mesh)
+        folder = None if client_folder is None else pathlib.Path(client_folder)
+        self.store = stores.make(config.client_store, self.mesh, folder)
         data = self.dataset
         play = rounds.make(
             self.algorithm,
@@ -155,6 +160,7 @@ class Federation:
             self.round_config,
             holdout=self.holdout,
             mesh=self.mesh,
+            store=self.store,
         )
         evaluate = evaluation.make(
             self.algorithm,
@@ -163,11 +169,11 @@ class Federation:
             self.partition.test,
             self.setup.prepare.test,
             chunk=chunk,
-            client_store=config.client_store,
             mesh=self.mesh,
+            store=self.store,
         )
         init = rounds.make_init(
-            self.algorithm, self.groups, self.round_config, self.mesh
+            self.algorithm, self.groups, self.round_config, self.mesh, self.store
         )
         self._compiled = {"init": init, "play": play, "evaluate": evaluate}
 
@@ -198,31 +204,45 @@ class Federation:
 
     def digester(self) -> Digester:
         """A digester of this federation's states."""
-        return Digester(self.groups, self.store)
+        return Digester(self.groups, self.store, alike=self.config.same_start)
 
     def arrays(self, state: rounds.State) -> dict[str, Any]:
         """The state on the host, the same whatever devices and store: a checkpoint's.
 
-        Nothing in it is shared with the state, which may be consumed meanwhile.
+        (Of a store on the disk, the versions of its files.) Nothing in it is shared
+        with the state, which may be consumed meanwhile.
         """
-        clients, copies = {}, {}
-        for group in self.groups:
-            rows = np.arange(group.clients.size, dtype=np.int32)
-            held = state.clients[group.name], state.copies[group.name]
-            clients[group.name], copies[group.name] = self.store.read(held, rows)
+        clients, copies = (
+            {
+                group.name: self.store.save(
+                    part[group.name], group.clients.size, state.round
+                )
+                for group in self.groups
+            }
+            for part in (state.clients, state.copies)
+        )
         server = jax.tree.map(np.array, jax.device_get(state.server))
         return {"server": server, "clients": clients, "copies": copies}
 
     def place(self, round: int, arrays: dict[str, Any]) -> rounds.State:
         """The state that `arrays` was made of."""
-        place = lambda stacks: {
-            name: self.store.place(jax.device_get(stack))
-            for name, stack in stacks.items()
+        begun = self.init()
+        place = lambda stacks, held: {
+            name: self.store.place(stack, held[name]) for name, stack in stacks.items()
         }
         server = jax.device_put(arrays["server"], layout.everywhere(self.mesh))
         return rounds.State(
-            round, server, place(arrays["clients"]), place(arrays["copies"])
+            round,
+            server,
+            place(arrays["clients"], begun.clients),
+            place(arrays["copies"], begun.copies),
         )
+
+    def forget(self, state: rounds.State, saved: list[int]) -> None:
+        """Says of which rounds there are checkpoints; files of others may go."""
+        for group in self.groups:
+            held = state.clients[group.name], state.copies[group.name]
+            self.store.forget(held, saved)
 
     def rounds(
         self, state: rounds.State | None = None, until: int | None = None

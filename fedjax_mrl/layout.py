@@ -31,7 +31,7 @@ def mesh(num_devices: int = 0) -> Mesh:
     if number < len(found) and jax.process_count() > 1:
         raise ValueError(
             f"Several processes use all of their {len(found)} devices; got --devices "
-            f"{number}. Leave --devices out."
+            f"{number}. Give --devices 0."
         )
     return Mesh(np.array(found[:number]), (AXIS,))
 

@@ -121,13 +121,14 @@ def make_init(
     groups: Sequence[Group],
     config: RoundConfig,
     mesh: Mesh | None = None,
+    store: Store | None = None,
 ) -> Callable[..., State]:
     """Returns `init`, from a seed (default: the configuration's) to the first state.
 
     Compiled once for all seeds.
     """
     mesh = mesh or layout.mesh(1)
-    store = stores.make(config.client_store, mesh)
+    store = store or stores.make(config.client_store, mesh)
 
     def first(key):
         server = algorithm.server.init(jax.random.wrap_key_data(key))
@@ -136,11 +137,8 @@ def make_init(
     def clients_of(group):
         one = algorithm.client(group.model).init
         return jax.jit(
-            lambda base, origins: jax.lax.map(
-                lambda origin: one(
-                    jax.random.fold_in(jax.random.wrap_key_data(base), origin)
-                ),
-                origins,
+            lambda base, origin: one(
+                jax.random.fold_in(jax.random.wrap_key_data(base), origin)
             )
         )
 
@@ -155,21 +153,37 @@ def make_init(
         base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
         clients, copies = {}, {}
         for place, group in enumerate(groups):
-            number = group.clients.size
-            repeat = lambda leaf, n=number: np.broadcast_to(leaf, (n, *leaf.shape))
-            origins = np.array([place]) if config.same_start else group.clients
-            made = jax.device_get(
-                init_group[group.name](base, origins.astype(np.uint32))
-            )
+            name, number = group.name, group.clients.size
+            fresh = _fresh(init_group[name], base, group.clients)
             if config.same_start:
-                made = jax.tree.map(lambda leaf, r=repeat: r(leaf[0]), made)
-            clients[group.name] = store.place(made)
-            copies[group.name] = store.place(jax.tree.map(repeat, broadcast))
+                alike = jax.device_get(init_group[name](base, np.uint32(place)))
+                fresh = functools.partial(_repeat, alike)
+            clients[name] = store.begin(f"{name}/private", number, fresh)
+            copies[name] = store.begin(
+                f"{name}/shared", number, functools.partial(_repeat, broadcast)
+            )
         return State(
             0, jax.device_put(server, layout.everywhere(mesh)), clients, copies
         )
 
     return init
+
+
+def _repeat(alike: Any, rows: np.ndarray) -> Any:
+    """The same state for all rows: [R, ...]."""
+    return jax.tree.map(
+        lambda leaf: np.broadcast_to(leaf, (len(rows), *np.shape(leaf))), alike
+    )
+
+
+def _fresh(init: Callable, base: np.ndarray, clients: np.ndarray) -> Callable:
+    """The first states of rows, each from its client's own key."""
+
+    def fresh(rows):
+        made = [jax.device_get(init(base, np.uint32(clients[row]))) for row in rows]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
+
+    return fresh
 
 
 def make(
@@ -183,6 +197,7 @@ def make(
     sample: Callable[[int], np.ndarray] | None = None,
     schedule: Callable[[int, int], np.ndarray] | None = None,
     mesh: Mesh | None = None,
+    store: Store | None = None,
 ) -> Callable[..., tuple[State, Played]]:
     """Returns `play`, which takes the state through one round.
 
@@ -198,6 +213,7 @@ def make(
         schedule: round, client -> its minibatches [S, B], -1 for no example; by
             default shuffled local epochs (`batches.local_epochs`).
         mesh: devices that the clients are split over; by default the first one.
+        store: where states lie between rounds; by default as configured.
 
     Returns:
         A function from a state and a seed (default: the configuration's) to the next
@@ -217,13 +233,16 @@ def make(
         )
     mesh = mesh or layout.mesh(1)
     whole = layout.everywhere(mesh)
-    store = stores.make(config.client_store, mesh)
+    store = store or stores.make(config.client_store, mesh)
+    batch_size = config.batch_size
+    if schedule is None:
+        batch_size = batches.fitting(batch_size, max(part.size for part in train))
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
     weights = np.array([part.size for part in train], np.float32)
     examples = jax.device_put(examples, whole)
     settings = Settings(
         mesh,
-        config.batch_size,
+        batch_size,
         config.epochs,
         config.sweep_batch_size,
         config.chunk,
@@ -243,15 +262,17 @@ def make(
     )
     broadcast_bytes = jax.jit(bytes_of, out_shardings=whole)
 
+    def drawn(seed, round):
+        if sample is not None:
+            return sample(round)
+        return cohort(
+            seed, round, num_clients=num_clients, cohort_size=config.cohort_size
+        )
+
     def play(state: State, seed: int | None = None) -> tuple[State, Played]:
         seed = config.seed if seed is None else seed
         round = int(state.round) + 1
-        if sample is None:
-            members = cohort(
-                seed, round, num_clients=num_clients, cohort_size=config.cohort_size
-            )
-        else:
-            members = sample(round)
+        members = drawn(seed, round)
         share = faults.completed(
             seed,
             round,
@@ -266,7 +287,7 @@ def make(
             train,
             seed=seed,
             epochs=config.epochs,
-            batch_size=config.batch_size,
+            batch_size=batch_size,
         )
         plan = lambda client: faults.cut(order(round, client), share_of[client])
         # Keys are arguments of the programs, so that one program serves all seeds.
@@ -305,6 +326,12 @@ def make(
             key(Purpose.SERVER_UPDATE),
         )
         fresh = broadcast_of(server) if finishes else None
+        if sample is None:  # while the devices work, fetch whom the next round needs
+            soon = drawn(seed, round + 1)
+            for group in groups:
+                own = np.intersect1d(group.clients, np.setdiff1d(soon, reported))
+                rows = np.searchsorted(group.clients, own)
+                store.ahead((state.clients[group.name], state.copies[group.name]), rows)
         clients, copies = dict(state.clients), dict(state.copies)
         for part, (states, copy), (rows, arguments) in zip(
             parts, held, given, strict=True

@@ -61,7 +61,7 @@ FILES = (
     *COLUMNS,
     "summary.json",
 )
-FOLDERS = ("checkpoints", "tensorboard")
+FOLDERS = ("checkpoints", "clients", "tensorboard")
 _LOCK = ".lock"
 
 
@@ -180,6 +180,11 @@ class RunDirectory:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    @property
+    def clients(self) -> pathlib.Path:
+        """The folder of client states, of a run with a store on the disk."""
+        return self.path / "clients"
 
     @property
     def checkpoints(self) -> pathlib.Path:

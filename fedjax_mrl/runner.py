@@ -159,11 +159,18 @@ FREE = (
 )
 
 
+def may_differ(key: str, old: Any, new: Any) -> bool:
+    """Whether a run may go on with another value of a setting."""
+    if key == "client_store" and "disk" in (old, new):
+        return old == new  # a checkpoint of files does not suit another store
+    return key in FREE or old == new
+
+
 def _require_same(theirs: dict[str, Any], ours: dict[str, Any], round: int) -> None:
     keys = [
         key
         for key in dict.fromkeys([*theirs, *ours])
-        if key not in FREE and theirs.get(key) != ours.get(key)
+        if not may_differ(key, theirs.get(key), ours.get(key))
     ]
     if keys:
         listed = "; ".join(f"{k}: {theirs.get(k)!r} -> {ours.get(k)!r}" for k in keys)
@@ -227,7 +234,9 @@ class _Recorder:
         if self._newest[0] != state.round:
             self._newest = state.round, self._digester(state)[0]
         notes = {"digest": self._newest[1], "config": self._federation.config.to_json()}
-        self._kept.save(state.round, self._federation.arrays(state), notes, accuracy)
+        arrays = self._federation.arrays(state)
+        self._kept.save(state.round, arrays, notes, accuracy)
+        self._federation.forget(state, [*self._kept.rounds(), state.round])
 
     def save_last_good(self, round: int) -> None:
         """Saves the state after a round that is gone, by playing up to it again.

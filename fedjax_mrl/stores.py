@@ -1,9 +1,15 @@
 """Where the states of a group's clients lie between rounds.
 
-All stores hold a pytree with a leading client axis and differ in what `take` and
-`put` do. The round knows no more about them.
+All stores hold states by row, one row a client, and differ in what their functions do.
+The round knows no more about them.
+
+* `device`: stacks on the devices.
+* `host`: in the memory of the host. Only states of clients that took part are kept;
+  the others are made when they are needed.
+* `disk`: likewise, each in a file (`disk.py`).
 """
 
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,17 +17,23 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fedjax_mrl import layout, tree
+from fedjax_mrl import disk, layout, tree
+from fedjax_mrl.rows import Rows
 
-KINDS = ("device", "host")
+KINDS = ("auto", "device", "host", "disk")
 NOWHERE = 2**30  # a row past the end of every store
 
 
 class Store(NamedTuple):
     """One kind of store, on some devices.
 
+    A `held` is what a store made of one stack, or a pytree of several.
+
     Attributes:
-        place: stack [N, ...] on the host -> held.
+        begin: name, number N of rows, fresh -> held. `fresh` makes the first states:
+            rows [R] -> [R, ...] on the host.
+        save: held, N -> arrays on the host, which a checkpoint may keep.
+        place: what `save` returned, the held of `begin` -> held.
         take: held, rows [R] -> [R, ...], split over the devices; rows past the end
             read anything.
         put: held, rows [R], values [R, ...] -> held; consumes `held`; rows past the
@@ -29,26 +41,71 @@ class Store(NamedTuple):
         read: held, rows [R] -> [R, ...] on the host.
         block: held, rows [R] -> [R, ...] to look at, for rows in a row that start at
             a multiple of their number; may be the store's own arrays.
-        block_size: number of clients -> R of `block`.
+        block_size: N -> R of `block`.
+        touched: held, rows [R] -> [R] bool, whether a state was put there.
+        ahead: held, rows [R]; says that these will be taken next.
+        forget: held, rounds; what only other checkpoints than these need may go.
     """
 
-    place: Callable[[Any], Any]
+    begin: Callable[[str, int, Callable[[np.ndarray], Any]], Any]
+    save: Callable[[Any, int, int], Any]
+    place: Callable[[Any, Any], Any]
     take: Callable[[Any, np.ndarray], Any]
     put: Callable[[Any, np.ndarray, Any], Any]
     read: Callable[[Any, np.ndarray], Any]
     block: Callable[[Any, np.ndarray], Any]
     block_size: Callable[[int], int]
+    touched: Callable[[Any, np.ndarray], np.ndarray]
+    ahead: Callable[[Any, np.ndarray], None] = lambda held, rows: None
+    forget: Callable[[Any, list[int]], None] = lambda held, rounds: None
 
 
-def make(kind: str, mesh: Mesh) -> Store:
-    """The store of a kind.
+def resolve(kind: str, mesh: Mesh) -> str:
+    """Replaces `auto`: the host for several devices of one CPU, else the devices.
+
+    Devices of a CPU share its memory, so a copy costs less than an exchange.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: for an unknown kind, or files in several processes.
     """
     if kind not in KINDS:
         raise ValueError(f"--client-store must be one of {KINDS}; got {kind!r}.")
-    return _device(mesh) if kind == "device" else _host(mesh)
+    if kind == "disk" and jax.process_count() > 1:
+        raise ValueError(
+            "--client-store disk works in one process; got "
+            f"{jax.process_count()}. Use device, which is split over the processes."
+        )
+    if kind != "auto":
+        return kind
+    several = mesh.size > 1 and jax.process_count() == 1
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return "host" if several and on_cpu else "device"
+
+
+def make(kind: str, mesh: Mesh, folder: pathlib.Path | None = None) -> Store:
+    """The store of a kind.
+
+    Args:
+        kind: one of `KINDS`.
+        mesh: the devices that work.
+        folder: where a store on the disk has its files.
+
+    Raises:
+        ValueError: as `resolve`, or if the folder is missing.
+    """
+    kind = resolve(kind, mesh)
+    if kind == "device":
+        return _device(mesh)
+    if kind == "host":
+        return _by_rows(mesh, lambda name, number, fresh: Rows(number, fresh))
+    if folder is None:
+        raise ValueError(
+            "--client-store disk needs a folder for its files; give client_folder."
+        )
+    return _by_rows(
+        mesh,
+        lambda name, number, fresh: disk.FileRows(number, fresh, folder / name),
+    )
 
 
 def _device(mesh: Mesh) -> Store:
@@ -57,50 +114,70 @@ def _device(mesh: Mesh) -> Store:
     put = jax.jit(tree.put, donate_argnums=0, out_shardings=split)
     fetch = jax.jit(tree.take, out_shardings=whole)
 
-    def place(stack):
+    def place(stack, begun=None):
         # A sharded axis is a multiple of the number of devices.
         def pad(leaf):
             more = -leaf.shape[0] % mesh.size
             return np.concatenate([leaf, np.zeros((more, *leaf.shape[1:]), leaf.dtype)])
 
-        return jax.device_put(jax.tree.map(pad, stack), split)
+        return jax.device_put(jax.tree.map(pad, jax.device_get(stack)), split)
+
+    def read(held, rows):
+        return jax.device_get(fetch(held, rows))
 
     return Store(
-        place,
-        take,
-        put,
-        read=lambda held, rows: jax.device_get(fetch(held, rows)),
+        begin=lambda name, number, fresh: place(fresh(np.arange(number))),
+        save=lambda held, number, round: read(held, np.arange(number, dtype=np.int32)),
+        place=place,
+        take=take,
+        put=put,
+        read=read,
         block=lambda held, rows: held,  # all there is
         block_size=lambda number: number + -number % mesh.size,
+        touched=lambda held, rows: np.ones(rows.size, bool),
     )
 
 
-def _host(mesh: Mesh) -> Store:
+def _by_rows(mesh: Mesh, begin: Callable[[str, int, Callable], Rows]) -> Store:
     split = layout.over_clients(mesh)
 
+    def each(held):
+        return jax.tree.leaves(held)
+
     def read(held, rows):
-        return jax.tree.map(lambda leaf: leaf.take(rows, axis=0, mode="clip"), held)
-
-    def put(held, rows, values):
-        values = on_host(values, mesh)
-
-        def write(leaf, new):
-            inside = rows < leaf.shape[0]
-            leaf[rows[inside]] = new[inside]
-            return leaf
-
-        return jax.tree.map(write, held, values)
+        return jax.tree.map(lambda part: part.take(rows), held)
 
     def take(held, rows):
         return jax.device_put(read(held, rows), split)
 
+    def put(held, rows, values):
+        values = on_host(values, mesh)
+        jax.tree.map(lambda part, new: part.put(rows, new), held, values)
+        return held
+
+    def touched(held, rows):
+        return np.any([part.touched(rows) for part in each(held)], axis=0)
+
+    def ahead(held, rows):
+        for part in each(held):
+            part.ahead(rows)
+
+    def forget(held, rounds):
+        for part in each(held):
+            part.forget(rounds)
+
     return Store(
-        place=lambda stack: jax.tree.map(lambda leaf: np.array(leaf), stack),
+        begin=begin,
+        save=lambda held, number, round: held.save(round),
+        place=lambda saved, begun: begun.place(saved),
         take=take,
         put=put,
         read=read,
         block=take,
         block_size=lambda number: mesh.size * min(8, -(-number // mesh.size)),
+        touched=touched,
+        ahead=ahead,
+        forget=forget,
     )
 
 

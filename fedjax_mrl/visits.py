@@ -103,6 +103,35 @@ class Part:
         """Whether members do something after the server's update."""
         return self._finish is not None
 
+    def compile(self, held: Any, broadcast: Any) -> tuple[Any, Any]:
+        """Compiles the training program before its first call, for a plan.
+
+        Args:
+            held: shapes of one member's state and copy.
+            broadcast: its shapes.
+
+        Returns:
+            What the compiler says of its memory on each device, in bytes (None where
+            it says nothing), and the shapes of the reports [R, ...].
+        """
+        mesh = self._settings.mesh
+        split, whole = layout.over_clients(mesh), layout.everywhere(mesh)
+        shape = jax.ShapeDtypeStruct
+        stacked = lambda s: shape((self.places, *s.shape), s.dtype, sharding=split)
+        nobody = self.members(
+            np.zeros(0, np.int32), lambda client: np.zeros(0), np.zeros(mesh.size)
+        )[2]
+        lowered = self._step.lower(
+            jax.tree.map(stacked, held),
+            jax.tree.map(lambda s: shape(s.shape, s.dtype, sharding=whole), broadcast),
+            self._examples,
+            nobody,
+            np.int32(1),
+            rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1)),
+        )
+        self._step = lowered.compile()
+        return self._step.memory_analysis(), lowered.out_info[1]
+
     def step(self, held, broadcast, members: Members, round: int, base: np.ndarray):
         """Trains the members: (states, copies) [R, ...], and their reports [R, ...]."""
         return self._step(

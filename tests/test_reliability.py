@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedjax_mrl import faults, layout, rounds, runner, stores
+from fedjax_mrl import faults, layout, rounds, runner
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
@@ -295,25 +295,6 @@ def test_members_are_dealt_so_that_no_device_waits_long():
     assert [p.size for p in dealt] == [0, 3] and busy.tolist() == [2.5, 3.0]
     with pytest.raises(ValueError, match="--devices 3 needs as many"):
         layout.mesh(3)
-
-
-@pytest.mark.parametrize("kind", stores.KINDS)
-def test_a_store_gives_back_what_was_put_and_ignores_rows_past_its_end(kind):
-    store = stores.make(kind, layout.mesh(1))
-    stack = {
-        "a": np.arange(15, dtype=np.float32).reshape(5, 3),
-        "b": np.arange(5, dtype=np.int32),
-    }
-    held = store.place(stack)
-    rows = np.array([3, 0, stores.NOWHERE], np.int32)
-    taken = jax.tree.map(lambda leaf: leaf + 100, store.take(held, rows))
-    held = store.put(held, rows, taken)
-    expected = jax.tree.map(np.copy, stack)
-    for leaf in expected.values():
-        leaf[[3, 0]] += 100
-    assert_trees_equal(store.read(held, np.arange(5, dtype=np.int32)), expected)
-    with pytest.raises(ValueError, match="must be one of"):
-        stores.make("attic", layout.mesh(1))
 
 
 # --- seeds ------------------------------------------------------------------------

@@ -30,7 +30,10 @@ def _execute(args: argparse.Namespace) -> int:
         federation = stored.federation(directory, config, unfinished=True)
         from fedjax_mrl import runner
 
-        warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
+        def warn(text: str) -> None:
+            if first:
+                print(f"fedjax-mrl: {text}", file=sys.stderr)
+
         state = runner.restore(federation, directory, warn)
     label = f"{config.algorithm} on {config.dataset}"
     round = 0 if state is None else state.round
@@ -62,7 +65,7 @@ def _config(directory, args):
     import dataclasses
 
     from fedjax_mrl import config as configs
-    from fedjax_mrl.runner import FREE
+    from fedjax_mrl.runner import FREE, may_differ
 
     old = stored.configuration(directory)
     known = {name: getattr(old, name) for name in configs.fields()}
@@ -70,7 +73,7 @@ def _config(directory, args):
     differing = [
         name
         for name in configs.fields()
-        if name not in FREE and getattr(old, name) != getattr(new, name)
+        if not may_differ(name, getattr(old, name), getattr(new, name))
     ]
     if differing:
         listed = "; ".join(
@@ -87,4 +90,8 @@ def _config(directory, args):
     return new
 
 
-resume = Command("go on from the last complete checkpoint", _configure, _execute)
+resume = Command(
+    "go on from the last complete checkpoint",
+    _configure,
+    devices.ends_for_all(_execute),
+)

@@ -30,10 +30,10 @@ def _execute(args: argparse.Namespace) -> int:
 
         out = args.out or f"runs/{config.algorithm}-{config.dataset}-{config.seed}"
         devices.provide(config)
+        # Before they join, so that all processes are refused alike.
+        RunDirectory.check(out, overwrite=args.overwrite)
         first = devices.join(args)
-        if first:
-            RunDirectory.check(out, overwrite=args.overwrite)
-        federation = Federation(config)
+        federation = Federation(config, client_folder=RunDirectory(out).clients)
         if first:
             directory = RunDirectory.create(
                 out, config=config.to_json(), overwrite=args.overwrite
@@ -44,4 +44,4 @@ def _execute(args: argparse.Namespace) -> int:
     return training.finish(federation, directory, label, quiet=args.quiet or not first)
 
 
-run = Command("train one federation", _configure, _execute)
+run = Command("train one federation", _configure, devices.ends_for_all(_execute))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fedjax_mrl.cli.command import UsageError
 
 if TYPE_CHECKING:
+    import pathlib
+
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.rundir import RunDirectory
@@ -22,7 +24,11 @@ def configuration(directory: "RunDirectory", **changes: Any) -> "RunConfig":
 
 
 def federation(
-    directory: "RunDirectory", config: "RunConfig", *, unfinished: bool = False
+    directory: "RunDirectory",
+    config: "RunConfig",
+    *,
+    unfinished: bool = False,
+    client_folder: "pathlib.Path | None" = None,
 ) -> "Federation":
     """The run's federation on the split that was saved with it.
 
@@ -31,6 +37,7 @@ def federation(
         config: its configuration.
         unfinished: the split may be missing, as a killed run leaves it, and is made
             anew.
+        client_folder: of a store on the disk; by default the run's own.
 
     Raises:
         UsageError: if the images are no longer those of the run.
@@ -45,7 +52,11 @@ def federation(
     devices.provide(config)
     saved = directory.path / "partition.npz"
     made = unfinished and not saved.exists()
-    built = Federation(config, partition=None if made else partitions.load(saved))
+    built = Federation(
+        config,
+        partition=None if made else partitions.load(saved),
+        client_folder=client_folder or directory.clients,
+    )
     try:
         known = json.loads(directory.read_text("environment.json"))["data_sha256"]
     except (OSError, ValueError, KeyError):

@@ -1,6 +1,10 @@
 """`fedjax-mrl verify`: play a run again and compare digests round by round."""
 
 import argparse
+import atexit
+import pathlib
+import shutil
+import tempfile
 
 from fedjax_mrl.cli import options, stored
 from fedjax_mrl.cli.command import Command, UsageError
@@ -13,7 +17,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", metavar="N", help="the first N rounds (all)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lies now")
     parser.add_argument("--devices", metavar="N", help="on N devices")
-    parser.add_argument("--client-store", metavar="KIND", help="device or host")
+    parser.add_argument("--client-store", metavar="KIND", help="device, host or disk")
     parser.add_argument("--quiet", action="store_true", help="print only the verdict")
 
 
@@ -29,7 +33,10 @@ def _execute(args: argparse.Namespace) -> int:
             client_store=args.client_store,
         )
         rounds = config.rounds if args.rounds is None else _whole(args.rounds)
-        federation = stored.federation(directory, config)
+        # Nothing of the run is changed. Removed when no thread writes any more.
+        folder = pathlib.Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        federation = stored.federation(directory, config, client_folder=folder)
         from fedjax_mrl import verification
 
     def report(round: int, equal: bool) -> None:

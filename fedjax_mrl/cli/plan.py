@@ -1,0 +1,141 @@
+"""`fedjax-mrl plan`: what a run would take; trains nothing."""
+
+import argparse
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from fedjax_mrl.cli import devices, options
+from fedjax_mrl.cli.command import Command, UsageError
+
+if TYPE_CHECKING:
+    from fedjax_mrl.planning import Plan
+
+__all__ = ["plan"]
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--memory-gib",
+        metavar="X",
+        help="plan for so much memory, of the host or of each accelerator",
+    )
+    parser.add_argument(
+        "--no-calibration",
+        action="store_true",
+        help="compute nothing, and leave out the time",
+    )
+    parser.add_argument("--out", metavar="DIR", help="as of run; nothing is written")
+    parser.add_argument("--overwrite", action="store_true", help="as of run; ignored")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    devices.add(parser)
+    options.add(parser)
+
+
+def _execute(args: argparse.Namespace) -> int:
+    with options.mistakes_are_usage_errors():
+        config = options.resolve(args)
+        limit = _limit(args.memory_gib)
+        if args.distributed is not None:
+            raise UsageError("A plan is of one process; leave --distributed out.")
+        devices.join(args)  # refuses what needs --distributed
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        devices.provide(config)
+        # Of the runner only its libraries, which a run holds in memory too.
+        from fedjax_mrl import planning, runner  # noqa: F401
+        from fedjax_mrl.federation import Federation
+
+        federation = Federation(config, client_folder=args.out or "runs")
+        found = planning.make(
+            federation, limit=limit, calibrate=not args.no_calibration
+        )
+    if not args.quiet:
+        from fedjax_mrl.cli import console
+
+        title = f"{config.algorithm} on {config.dataset}, {config.rounds} rounds"
+        console.show(_groups(title, found), _memory(found), *_lines(config, found))
+    return 0
+
+
+def _limit(word: str | None) -> int | None:
+    """Bytes of so many GiB."""
+    if word is None:
+        return None
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise UsageError(f"--memory-gib must be a number above 0; got {word!r}.")
+    return int(number * 2**30)
+
+
+def _table(title: str, *columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def _groups(title: str, found: "Plan") -> Any:
+    table = _table(
+        title,
+        "architecture",
+        "clients",
+        "private\nparameters",
+        "shared\nparameters",
+        "MB of\na client",
+        "working MB\non a device",
+        "seconds\na visit",
+    )
+    for group in found.groups:
+        table.add_row(
+            group.name,
+            str(group.clients),
+            f"{group.private:,}",
+            f"{group.shared:,}",
+            f"{group.client_bytes / 1e6:.2f}",
+            f"{group.working_bytes / 1e6:.1f}",
+            "-" if group.seconds is None else f"{group.seconds:.3g}",
+        )
+    return table
+
+
+def _memory(found: "Plan") -> Any:
+    memory = found.memory
+    table = _table("memory at the peak", "MB", "host", f"device x{memory.num_devices}")
+    for name in dict.fromkeys([*memory.host, *memory.device]):
+        cells = [part.get(name, 0) for part in (memory.host, memory.device)]
+        table.add_row(name, *[f"{cell / 1e6:.1f}" if cell else "-" for cell in cells])
+    sums = [sum(part.values()) for part in (memory.host, memory.device)]
+    table.add_section()
+    table.add_row("sum", *[f"{number / 1e6:.1f}" for number in sums])
+    return table
+
+
+def _lines(config: Any, found: "Plan") -> list[str]:
+    memory = found.memory
+    most = "at most " if found.at_most else ""
+    of = "of the host, whose memory the devices share" if memory.one else "of a device"
+    known = "" if found.limit is None else f" of {found.limit / 2**30:.2f} GiB"
+    lines = [
+        f"participants  {found.cohort_size} of {config.num_clients} a round",
+        f"bytes down    {most}{found.down:,} a round",
+        f"bytes up      {most}{found.up:,} a round",
+        f"FLOPs         {found.flops:.4g} a round, without evaluation",
+        f"memory        {memory.peak / 2**30:.2f} GiB{known} {of}",
+    ]
+    if found.seconds is None:
+        return [*lines, "time          not calibrated"]
+    hours = found.seconds * config.rounds / 3600
+    return [
+        *lines,
+        f"time          {found.seconds:.3g} s a round, {hours:.2g} h in all; compiling, "
+        "evaluation, digests and checkpoints are extra",
+    ]
+
+
+plan = Command("what a run would take; trains nothing", _configure, _execute)

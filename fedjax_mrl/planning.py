@@ -1,0 +1,460 @@
+"""What a run will need, before it runs: traffic, arithmetic, memory and time.
+
+Trains nothing. Memory of a group's program is what the compiler says of it; the rest
+is counted from shapes. Only the calibration computes, a few steps of each program.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_mrl import batches, layout, rng, stores, tree
+from fedjax_mrl.federation import Federation
+from fedjax_mrl.protocol import Examples
+from fedjax_mrl.rounds import RoundConfig
+from fedjax_mrl.visits import Part, Settings
+
+GIB = 2**30
+_SHORT, _LONG = 2, 6  # local steps of the two visits that are timed
+_SMALLEST_BATCH = 8  # that is advised
+
+
+class DoesNotFit(ValueError):
+    """More memory than there is; says which flag would help."""
+
+
+class GroupPlan(NamedTuple):
+    """What one architecture asks for.
+
+    Attributes:
+        name: of the architecture.
+        clients: N_g.
+        private: parameters of a client's private state.
+        shared: parameters of the shared part, of which each client keeps a copy.
+        client_bytes: of both.
+        working_bytes: that the training program needs for itself on each device.
+        seconds: of a client's visit, mean; None without calibration.
+    """
+
+    name: str
+    clients: int
+    private: int
+    shared: int
+    client_bytes: int
+    working_bytes: int
+    seconds: float | None = None
+
+
+class Memory(NamedTuple):
+    """Bytes at the peak of a run, by what they are for.
+
+    Attributes:
+        host: in the memory of the host.
+        device: on each device.
+        num_devices: D.
+        one: devices are CPUs, whose memory is the host's.
+    """
+
+    host: dict[str, int]
+    device: dict[str, int]
+    num_devices: int
+    one: bool
+
+    @property
+    def peak(self) -> int:
+        """Of the memory that limits: a device's, or of a CPU the host's in all."""
+        device = sum(self.device.values())
+        return (
+            sum(self.host.values()) + self.num_devices * device if self.one else device
+        )
+
+
+class Plan(NamedTuple):
+    """What `make` finds.
+
+    Attributes:
+        groups: by architecture.
+        cohort_size: K.
+        down, up: bytes of a round.
+        at_most: whether the algorithm compresses, so that the bytes are a limit.
+        flops: of a round, expected.
+        memory: at the peak.
+        limit: bytes that there are; None if unknown.
+        seconds: of a round's training; None without calibration.
+    """
+
+    groups: list[GroupPlan]
+    cohort_size: int
+    down: int
+    up: int
+    at_most: bool
+    flops: float
+    memory: Memory
+    limit: int | None
+    seconds: float | None
+
+
+def make(
+    federation: Federation, *, limit: int | None = None, calibrate: bool = True
+) -> Plan:
+    """Plans a run.
+
+    Args:
+        federation: what is to be run. Its states are never made.
+        limit: bytes of memory, of the host for CPUs, else of each device; by default
+            what this machine has (`available`).
+        calibrate: also compute a few local steps of every group, for the time.
+
+    Raises:
+        DoesNotFit: if the peak is above the limit; nothing has been computed then.
+    """
+    limit = available(federation) if limit is None else limit
+    with jax.default_matmul_precision(federation.config.precision):
+        workshop = _Workshop(federation)
+        programs = workshop.programs(federation.round_config)
+        # With all programs compiled: compiling takes more than their own size.
+        process = max(0, resident() - workshop.examples_bytes)
+        memory = workshop.memory(federation.round_config, programs, process)
+        if limit is not None and memory.peak > limit:
+            raise DoesNotFit(workshop.refusal(memory, programs, process, limit))
+        groups = [_group(program) for program in programs]
+        seconds = None
+        if calibrate:
+            groups, seconds = _calibrated(workshop, programs, groups)
+    cohort_size = federation.round_config.cohort_size
+    return Plan(
+        groups,
+        cohort_size,
+        cohort_size * tree.num_bytes(workshop.broadcast),
+        cohort_size * programs[0].upload_bytes,
+        federation.algorithm.server.broadcast_bytes is not None,
+        cohort_size * float(federation.flops().mean()),
+        memory,
+        limit,
+        seconds,
+    )
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _page_size()
+    except OSError:
+        return 0
+
+
+def available(federation: Federation) -> int | None:
+    """Bytes that a run can have here; None if nobody knows.
+
+    Of a CPU, what the system has free and this process holds already; otherwise the
+    memory of a device.
+    """
+    device = federation.mesh.devices.flat[0]
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            found = dict(line.split(":") for line in file)
+        return int(found["MemAvailable"].split()[0]) * 1024 + resident()
+    except (OSError, KeyError):
+        return None
+
+
+def _page_size() -> int:
+    import resource
+
+    return resource.getpagesize()
+
+
+class _Program(NamedTuple):
+    """A group's compiled training program and shapes of what it is called with."""
+
+    part: Part
+    held: Any  # of one member
+    working_bytes: int  # on each device
+    upload_bytes: int  # of one member
+
+    @property
+    def client_bytes(self) -> int:
+        return tree.num_bytes(self.held)
+
+
+class _Workshop:
+    """Compiles the programs of a federation, also under other settings."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        self._key = key
+        self.server = jax.eval_shape(federation.algorithm.server.init, key)
+        self.broadcast = jax.eval_shape(
+            federation.algorithm.server.broadcast, self.server
+        )
+        data = federation.dataset
+        before = resident()
+        self._examples = jax.block_until_ready(
+            jax.device_put(
+                Examples(data.x_train, data.y_train),
+                layout.everywhere(federation.mesh),
+            )
+        )
+        # A second time, beside the federation's own: not part of what a run holds.
+        self.examples_bytes = max(0, resident() - before)
+
+    def part(self, group: Any, config: RoundConfig) -> Part:
+        """The group's part, as a round would make it."""
+        federation = self.federation
+        largest = max(part.size for part in federation.train)
+        settings = Settings(
+            federation.mesh,
+            batches.fitting(config.batch_size, largest),
+            config.epochs,
+            config.sweep_batch_size,
+            config.chunk,
+            config.cohort_size,
+            config.reject_nonfinite,
+            config.max_upload_norm if config.reject_nonfinite else 0.0,
+        )
+        return Part(
+            federation.algorithm,
+            group,
+            self._examples,
+            federation.train,
+            federation.holdout,
+            settings,
+        )
+
+    def program(self, group: Any, config: RoundConfig) -> _Program:
+        """The group's program, compiled."""
+        part = self.part(group, config)
+        client = self.federation.algorithm.client(group.model)
+        held = jax.eval_shape(client.init, self._key), self.broadcast
+        stats, reports = part.compile(held, self.broadcast)
+        working = 0 if stats is None else stats.temp_size_in_bytes
+        upload = tree.num_bytes(reports["upload"]) // part.places
+        return _Program(part, held, working, upload)
+
+    def programs(self, config: RoundConfig) -> list[_Program]:
+        """One for each group."""
+        return [self.program(group, config) for group in self.federation.groups]
+
+    def again(self, programs: list[_Program], config: RoundConfig) -> list[_Program]:
+        """The programs under other settings, of which only the largest is compiled."""
+        found = [
+            old._replace(part=self.part(old.part.group, config)) for old in programs
+        ]
+        old = self.federation.round_config
+        if (config.batch_size, config.chunk) == (old.batch_size, old.chunk):
+            # What one program needs depends on members computed at once alone.
+            if config.chunk:
+                return found
+        largest = max(programs, key=lambda program: program.working_bytes)
+        new = self.program(largest.part.group, config)
+        return [program._replace(working_bytes=new.working_bytes) for program in found]
+
+    def memory(
+        self, config: RoundConfig, programs: list[_Program], process: int
+    ) -> Memory:
+        """Bytes at the peak, under a configuration.
+
+        Everything a round holds is added up, although not all of it is needed at the
+        same moment: an allocator seldom gives back what was freed.
+        """
+        federation = self.federation
+        mesh, data = federation.mesh, federation.dataset
+        devices, store = mesh.size, stores.resolve(config.client_store, mesh)
+        one = mesh.devices.flat[0].platform == "cpu"
+        images = data.x_train.nbytes + data.x_test.nbytes
+        per_device = lambda number: -(-number // devices)
+        places = [program.part.places for program in programs]
+        clients = [program.part.group.clients.size for program in programs]
+        sizes = [program.client_bytes for program in programs]
+        states = sum(n * size for n, size in zip(clients, sizes, strict=True))
+        cohort = sum(n * size for n, size in zip(places, sizes, strict=True))
+        # A store on the host or the disk keeps only clients that took part.
+        share = min(1.0, config.cohort_size * federation.config.rounds / sum(clients))
+        uploads = sum(
+            n * program.upload_bytes
+            for n, program in zip(places, programs, strict=True)
+        )
+        sent = config.cohort_size * programs[0].upload_bytes
+        server = tree.num_bytes(self.server)
+        # What is measured of the process holds the images already.
+        held_images = images * (1 + devices if one else 1)
+        host = {
+            "process, compiled programs": max(0, process - held_images),
+            "images": images,
+            "client states": {"host": int(states * share), "disk": cohort}.get(
+                store, 0
+            ),
+            "checkpoint": server + (states if store != "disk" else 0),
+        }
+        device = {
+            "images": images,
+            "client states": per_device(states) if store == "device" else 0,
+            "cohort's states": per_device(cohort),
+            "uploads": per_device(uploads) + uploads,  # its own, then everybody's
+            "server": 2 * server + 2 * sent,  # before and after; uploads in order
+            "working memory": max(program.working_bytes for program in programs),
+        }
+        return Memory(host, device, devices, one)
+
+    def refusal(
+        self, memory: Memory, programs: list[_Program], process: int, limit: int
+    ) -> str:
+        """Says that it does not fit, and what would."""
+        where = "of memory" if memory.one else "of memory on each device"
+        text = (
+            f"The run must fit into {limit / GIB:.2f} GiB {where}, but needs about "
+            f"{memory.peak / GIB:.2f} GiB at its peak. "
+        )
+        for flags, config in self._smaller():
+            # Whether it fits even without working memory is known without compiling.
+            idle = [
+                program._replace(
+                    part=self.part(program.part.group, config), working_bytes=0
+                )
+                for program in programs
+            ]
+            if self.memory(config, idle, process).peak > limit:
+                continue
+            found = self.memory(config, self.again(programs, config), process)
+            if found.peak <= limit:
+                return f"{text}Give {flags}: {found.peak / GIB:.2f} GiB."
+        most = max({**memory.host, **memory.device}.items(), key=lambda item: item[1])
+        return (
+            f"{text}No --client-store, --chunk, --batch-size or --participation makes "
+            f"it fit; most of it is {most[0]}. Use a machine with more memory, or "
+            "smaller --models."
+        )
+
+    def _smaller(self) -> Iterator[tuple[str, RoundConfig]]:
+        """Configurations that need less: those that change no number first."""
+        config = self.federation.round_config
+        number = self.federation.config.num_clients
+        kind = stores.resolve(config.client_store, self.federation.mesh)
+        kinds = stores.KINDS
+        later = [k for k in ("host", "disk") if kinds.index(k) > kinds.index(kind)]
+        for kind in later:
+            yield f"--client-store {kind}", config._replace(client_store=kind)
+        if config.chunk != 1:
+            chunk = (config.chunk or config.cohort_size) // 2
+            while chunk:
+                yield f"--chunk {chunk}", config._replace(chunk=chunk)
+                chunk //= 2
+        smallest = config
+        largest = max(part.size for part in self.federation.train)
+        batch = batches.fitting(config.batch_size, largest) // 2
+        while batch >= _SMALLEST_BATCH:
+            smallest = config._replace(batch_size=batch)
+            yield f"--batch-size {batch}", smallest
+            batch //= 2
+        size = config.cohort_size // 2
+        while size:
+            words = f"--participation {size / number:.6g}"
+            yield words, config._replace(cohort_size=size)
+            size //= 2
+        kind = (later or [kind])[-1]
+        last = smallest._replace(client_store=kind, chunk=1, cohort_size=1)
+        yield (
+            f"--client-store {kind} --chunk 1 --batch-size {last.batch_size} "
+            f"--participation {1 / number:.6g}",
+            last,
+        )
+
+
+def _group(program: _Program) -> GroupPlan:
+    state, shared = program.held
+    return GroupPlan(
+        program.part.group.name,
+        program.part.group.clients.size,
+        tree.num_parameters(state),
+        tree.num_parameters(shared),
+        program.client_bytes,
+        program.working_bytes,
+    )
+
+
+def _calibrated(
+    workshop: _Workshop, programs: list[_Program], groups: list[GroupPlan]
+) -> tuple[list[GroupPlan], float]:
+    """The groups with their visits' time, and the seconds of a round's training.
+
+    Visits are spread evenly over the devices, except that a round is not shorter than
+    its longest visit.
+    """
+    federation, config = workshop.federation, workshop.federation.round_config
+    devices, total, longest = federation.mesh.size, 0.0, 0.0
+    largest = max(part.size for part in federation.train)
+    batch = batches.fitting(config.batch_size, largest)
+    timed = []
+    for program, group in zip(programs, groups, strict=True):
+        once, step, together = _time(workshop, program, batch)
+        sizes = [federation.train[c].size for c in program.part.group.clients]
+        steps = [batches.num_steps(size, batch, config.epochs) for size in sizes]
+        # A chunk works until its longest member is done.
+        typical = float(np.mean(steps) if together == 1 else np.max(steps))
+        seconds = (once + typical * step) / together
+        members = config.cohort_size * group.clients / federation.config.num_clients
+        total += members * seconds / devices
+        longest = max(longest, seconds * together)
+        timed.append(group._replace(seconds=seconds))
+    return timed, max(total, longest)
+
+
+def _time(workshop: _Workshop, program: _Program, batch: int) -> tuple[float, ...]:
+    """Seconds of a visit without its steps, of a step, and members at once.
+
+    All devices work at the same time, as in a round.
+    """
+    federation, part = workshop.federation, program.part
+    mesh, config = federation.mesh, federation.round_config
+    on_each = min(config.chunk or part.places, part.places) // (
+        1 if config.chunk else mesh.size
+    )
+    clients = np.resize(part.group.clients, on_each * mesh.size)
+    draw = np.random.default_rng(0)
+
+    def some(shape, lead=()):
+        values = draw.normal(0, 0.05, shape.shape).astype(shape.dtype)
+        return np.array(np.broadcast_to(values, (*lead, *shape.shape)))
+
+    held = jax.device_put(
+        jax.tree.map(lambda shape: some(shape, (part.places,)), program.held),
+        layout.over_clients(mesh),
+    )
+    broadcast = jax.device_put(
+        jax.tree.map(some, workshop.broadcast), layout.everywhere(mesh)
+    )
+    base = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))
+
+    def seconds(steps):
+        nonlocal held
+        # Steps beyond a client's last minibatch take that one again.
+        plan = lambda client: _minibatch(federation.train[client], batch)
+        _, _, members, _ = part.members(clients, plan, np.zeros(mesh.size))
+        number = np.full(part.places, steps, np.int32)
+        number = jax.device_put(number, layout.over_clients(mesh))
+        members = members._replace(train=members.train._replace(steps=number))
+        jax.block_until_ready((held, members))
+        start = time.perf_counter()
+        held, _ = jax.block_until_ready(part.step(held, broadcast, members, 1, base))
+        return time.perf_counter() - start
+
+    first = seconds(_SHORT)  # pages are touched, caches filled
+    repeats = range(3 if first < 2 else 1)
+    short = min(seconds(_SHORT) for _ in repeats)
+    long = min(seconds(_LONG) for _ in repeats)
+    step = max(0.0, long - short) / (_LONG - _SHORT)
+    return max(0.0, short - _SHORT * step), step, on_each
+
+
+def _minibatch(examples: np.ndarray, batch: int) -> np.ndarray:
+    """One minibatch [1, B] of a client's first examples; -1 for none."""
+    index = np.full((1, batch), -1, np.int32)
+    index[0, : examples.size] = examples[:batch]
+    return index
