@@ -58,8 +58,14 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Closing would wait for other processes: for one that is lost, or from one
+        # that failed where they did not.
+        failed = kind is not None and issubclass(
+            kind, (OSError, jax.errors.JaxRuntimeError)
+        )
+        if not failed or jax.process_count() == 1:
+            self._manager.close()
 
     def rounds(self) -> list[int]:
         """Rounds of which there is a complete checkpoint, newest first."""
@@ -96,6 +102,8 @@ class Checkpoints:
                 ),
                 metrics=None if accuracy is None else {"accuracy": accuracy},
             )
+        except jax.errors.JaxRuntimeError:
+            raise  # another process is lost
         except Exception as error:  # orbax, tensorstore and the system have their own
             raise self._failed(error) from error
 
@@ -108,6 +116,8 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+        except jax.errors.JaxRuntimeError:
+            raise
         except Exception as error:
             raise self._failed(error) from error
 

@@ -1,7 +1,11 @@
 """Settings that JAX takes only before it is used for the first time."""
 
 import argparse
+import functools
 import os
+import sys
+import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +13,10 @@ from fedjax_mrl.cli.command import UsageError
 
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig
+
+# How a run ends in all of its processes: done, diverged, stopped by a signal.
+_AGREED = (0, 3, 130, 143)
+HEARTBEAT = 30  # seconds; JAX's own default is 100
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +31,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--num-processes", metavar="N", help="how many there are")
     group.add_argument("--process-id", metavar="I", help="which this is, from 0")
+    group.add_argument(
+        "--heartbeat-timeout",
+        metavar="SECONDS",
+        help=f"how long one may be silent before the others end (default {HEARTBEAT})",
+    )
 
 
 def join(args: argparse.Namespace) -> bool:
@@ -31,30 +44,105 @@ def join(args: argparse.Namespace) -> bool:
     Raises:
         UsageError: for numbers that do not fit, or if the others cannot be reached.
     """
+    numbers = {
+        "num_processes": "num_processes",
+        "process_id": "process_id",
+        "heartbeat_timeout": "heartbeat_timeout_seconds",
+    }
+    given = {name: getattr(args, name) for name in numbers}
+    given = {name: word for name, word in given.items() if word is not None}
     if args.distributed is None:
-        if args.num_processes is not None or args.process_id is not None:
-            raise UsageError("--num-processes and --process-id need --distributed.")
+        if given:
+            flag = next(iter(given)).replace("_", "-")
+            raise UsageError(f"--{flag} needs --distributed.")
         return True
     import jax
 
-    known = {}
+    known = {"heartbeat_timeout_seconds": HEARTBEAT}
     if args.distributed != "auto":
         known["coordinator_address"] = args.distributed
-    for name in ("num_processes", "process_id"):
-        word = getattr(args, name)
-        if word is not None:
-            if not word.isdecimal():
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} takes a whole number; got {word!r}.")
-            known[name] = int(word)
+    for name, word in given.items():
+        least = 0 if name == "process_id" else 1
+        if not (word.isascii() and word.isdecimal()) or int(word) < least:
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"--{flag} takes a whole number from {least}; got {word!r}."
+            )
+        known[numbers[name]] = int(word)
+    # It would swallow SIGTERM while nobody asks it; this program has its own answer.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**known)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise UsageError(
             f"The processes cannot be joined: {' '.join(str(error).split())[:300]} "
             "Give --distributed HOST:PORT --num-processes N --process-id I."
         ) from None
-    return jax.process_index() == 0
+    args.joined_as = jax.process_index()  # for `ends_for_all`
+    return args.joined_as == 0
+
+
+def ends_for_all(
+    execute: Callable[[argparse.Namespace], int],
+) -> Callable[[argparse.Namespace], int]:
+    """Wraps a command so that no process waits for one that has ended.
+
+    JAX's own way out waits until all processes take it. One that ends alone, for a
+    mistake, a full disk or a lost process, leaves at once instead: the others notice
+    by their next exchange, or without process 0 by JAX itself.
+    """
+
+    @functools.wraps(execute)
+    def run(args: argparse.Namespace) -> int:
+        args.joined_as = None
+        try:
+            status = execute(args)
+        except BaseException as error:
+            if args.joined_as is None:
+                raise
+            status = _explain(error)
+        else:
+            if args.joined_as is None or status in _AGREED:
+                return status
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if args.joined_as == 0:
+            # JAX aborts the others when process 0 is gone; first they may say what
+            # ails them and leave by themselves.
+            time.sleep(2)
+        os._exit(status)
+
+    return run
+
+
+def _explain(error: BaseException) -> int:
+    """Prints one message, or where a mistake of ours lies; returns the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        status, text = 130, "Interrupted."
+    elif isinstance(error, UsageError):
+        status, text = 2, str(error)
+    else:
+        status, text = 1, lost(error)
+    if text is None:
+        traceback.print_exception(error)
+    else:
+        print(f"fedjax-mrl: {text}", file=sys.stderr)
+    return status
+
+
+def lost(error: BaseException) -> str | None:
+    """What to say of an error if processes can no longer work together, else None."""
+    import jax
+
+    known = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+    if not known:
+        return None
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"Another of the {jax.process_count()} processes ended or cannot be reached "
+        f"({reason}). What is complete stays. Go on, in any number of processes, with: "
+        "fedjax-mrl resume"
+    )
 
 
 def agreed(stop: Callable[[], int | None]) -> Callable[[], int | None]:

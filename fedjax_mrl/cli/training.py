@@ -19,7 +19,8 @@ def play(
 ) -> "tuple[int, str, Outcome | None]":
     """Plays a run to its end: exit status, message for stderr, outcome if it ended.
 
-    0 done; 1 the disk failed; 3 diverged; 130 or 143 stopped by a signal.
+    0 done; 1 the disk or another process failed; 3 diverged; 130 or 143 stopped by a
+    signal.
     """
     from fedjax_mrl import runner
     from fedjax_mrl.cli import console, devices, signals
@@ -46,6 +47,11 @@ def play(
             f"Writing failed: {reason}{where} What is complete stays; mend it, then: "
         )
         return 1, f"{text}{again}", None
+    except RuntimeError as error:
+        text = devices.lost(error)
+        if text is None:
+            raise
+        return 1, f"{text} {directory.path}", None
     finally:
         directory.unlock()
     return 0, "", outcome
