@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from fedjax_mrl import visits
 from fedjax_mrl.checkpoint import Checkpoints
+from fedjax_mrl.cli import devices
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.rounds import State
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     config = RunConfig(dataset=args.dataset, data_dir=args.data_dir, shared_dim=100)
+    devices.provide(config)  # as `fedjax-mrl run` is laid out
     checked = Federation(config)
     with mock.patch.object(visits, "_finite", lambda held: {"state": jnp.bool_(True)}):
         unchecked = Federation(config)
