@@ -9,7 +9,6 @@ Prints a table for docs/reliability.md.
 import argparse
 import contextlib
 import copy
-import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -19,11 +18,6 @@ import sys
 import tempfile
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-
-# One kernel library of jaxlib 0.10 makes two perceptrons in one program ten times
-# slower (docs/performance.md); later versions do not know the flag.
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
 
 from fedjax_mrl import algorithms, runner
 from fedjax_mrl.config import RunConfig, build

@@ -240,7 +240,17 @@ class _Workshop:
 
     def programs(self, config: RoundConfig) -> list[_Program]:
         """One for each group."""
+        self._compile_starts()
         return [self.program(group, config) for group in self.federation.groups]
+
+    def _compile_starts(self) -> None:
+        """Compiles what draws first weights, for what that takes of the process."""
+        algorithm = self.federation.algorithm
+        clients = [algorithm.client(g.model) for g in self.federation.groups]
+        self._starts = [
+            jax.jit(one.init).lower(self._key).compile()
+            for one in (algorithm.server, *clients)
+        ]
 
     def again(self, programs: list[_Program], config: RoundConfig) -> list[_Program]:
         """The programs under other settings, of which only the largest is compiled."""
@@ -248,10 +258,10 @@ class _Workshop:
             old._replace(part=self.part(old.part.group, config)) for old in programs
         ]
         old = self.federation.round_config
-        if (config.batch_size, config.chunk) == (old.batch_size, old.chunk):
-            # What one program needs depends on members computed at once alone.
-            if config.chunk:
-                return found
+        same = (config.batch_size, config.chunk) == (old.batch_size, old.chunk)
+        if same and config.chunk:
+            # What a program needs depends on how many members it computes at once.
+            return found
         largest = max(programs, key=lambda program: program.working_bytes)
         new = self.program(largest.part.group, config)
         return [program._replace(working_bytes=new.working_bytes) for program in found]
@@ -262,7 +272,7 @@ class _Workshop:
         """Bytes at the peak, under a configuration.
 
         Everything a round holds is added up, although not all of it is needed at the
-        same moment: an allocator seldom gives back what was freed.
+        same moment: an allocator seldom gives back what was freed in between.
         """
         federation = self.federation
         mesh, data = federation.mesh, federation.dataset
@@ -285,20 +295,24 @@ class _Workshop:
         server = tree.num_bytes(self.server)
         # What is measured of the process holds the images already.
         held_images = images * (1 + devices if one else 1)
+        # A checkpoint is copied between rounds, into what the last one has freed.
+        saved = server + (states if store != "disk" else 0)
+        freed = cohort + (1 + devices) * uploads if one else 0
         host = {
             "process, compiled programs": max(0, process - held_images),
             "images": images,
-            "client states": {"host": int(states * share), "disk": cohort}.get(
-                store, 0
-            ),
-            "checkpoint": server + (states if store != "disk" else 0),
+            "client states": int(states * share) if store == "host" else 0,
+            # Rows are gathered on the host first; a CPU may use these as they are,
+            # and then has to put what it computes elsewhere.
+            "cohort's states": 0 if store == "device" else cohort,
+            "checkpoint": max(0, saved - freed),
         }
         device = {
             "images": images,
             "client states": per_device(states) if store == "device" else 0,
             "cohort's states": per_device(cohort),
             "uploads": per_device(uploads) + uploads,  # its own, then everybody's
-            "server": 2 * server + 2 * sent,  # before and after; uploads in order
+            "server": 2 * server + sent,  # before and after; uploads in order
             "working memory": max(program.working_bytes for program in programs),
         }
         return Memory(host, device, devices, one)

@@ -5,9 +5,7 @@ import os
 
 # Halves the time that compiling takes; later versions do not know the flag.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    fast = "--xla_cpu_use_fusion_emitters=false "
-    # And perceptrons run ten times slower with this kernel library.
-    fast += "--xla_cpu_experimental_ynn_fusion_type="
+    fast = "--xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}".strip()
 
 import chex

@@ -133,8 +133,8 @@ def _lines(config: Any, found: "Plan") -> list[str]:
     hours = found.seconds * config.rounds / 3600
     return [
         *lines,
-        f"time          {found.seconds:.3g} s a round, {hours:.2g} h in all; compiling, "
-        "evaluation, digests and checkpoints are extra",
+        f"time          {found.seconds:.3g} s a round, {hours:.2g} h in all, of "
+        "training; compiling, evaluation, digests and checkpoints are extra",
     ]
 
 

@@ -1,0 +1,257 @@
+"""What `plan` says of a run, against the run and against sums done by hand."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fedjax_mrl import discovery, planning, stores, tree
+from fedjax_mrl.cli.main import main
+from fedjax_mrl.federation import Federation
+from fedjax_mrl.models import mlp
+from tests.helpers import ROOT
+
+# Two perceptrons of 8 and 4 hidden units on the digits, 3,072 pixels.
+SIZES = {"eight": 8, "four": 4}
+OPTIONS = {
+    "models": tuple(SIZES),
+    "shared_model": "four",
+    "feature_dim": 8,
+    "shared_dim": 4,
+    "num_clients": 5,
+    "participation": 0.6,
+    "batch_size": 32,
+    "rounds": 2,
+    "devices": 1,
+}
+FLAGS = [
+    word
+    for name, value in OPTIONS.items()
+    for word in (
+        "--" + name.replace("_", "-"),
+        ",".join(value) if isinstance(value, tuple) else str(value),
+    )
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tiny():
+    def of(name, hidden):
+        def build(input_shape, num_classes, *, feature_dim, lowering):
+            made = mlp.mlp(
+                input_shape, num_classes, feature_dim=feature_dim, hidden=hidden
+            )
+            return made._replace(name=name)
+
+        return build
+
+    found = discovery.find("fedjax_mrl.models")
+    found.update({name: of(name, hidden) for name, hidden in SIZES.items()})
+    yield
+    discovery.find.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def federation():
+    return Federation(**OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def plan(federation):
+    return planning.make(federation, limit=10**12, calibrate=False)
+
+
+def parameters(hidden, width):
+    return (3072 + 1) * hidden + (hidden + 1) * width + (width + 1) * 10
+
+
+def test_parameters_are_those_of_the_networks(plan):
+    assert [(g.name, g.clients) for g in plan.groups] == [("eight", 3), ("four", 2)]
+    # The private state is the large network and the projection, 8 + 4 to 8.
+    for group in plan.groups:
+        projection = group.private - parameters(SIZES[group.name], 8)
+        assert 0 < projection <= (8 + 4 + 1) * 8
+        assert group.shared == parameters(4, 4)
+        assert group.client_bytes == 4 * (group.private + group.shared)
+
+
+def test_traffic_and_arithmetic_are_those_of_a_round(federation, plan):
+    _, played = federation.play(federation.init())
+    played = played.fetch()
+    assert plan.down == int(played.bytes_down) * played.cohort.size
+    assert plan.up == int(played.bytes_up.sum())
+    assert not plan.at_most
+    assert plan.flops == pytest.approx(3 * federation.flops().mean())
+
+
+def test_a_method_that_compresses_gets_a_limit():
+    found = planning.make(
+        Federation(**OPTIONS | {"algorithm": "fedkd", "shared_dim": None}),
+        calibrate=False,
+    )
+    assert found.at_most and found.up > 0
+
+
+def test_working_memory_is_the_compilers(federation, plan):
+    # A program that trains holds at least gradients and momentum of both networks.
+    for group in plan.groups:
+        assert group.working_bytes > 4 * (group.private + group.shared)
+    large = planning.make(
+        Federation(**OPTIONS | {"batch_size": 512, "partition": "iid"}),
+        limit=10**12,
+        calibrate=False,
+    )
+    images = 4 * 3072 * (288 - 32)  # a client of an iid split has 280 to 288
+    grown = large.memory.device["working memory"] - plan.memory.device["working memory"]
+    assert images / 2 < grown < 12 * images
+
+
+@pytest.mark.parametrize("store", ["device", "host", "disk"])
+def test_states_lie_where_the_store_has_them(store, tmp_path):
+    options = OPTIONS | {"client_store": store, "rounds": 100, "num_clients": 20}
+    options["participation"] = 0.1
+    built = Federation(**options, client_folder=tmp_path)
+    memory = planning.make(built, limit=10**12, calibrate=False).memory
+    made = Federation(**options | {"client_store": "device"}).init()
+    states = tree.num_bytes((made.clients, made.copies))
+    assert memory.device["client states"] == (states if store == "device" else 0)
+    assert memory.host["client states"] == (states if store == "host" else 0)
+    # Two places for each of two groups of ten.
+    gathered = 0 if store == "device" else states / 5
+    assert memory.device["cohort's states"] == pytest.approx(states / 5)
+    assert memory.host["cohort's states"] == pytest.approx(gathered)
+    assert (memory.host["checkpoint"] > 0) == (store != "disk")
+    assert memory.peak == sum(memory.host.values()) + sum(memory.device.values())
+
+
+def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeypatch):
+    # The process is of one size, whatever is compiled or freed meanwhile.
+    monkeypatch.setattr(planning, "resident", lambda: 2**28)
+    options = OPTIONS | {"num_clients": 50, "rounds": 100, "client_store": "host"}
+    options |= {"participation": 0.04}
+    make = lambda limit=None, **changed: planning.make(
+        Federation(**options | changed, client_folder=tmp_path),
+        limit=limit,
+        calibrate=False,
+    )
+    memory = make(10**12).memory
+    limit = memory.peak - memory.host["client states"] // 2
+    with pytest.raises(planning.DoesNotFit, match="Give --client-store disk") as raised:
+        make(limit)
+    assert f"must fit into {limit / 2**30:.2f} GiB" in str(raised.value)
+    assert make(limit, client_store="disk").memory.peak <= limit
+    with pytest.raises(planning.DoesNotFit, match="Use a machine with more memory"):
+        make(2**20)
+
+
+def test_a_smaller_batch_is_advised_where_it_is_the_batch(monkeypatch):
+    options = OPTIONS | {"batch_size": 256, "partition": "iid"}
+    built = Federation(**options)
+    monkeypatch.setattr(planning, "resident", lambda: 2**28)
+    memory = planning.make(built, limit=10**12, calibrate=False).memory
+    limit = memory.peak - memory.device["working memory"] // 3
+    with pytest.raises(planning.DoesNotFit, match="Give --batch-size") as raised:
+        planning.make(built, limit=limit, calibrate=False)
+    words = str(raised.value).split("Give ")[1].split()
+    assert words[0] == "--batch-size"
+    batch = int(words[1].rstrip(":"))
+    fitting = Federation(**options | {"batch_size": batch})
+    planning.make(fitting, limit=limit, calibrate=False)
+    with pytest.raises(planning.DoesNotFit):
+        larger = Federation(**options | {"batch_size": min(2 * batch, 255)})
+        planning.make(larger, limit=limit, calibrate=False)
+
+
+def test_calibration_times_every_group_and_nothing_else_does(federation, plan):
+    assert plan.seconds is None
+    found = planning.make(federation, limit=10**12)
+    visits = {group.name: group.seconds for group in found.groups}
+    assert all(0 < seconds < 60 for seconds in visits.values())
+    mean = (3 * visits["eight"] + 2 * visits["four"]) / 5
+    assert found.seconds == pytest.approx(3 * mean)
+
+
+def test_steps_are_what_is_timed(federation, monkeypatch):
+    """With a clock that counts local steps, a step lasts one tick."""
+    asked = []
+    step = planning.Part.step
+
+    def counted(part, held, broadcast, members, *rest):
+        asked.append(int(np.max(members.train.steps)))
+        return step(part, held, broadcast, members, *rest)
+
+    monkeypatch.setattr(planning.Part, "step", counted)
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: float(sum(asked)))
+    workshop = planning._Workshop(federation)
+    program = workshop.program(federation.groups[0], federation.round_config)
+    assert planning._time(workshop, program, 32) == (0, 1, 1)
+    assert set(asked) == {2, 6}
+
+
+# --- the command ----------------------------------------------------------------------
+
+
+def test_the_command_prints_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", *FLAGS, "--no-calibration"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and not list(tmp_path.iterdir())
+    size = 4 * parameters(4, 4)
+    assert f"bytes down    {3 * size:,} a round" in out
+    assert "not calibrated" in out and "eight" in out and "working memory" in out
+    assert main(["plan", *FLAGS, "--no-calibration", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--memory-gib", "0.01"], "must fit into 0.01 GiB"),
+        (["--memory-gib", "much"], "--memory-gib must be a number above 0; got 'much'"),
+        (["--memory-gib", "-1"], "--memory-gib must be a number above 0; got '-1'"),
+        (["--distributed", "x:1"], "leave --distributed out"),
+    ],
+)
+def test_the_command_refuses_in_one_line(capsys, words, answer):
+    assert main(["plan", *FLAGS, "--no-calibration", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and answer in err and err.count("\n") == 1
+
+
+def test_the_peak_of_a_run_is_what_was_predicted(tmp_path):
+    """The process itself, most of a small run, is measured; so it is told apart."""
+    code = (
+        "import resource, sys; from fedjax_mrl.cli.main import main; "
+        "main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    flags = ["--models", "mlp", "--shared-model", "mlp", "--num-clients", "60"]
+    flags += ["--rounds", "1", "--partition", "iid", "--algorithm", "fedavg"]
+    flags += ["--client-store", "host"]
+
+    def output(*words):
+        return subprocess.run(
+            [sys.executable, "-c", code, *words, *flags],
+            cwd=ROOT,
+            env=os.environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        ).stdout
+
+    (line,) = [
+        line
+        for line in output("plan", "--no-calibration").splitlines()
+        if line.startswith("memory   ")
+    ]
+    predicted = float(line.split()[1]) * 2**30
+    ran = output("run", "--out", str(tmp_path / "run"), "--quiet")
+    measured = int(ran.split()[-1]) * 1024
+    assert 0.85 < predicted / measured < 1.15, (predicted / 2**20, measured / 2**20)
+
+
+def test_every_kind_of_store_can_be_planned_for():
+    assert set(stores.KINDS) == {"auto", "device", "host", "disk"}
