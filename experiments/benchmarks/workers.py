@@ -16,8 +16,6 @@ from unittest import mock
 
 # Not handed on from the caller's environment: the command line sets them itself.
 _OWN = ("JAX_NUM_CPU_DEVICES", "NPROC")
-# Threads of an idle worker must sleep: the cores belong to the one that is timed.
-_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Contender(NamedTuple):
@@ -50,7 +48,7 @@ class _Worker:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         kept = {name: v for name, v in os.environ.items() if name not in _OWN}
-        with mock.patch.dict(os.environ, _ENVIRONMENT | kept, clear=True):
+        with mock.patch.dict(os.environ, kept, clear=True):
             self._process.start()
         theirs.close()
 
