@@ -224,7 +224,8 @@ def draw(path: pathlib.Path, runs: Sequence[Run]) -> None:
     axes.set_xlabel("round")
     axes.set_ylabel("mean test accuracy of clients, before aggregation")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", ncols=2)
+    if axes.lines:
+        axes.legend(fontsize="small", ncols=2)
     figure.savefig(path)
 
 
@@ -261,6 +262,7 @@ def _difference(found: Sequence[dict], alone: Sequence[dict]) -> str:
 
 def write(directory: pathlib.Path, runs: Sequence[Run], rows: list[dict]) -> str:
     """Writes comparison.csv, comparison.md and curves.png; returns the table."""
+    directory.mkdir(parents=True, exist_ok=True)  # every run may have been refused
     folder = RunDirectory(directory)
     config = runs[0].config
     table = to_markdown(rows, config.cohort_size)

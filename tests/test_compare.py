@@ -92,6 +92,15 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, capsys):
     assert "fedavg, seed 0:" in (tmp_path / "comparison.md").read_text()
 
 
+def test_a_store_that_no_run_can_have_is_refused_without_a_traceback(tmp_path, capsys):
+    folder = tmp_path / "new"
+    assert compare(folder, "standalone", "0", "--client-store", "disk") == 2
+    assert "belongs to one run" in capsys.readouterr().err and not folder.exists()
+    assert compare(folder, "standalone", "0", "--client-store", "attic") == 2
+    assert "must be one of" in capsys.readouterr().err
+    assert table(folder)[0]["status"] != "done"
+
+
 def test_options_reach_the_algorithms_that_have_them(tmp_path):
     from fedjax_mrl.config import ConfigError, build
 

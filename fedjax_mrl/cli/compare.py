@@ -29,6 +29,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         base = options.resolve(args)
+        if base.client_store == "disk":
+            raise UsageError(
+                "--client-store disk belongs to one run; compare takes auto, device or "
+                "host. Play such runs one by one with `fedjax-mrl run`."
+            )
         seeds = [_number(int, "--seeds", word) for word in args.seeds.split(",")]
         target = args.target and _number(float, "--target", args.target)
         logging.getLogger("absl").setLevel(logging.ERROR)
