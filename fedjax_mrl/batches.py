@@ -13,12 +13,13 @@ def num_steps(num_examples: int, batch_size: int, epochs: int = 1) -> int:
     return epochs * -(-num_examples // batch_size)
 
 
-def fitting(batch_size: int, largest: int) -> int:
-    """The batch size at which clients of at most `largest` examples are not padded.
+def fitting(batch_size: int, positions: Sequence[np.ndarray]) -> int:
+    """The batch size at which the client with most examples is hardly padded.
 
     A minibatch is never larger than all that a client has, and what pads it is
     computed too. Rounded up to a multiple of 16, as convolutions are blocked.
     """
+    largest = max((part.size for part in positions), default=0)
     return min(batch_size, max(16, -(-largest // 16) * 16))
 
 

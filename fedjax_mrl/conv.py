@@ -2,7 +2,7 @@
 
 With a weight per client, `vmap` turns `lax.conv_general_dilated` into a grouped
 convolution, which is slow everywhere and on a CPU more than ten times slower
-than it need be. Three lowerings of the same mathematics:
+than it need be. Four lowerings of the same mathematics:
 
 * `native`: `lax.conv_general_dilated` and `lax.reduce_window`; the reference.
 * `im2col`: shifted slices side by side, then one matrix product.

@@ -72,7 +72,7 @@ def make(
     mesh = mesh or layout.mesh(1)
     store = store or stores.make("device", mesh)
     num_test = np.array([part.size for part in test], np.int32)
-    batch_size = batches.fitting(batch_size, num_test.max(initial=0))
+    batch_size = batches.fitting(batch_size, test)
     examples = jax.device_put(examples, layout.everywhere(mesh))
     programs = {
         group.name: _program(algorithm, group, prepare, chunk, mesh) for group in groups

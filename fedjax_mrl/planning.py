@@ -14,8 +14,8 @@ import numpy as np
 from fedjax_mrl import batches, layout, rng, stores, tree
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.protocol import Examples
-from fedjax_mrl.rounds import RoundConfig
-from fedjax_mrl.visits import Part, Settings
+from fedjax_mrl.rounds import RoundConfig, settings_of
+from fedjax_mrl.visits import Part
 
 GIB = 2**30
 _SHORT, _LONG = 2, 6  # local steps of the two visits that are timed
@@ -208,17 +208,8 @@ class _Workshop:
     def part(self, group: Any, config: RoundConfig) -> Part:
         """The group's part, as a round would make it."""
         federation = self.federation
-        largest = max(part.size for part in federation.train)
-        settings = Settings(
-            federation.mesh,
-            batches.fitting(config.batch_size, largest),
-            config.epochs,
-            config.sweep_batch_size,
-            config.chunk,
-            config.cohort_size,
-            config.reject_nonfinite,
-            config.max_upload_norm if config.reject_nonfinite else 0.0,
-        )
+        batch_size = batches.fitting(config.batch_size, federation.train)
+        settings = settings_of(config, federation.mesh, batch_size)
         return Part(
             federation.algorithm,
             group,
@@ -361,8 +352,7 @@ class _Workshop:
                 yield f"--chunk {chunk}", config._replace(chunk=chunk)
                 chunk //= 2
         smallest = config
-        largest = max(part.size for part in self.federation.train)
-        batch = batches.fitting(config.batch_size, largest) // 2
+        batch = batches.fitting(config.batch_size, self.federation.train) // 2
         while batch >= _SMALLEST_BATCH:
             smallest = config._replace(batch_size=batch)
             yield f"--batch-size {batch}", smallest
@@ -403,8 +393,7 @@ def _calibrated(
     """
     federation, config = workshop.federation, workshop.federation.round_config
     devices, total, longest = federation.mesh.size, 0.0, 0.0
-    largest = max(part.size for part in federation.train)
-    batch = batches.fitting(config.batch_size, largest)
+    batch = batches.fitting(config.batch_size, federation.train)
     timed = []
     for program, group in zip(programs, groups, strict=True):
         once, step, together = _time(workshop, program, batch)

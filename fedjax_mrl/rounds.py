@@ -241,20 +241,11 @@ def make(
     store = store or stores.make(config.client_store, mesh)
     batch_size = config.batch_size
     if schedule is None:
-        batch_size = batches.fitting(batch_size, max(part.size for part in train))
+        batch_size = batches.fitting(batch_size, train)
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
     weights = np.array([part.size for part in train], np.float32)
     examples = jax.device_put(examples, whole)
-    settings = Settings(
-        mesh,
-        batch_size,
-        config.epochs,
-        config.sweep_batch_size,
-        config.chunk,
-        config.cohort_size,
-        config.reject_nonfinite,
-        config.max_upload_norm if config.reject_nonfinite else 0.0,
-    )
+    settings = settings_of(config, mesh, batch_size)
     parts = [
         Part(algorithm, group, examples, train, holdout, settings) for group in groups
     ]
@@ -361,6 +352,20 @@ def make(
         )
 
     return play
+
+
+def settings_of(config: RoundConfig, mesh: Mesh, batch_size: int) -> Settings:
+    """What the groups' programs are made with; B may be below the configuration's."""
+    return Settings(
+        mesh,
+        batch_size,
+        config.epochs,
+        config.sweep_batch_size,
+        config.chunk,
+        config.cohort_size,
+        config.reject_nonfinite,
+        config.max_upload_norm if config.reject_nonfinite else 0.0,
+    )
 
 
 def _server_step(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
