@@ -248,8 +248,10 @@ def test_the_peak_of_a_run_is_what_was_predicted(tmp_path):
         if line.startswith("memory   ")
     ]
     predicted = float(line.split()[1]) * 2**30
-    ran = output("run", "--out", str(tmp_path / "run"), "--quiet")
-    measured = int(ran.split()[-1]) * 1024
+    # Whether a checkpoint is written beside the largest moment is a matter of threads,
+    # so one run may stay below the peak.
+    runs = [output("run", "--out", str(tmp_path / n), "--quiet") for n in "abc"]
+    measured = max(int(ran.split()[-1]) * 1024 for ran in runs)
     assert 0.85 < predicted / measured < 1.15, (predicted / 2**20, measured / 2**20)
 
 
