@@ -8,6 +8,10 @@ pipeline that augments one image after another, momentum and clipping by tensor.
 Needs the extra `benchmark` (torch, torchvision).
 """
 
+import functools
+import importlib
+import sys
+
 import numpy as np
 import torch
 from torch import nn
@@ -208,14 +212,12 @@ class Loop:
     def _tested(self, some: torch.Tensor) -> torch.Tensor:
         if not self.authors:
             return self.prepared_test[some]
-        from torchvision.transforms import v2
-
+        v2, _ = _transforms()
         normalise = _normalise(v2)
         return torch.stack([normalise(self.raw_test[i]) for i in some.tolist()])
 
     def _one_by_one(self, some: torch.Tensor) -> torch.Tensor:
-        from torchvision.transforms import v2
-
+        v2, _ = _transforms()
         normalise = _normalise(v2)
         change = v2.Compose(
             [
@@ -261,6 +263,27 @@ def _prepared(x: np.ndarray) -> torch.Tensor:
     pixels = torch.from_numpy(x).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     return ((pixels / 255 - mean) / std).contiguous()
+
+
+@functools.cache
+def _transforms():
+    """torchvision's transforms, also if its compiled part is for another torch.
+
+    Importing it then fails for want of two operators, which no transform used here
+    needs; their names are enough.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou) -> Tensor")
+    else:
+        library = None
+    # The names are there as long as the library is.
+    return importlib.import_module("torchvision.transforms.v2"), library
 
 
 def _normalise(v2):
