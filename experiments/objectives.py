@@ -22,6 +22,7 @@ from fedjax_mrl import (
     optimizers,
     partitions,
     rounds,
+    starts,
 )
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Examples, Setup
@@ -67,7 +68,7 @@ def run(num_rounds: int, *, seed: int = 0, **options: float) -> dict[str, float]
     evaluate = evaluation.make(
         algorithm, groups, test, list(split.test), setup.prepare.test
     )
-    state = rounds.init(algorithm, groups, config)
+    state = starts.init(algorithm, groups, config)
     for _ in range(num_rounds):
         state, _ = play(state)
     accuracy = evaluate(state).accuracy[0, 0]  # point local, head personal

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from fedjax_mrl.rundir import RunDirectory
 COLUMNS = (
     "algorithm",
     "seed",
+    "learning_rate",
     "head",
     "last",
     "last10",
@@ -46,8 +48,9 @@ def plan(
     names: Sequence[str],
     seeds: Sequence[int],
     out: pathlib.Path,
+    rates: Sequence[float] = (),
 ) -> list[Run]:
-    """Configurations of all runs; an algorithm's seeds follow one another.
+    """Configurations of all runs; an algorithm's trials follow one another.
 
     Options that only some algorithms have go to those: `shared_dim`, and settings
     that read `NAME.OPTION` with an algorithm's name in place of `algorithm`.
@@ -56,7 +59,9 @@ def plan(
         base: everything but algorithm and seed; the data split is the same for all.
         names: algorithms.
         seeds: of initial weights and training.
-        out: folder of the comparison; each run lies in `<name>-<seed>` below it.
+        out: folder of the comparison; each run lies in `<name>-<seed>` below it, of
+            several learning rates in `<name>-<seed>-lr<rate>`.
+        rates: learning rates; none is that of `base`.
 
     Raises:
         ValueError: for an unknown algorithm or setting.
@@ -73,8 +78,10 @@ def plan(
                 f"Options: {', '.join(sorted(options))}."
             )
     runs = []
-    for name in names:
-        for seed in seeds:
+    rates = list(dict.fromkeys(rates)) or [base.learning_rate]
+    seeds = list(dict.fromkeys(seeds))
+    for name in dict.fromkeys(names):
+        for rate, seed in itertools.product(rates, seeds):
             known = algorithms.hyperparameters(name)
             settings = {}
             for key, value in base.set:
@@ -87,10 +94,12 @@ def plan(
                 base,
                 algorithm=name,
                 seed=seed,
+                learning_rate=rate,
                 set=tuple(settings.items()),
                 shared_dim=base.shared_dim if "shared_dim" in known else None,
             )
-            runs.append(Run(config, out / f"{name}-{seed}"))
+            folder = f"{name}-{seed}" + (f"-lr{rate:g}" if len(rates) > 1 else "")
+            runs.append(Run(config, out / folder))
     return runs
 
 
@@ -110,6 +119,7 @@ def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:
     values |= {
         "algorithm": run.config.algorithm,
         "seed": run.config.seed,
+        "learning_rate": run.config.learning_rate,
         "status": status,
         "target": "" if target is None else target,
     }
@@ -157,8 +167,9 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
         clients: participants a round, to state the traffic of one.
     """
     done = [line for line in rows if line["status"] == "done" and line["last"] != ""]
-    names = list(dict.fromkeys(line["algorithm"] for line in done))
-    of = {name: [line for line in done if line["algorithm"] == name] for name in names}
+    several = len({line["learning_rate"] for line in rows}) > 1
+    names = list(dict.fromkeys(_trialled(line) for line in done))
+    of = {name: [line for line in done if _trialled(line) == name] for name in names}
     measures = ("last", "last10", "best")
     means = {
         (name, key): float(np.mean([line[key] for line in of[name]]))
@@ -167,18 +178,19 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
     }
     top = {key: max((means[n, key] for n in names), default=0.0) for key in measures}
     lines = [
-        "| algorithm | head | last | last 10 | best | difference to Standalone | "
-        "MB a client and round | TFLOP | s | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| algorithm | {'learning rate | ' * several}head | last | last 10 | best | "
+        "difference to Standalone | MB a client and round | TFLOP | s | seeds |",
+        "| --- |" + " --- |" * (9 + several),
     ]
     for name in names:
         found = of[name]
-        cells = [name, str(found[0]["head"])]
+        algorithm, rate = name
+        cells = [algorithm, *[f"{rate:g}"] * several, str(found[0]["head"])]
         for key in measures:
             text = _spread([line[key] for line in found])
             best = means[name, key] >= top[key]
             cells.append(f"**{text}**" if best else text)
-        cells.append(_difference(found, of.get("standalone", [])))
+        cells.append(_difference(found, of.get(("standalone", rate), [])))
         traffic = np.mean(
             [
                 (line["bytes_down"] + line["bytes_up"])
@@ -196,7 +208,9 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     failed = [line for line in rows if line["status"] != "done"]
     for line in failed:
-        lines.append(f"\n{line['algorithm']}, seed {line['seed']}: {line['status']}")
+        which = f"seed {line['seed']}"
+        which += f", learning rate {line['learning_rate']:g}" if several else ""
+        lines.append(f"\n{line['algorithm']}, {which}: {line['status']}")
     return "\n".join(lines) + "\n"
 
 
@@ -231,10 +245,17 @@ def draw(path: pathlib.Path, runs: Sequence[Run]) -> None:
 
 def _curves(runs: Sequence[Run]) -> Iterator[tuple[str, list[list[tuple[int, float]]]]]:
     done = [run for run in runs if finished(run)]
-    for name in dict.fromkeys(run.config.algorithm for run in done):
-        curves = [read_curve(run) for run in done if run.config.algorithm == name]
+    several = len({run.config.learning_rate for run in done}) > 1
+    key = lambda run: (run.config.algorithm, run.config.learning_rate)
+    for algorithm, rate in dict.fromkeys(map(key, done)):
+        curves = [read_curve(run) for run in done if key(run) == (algorithm, rate)]
         if all(curves):
-            yield name, curves
+            yield algorithm + (f", {rate:g}" if several else ""), curves
+
+
+def _trialled(line: dict[str, Any]) -> tuple[str, float]:
+    """What a row of the table is of: the runs that differ in their seed only."""
+    return line["algorithm"], line["learning_rate"]
 
 
 def _spread(values: Sequence[float]) -> str:

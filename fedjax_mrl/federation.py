@@ -8,7 +8,7 @@ import dataclasses
 import os
 import pathlib
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,7 @@ from fedjax_mrl import (
     population,
     rng,
     rounds,
+    starts,
     stores,
 )
 from fedjax_mrl import flops as counting
@@ -37,6 +38,7 @@ from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.digest import Digester
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
+from fedjax_mrl.rounds import Played, State, Trial
 
 PRECISIONS = ("default", "high", "highest")  # of matrix products
 
@@ -44,8 +46,8 @@ PRECISIONS = ("default", "high", "highest")  # of matrix products
 class Result(NamedTuple):
     """One round as `Federation.rounds` yields it."""
 
-    state: rounds.State
-    played: rounds.Played
+    state: State
+    played: Played
     scores: evaluation.Scores | None  # None in rounds without evaluation
 
 
@@ -134,6 +136,7 @@ class Federation:
         self.train, self.holdout = hold_out(
             self.partition.train, self.algorithm.holdout, config.data_seed
         )
+        self.trial = Trial(config.seed, config.learning_rate)
         chunk = config.chunk or (1 if jax.default_backend() == "cpu" else 0)
         self.mesh = layout.mesh(config.devices)
         self.round_config = rounds.RoundConfig(
@@ -152,15 +155,8 @@ class Federation:
         folder = None if client_folder is None else pathlib.Path(client_folder)
         self.store = stores.make(config.client_store, self.mesh, folder)
         data = self.dataset
-        play = rounds.make(
-            self.algorithm,
-            self.groups,
-            _examples(data.x_train, data.y_train),
-            self.train,
-            self.round_config,
-            holdout=self.holdout,
-            mesh=self.mesh,
-            store=self.store,
+        self._examples = jax.device_put(
+            _examples(data.x_train, data.y_train), layout.everywhere(self.mesh)
         )
         evaluate = evaluation.make(
             self.algorithm,
@@ -172,32 +168,70 @@ class Federation:
             mesh=self.mesh,
             store=self.store,
         )
-        init = rounds.make_init(
+        init = starts.make_init(
             self.algorithm, self.groups, self.round_config, self.mesh, self.store
         )
-        self._compiled = {"init": init, "play": play, "evaluate": evaluate}
+        self._compiled = {"init": init, "evaluate": evaluate}
+        self._player(1)
 
-    def with_seed(self, seed: int) -> "Federation":
-        """The same federation under another training seed, with nothing recompiled.
+    def with_trial(
+        self, seed: int | None = None, learning_rate: float | None = None
+    ) -> "Federation":
+        """The same under another training seed or learning rate; nothing is recompiled.
 
         Split and hold-out stay: they follow from the data seed.
         """
         other = copy.copy(self)
-        other.config = dataclasses.replace(self.config, seed=seed)
-        other.round_config = self.round_config._replace(seed=seed)
+        given = {"seed": seed, "learning_rate": learning_rate}
+        given = {name: value for name, value in given.items() if value is not None}
+        other.config = config = dataclasses.replace(self.config, **given)
+        other.round_config = self.round_config._replace(seed=config.seed)
+        other.trial = Trial(config.seed, config.learning_rate)
         return other
 
-    def init(self) -> rounds.State:
+    def init(self) -> State:
         """The state before the first round."""
         seed = self.config.init_seed
         return self._compiled["init"](self.config.seed if seed is None else seed)
 
-    def play(self, state: rounds.State) -> tuple[rounds.State, rounds.Played]:
+    def play(self, state: State) -> tuple[State, Played]:
         """Plays one round; consumes the state."""
-        with jax.default_matmul_precision(self.config.precision):
-            return self._compiled["play"](state, self.config.seed)
+        (result,) = self.play_together([self.trial], [state])
+        return result
 
-    def evaluate(self, state: rounds.State) -> evaluation.Scores:
+    def play_together(
+        self, trials: Sequence[Trial], states: Sequence[State | None]
+    ) -> list[tuple[State, Played] | None]:
+        """Plays one round of each trial of this federation, in the same programs.
+
+        Args:
+            trials: J, the `trial` of this federation under other seeds or rates.
+            states: theirs, which are consumed; None leaves a trial out.
+
+        Returns:
+            What `play` would return for each by itself; None for those left out.
+        """
+        play = self._player(len(trials))
+        with jax.default_matmul_precision(self.config.precision):
+            return play(trials, states)
+
+    def _player(self, trials: int) -> Callable:
+        """The programs for so many trials, made once."""
+        if trials not in self._compiled:
+            self._compiled[trials] = rounds.make_together(
+                self.algorithm,
+                self.groups,
+                self._examples,
+                self.train,
+                self.round_config,
+                trials=trials,
+                holdout=self.holdout,
+                mesh=self.mesh,
+                store=self.store,
+            )
+        return self._compiled[trials]
+
+    def evaluate(self, state: State) -> evaluation.Scores:
         """Scores of all clients, all heads, both points."""
         with jax.default_matmul_precision(self.config.precision):
             return self._compiled["evaluate"](state)
@@ -206,7 +240,7 @@ class Federation:
         """A digester of this federation's states."""
         return Digester(self.groups, self.store, alike=self.config.same_start)
 
-    def arrays(self, state: rounds.State) -> dict[str, Any]:
+    def arrays(self, state: State) -> dict[str, Any]:
         """The state on the host, the same whatever devices and store: a checkpoint's.
 
         (Of a store on the disk, the versions of its files.) Nothing in it is shared
@@ -224,28 +258,28 @@ class Federation:
         server = jax.tree.map(np.array, jax.device_get(state.server))
         return {"server": server, "clients": clients, "copies": copies}
 
-    def place(self, round: int, arrays: dict[str, Any]) -> rounds.State:
+    def place(self, round: int, arrays: dict[str, Any]) -> State:
         """The state that `arrays` was made of."""
         begun = self.init()
         place = lambda stacks, held: {
             name: self.store.place(stack, held[name]) for name, stack in stacks.items()
         }
         server = jax.device_put(arrays["server"], layout.everywhere(self.mesh))
-        return rounds.State(
+        return State(
             round,
             server,
             place(arrays["clients"], begun.clients),
             place(arrays["copies"], begun.copies),
         )
 
-    def forget(self, state: rounds.State, saved: list[int]) -> None:
+    def forget(self, state: State, saved: list[int]) -> None:
         """Says of which rounds there are checkpoints; files of others may go."""
         for group in self.groups:
             held = state.clients[group.name], state.copies[group.name]
             self.store.forget(held, saved)
 
     def rounds(
-        self, state: rounds.State | None = None, until: int | None = None
+        self, state: State | None = None, until: int | None = None
     ) -> Iterator[Result]:
         """Plays rounds up to `until` (default: the configuration's).
 
@@ -254,10 +288,14 @@ class Federation:
         state = self.init() if state is None else state
         until = self.config.rounds if until is None else until
         while state.round < until:
-            state, played = self.play(state)
-            due = state.round % self.config.eval_every == 0 or state.round == until
-            scores = self.evaluate(state) if due else None
-            yield Result(state, played.fetch(), scores)
+            yield self.result(*self.play(state), until)
+
+    def result(self, state: State, played: Played, until: int | None = None) -> Result:
+        """What `rounds` yields of a round that was played; evaluates if it is due."""
+        until = self.config.rounds if until is None else until
+        due = state.round % self.config.eval_every == 0 or state.round == until
+        scores = self.evaluate(state) if due else None
+        return Result(state, played.fetch(), scores)
 
     def flops(self) -> np.ndarray:
         """FLOPs of every client's visit [N]: local epochs and sweeps, no evaluation.

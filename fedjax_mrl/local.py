@@ -1,5 +1,6 @@
 """What a client does with its own data: local epochs, and passes without training."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -42,6 +43,9 @@ def train(
     """
 
     length = visit.train.index.shape[0]
+    update = setup.optimizer.update
+    if visit.learning_rate is not None:
+        update = functools.partial(update, learning_rate=visit.learning_rate)
 
     def minibatch(step):
         prepare_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
@@ -58,7 +62,7 @@ def train(
         networks, states, traces, sums, ready = carry
         gradients, terms = jax.grad(value, has_aux=True)(networks, *ready)
         moved = [
-            _apply(setup.optimizer, *parts)
+            _apply(update, *parts)
             for parts in zip(gradients, states, networks, strict=True)
         ]
         traces = jax.tree.map(lambda t, m: t.at[i].set(m), traces, terms.metrics)
@@ -117,8 +121,8 @@ def _batch(x: jax.Array, visit: Visit, index: jax.Array) -> Batch:
     return Batch(x, visit.examples.y[jnp.maximum(index, 0)], mask)
 
 
-def _apply(optimizer, gradient, state, network):
-    updates, state = optimizer.update(gradient, state, network)
+def _apply(update, gradient, state, network):
+    updates, state = update(gradient, state, network)
     return jax.tree.map(jnp.add, network, updates), state
 
 

@@ -13,11 +13,12 @@ def sgd(
     momentum: float = 0.9,
     weight_decay: float = 1e-3,
     clip_norm: float = 50.0,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """SGD as the authors' code runs it: clip, then decay, then momentum.
 
     Weight decay covers weights and biases and comes after clipping; momentum has
-    no dampening and is not Nesterov's.
+    no dampening and is not Nesterov's. `update` takes another `learning_rate` as an
+    extra argument, which may be traced.
 
     Args:
         learning_rate: step size, > 0 or 0 for a fixed point.
@@ -39,12 +40,21 @@ def sgd(
                 f"{name} must be at least 0{' and below 1' * (name == 'momentum')}; "
                 f"got {value}."
             )
-    return optax.chain(
+    direction = optax.chain(
         clip_by_norm(clip_norm) if clip_norm else optax.identity(),
         optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
         optax.trace(decay=momentum) if momentum else optax.identity(),
-        optax.scale(-learning_rate),
     )
+    default = learning_rate
+
+    def update(updates, state, params=None, *, learning_rate=None, **extra):
+        del extra
+        updates, state = direction.update(updates, state, params)
+        rate = default if learning_rate is None else learning_rate
+        step = lambda leaf: leaf * -jnp.asarray(rate, leaf.dtype)
+        return jax.tree.map(step, updates), state
+
+    return optax.GradientTransformationExtraArgs(direction.init, update)
 
 
 def clip_by_norm(clip_norm: float) -> optax.GradientTransformation:

@@ -15,7 +15,7 @@ from fedjax_mrl import batches, layout, rng, stores, tree
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.protocol import Examples
 from fedjax_mrl.rounds import RoundConfig, settings_of
-from fedjax_mrl.visits import Part
+from fedjax_mrl.visits import Common, Part
 
 GIB = 2**30
 _SHORT, _LONG = 2, 6  # local steps of the two visits that are timed
@@ -224,10 +224,18 @@ class _Workshop:
         part = self.part(group, config)
         client = self.federation.algorithm.client(group.model)
         held = jax.eval_shape(client.init, self._key), self.broadcast
-        stats, reports = part.compile(held, self.broadcast)
+        stacked = lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
+        common = self.common(jax.tree.map(stacked, self.broadcast))
+        stats, reports = part.compile(held, common)
         working = 0 if stats is None else stats.temp_size_in_bytes
         upload = tree.num_bytes(reports["upload"]) // part.places
         return _Program(part, held, working, upload)
+
+    def common(self, broadcasts: Any) -> Common:
+        """What a round of one trial gives to all members, with broadcasts [1, ...]."""
+        key = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))
+        rate = jax.dtypes.canonicalize_dtype(float).type(0)
+        return Common(broadcasts, np.ones(1, np.int32), key[None], np.array([rate]))
 
     def programs(self, config: RoundConfig) -> list[_Program]:
         """One for each group."""
@@ -430,22 +438,21 @@ def _time(workshop: _Workshop, program: _Program, batch: int) -> tuple[float, ..
         jax.tree.map(lambda shape: some(shape, (part.places,)), program.held),
         layout.over_clients(mesh),
     )
-    broadcast = jax.device_put(
-        jax.tree.map(some, workshop.broadcast), layout.everywhere(mesh)
-    )
-    base = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))
+    broadcasts = jax.tree.map(lambda shape: some(shape, (1,)), workshop.broadcast)
+    common = workshop.common(jax.device_put(broadcasts, layout.everywhere(mesh)))
 
     def seconds(steps):
         nonlocal held
         # Steps beyond a client's last minibatch take that one again.
-        plan = lambda client: _minibatch(federation.train[client], batch)
-        _, _, members, _ = part.members(clients, plan, np.zeros(mesh.size))
+        plan = lambda trial, client: _minibatch(federation.train[client], batch)
+        present = [(0, int(client)) for client in clients]
+        *_, members, _ = part.members(present, plan, np.zeros(mesh.size))
         number = np.full(part.places, steps, np.int32)
         number = jax.device_put(number, layout.over_clients(mesh))
         members = members._replace(train=members.train._replace(steps=number))
         jax.block_until_ready((held, members))
         start = time.perf_counter()
-        held, _ = jax.block_until_ready(part.step(held, broadcast, members, 1, base))
+        held, _ = jax.block_until_ready(part.step(held, common, members))
         return time.perf_counter() - start
 
     first = seconds(_SHORT)  # pages are touched, caches filled

@@ -85,6 +85,7 @@ class Visit(NamedTuple):
     sweep: Batches  # every training example exactly once, in order
     holdout: Batches  # kept out of training; empty unless the algorithm asks
     round: jax.Array  # [] int32, counted from 1
+    learning_rate: jax.Array | None = None  # []; None is the optimizer's own
 
 
 class ClientUpdate(NamedTuple):
@@ -167,7 +168,8 @@ class Setup(NamedTuple):
         feature_dim: D, the width of the private models' representations.
         num_classes: L.
         optimizer: optax transformation for one network; each network a client
-            trains has its own state and its own clipping.
+            trains has its own state and its own clipping. Where a visit has a
+            learning rate, it is handed on as an extra argument of that name.
         prepare: `images.Preparation`, from stored images to network inputs.
         num_rounds: length of the run, for schedules over rounds.
     """

@@ -17,7 +17,7 @@ from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Cohort, Examples
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.stores import Store
-from fedjax_mrl.visits import Part, Settings
+from fedjax_mrl.visits import Common, Part, Settings
 
 
 class State(NamedTuple):
@@ -27,6 +27,13 @@ class State(NamedTuple):
     server: Any
     clients: dict[str, Any]  # group -> private states, stacked [N_g, ...]
     copies: dict[str, Any]  # group -> the shared part as each client last held it
+
+
+class Trial(NamedTuple):
+    """In what runs that are played together differ."""
+
+    seed: int
+    learning_rate: float | None = None  # None is the optimizer's own; all or none
 
 
 class RoundConfig(NamedTuple):
@@ -111,100 +118,15 @@ def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.n
     return np.sort(draw.choice(num_clients, cohort_size, replace=False))
 
 
-def init(algorithm: Algorithm, groups: Sequence[Group], config: RoundConfig) -> State:
-    """Returns the state before the first round; see `make_init`."""
-    return make_init(algorithm, groups, config)()
-
-
-def make_init(
-    algorithm: Algorithm,
-    groups: Sequence[Group],
-    config: RoundConfig,
-    mesh: Mesh | None = None,
-    store: Store | None = None,
-) -> Callable[..., State]:
-    """Returns `init`, from a seed (default: the configuration's) to the first state.
-
-    Compiled once for all seeds.
-    """
-    mesh = mesh or layout.mesh(1)
-    store = store or stores.make(config.client_store, mesh)
-
-    # They run once: on a CPU, optimising them takes three times as long as they do.
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    options = {"xla_backend_optimization_level": 1} if on_cpu else None
-    compiled = functools.partial(jax.jit, compiler_options=options)
-
-    def first(key):
-        server = algorithm.server.init(jax.random.wrap_key_data(key))
-        return server, algorithm.server.broadcast(server)
-
-    def clients_of(group):
-        one = algorithm.client(group.model).init
-        return compiled(
-            lambda base, origin: one(
-                jax.random.fold_in(jax.random.wrap_key_data(base), origin)
-            )
-        )
-
-    init_server = compiled(first)
-    init_group = {group.name: clients_of(group) for group in groups}
-
-    def init(seed: int | None = None) -> State:
-        if seed is None:
-            seed = config.seed if config.init_seed is None else config.init_seed
-        started = init_server(rng.data(rng.key(seed, Purpose.SERVER_INIT)))
-        server, broadcast = jax.device_get(started)
-        base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
-        clients, copies = {}, {}
-        for place, group in enumerate(groups):
-            name, number = group.name, group.clients.size
-            fresh = _fresh(init_group[name], base, group.clients)
-            if config.same_start:
-                alike = jax.device_get(init_group[name](base, np.uint32(place)))
-                fresh = functools.partial(_repeat, alike)
-            clients[name] = store.begin(f"{name}/private", number, fresh)
-            copies[name] = store.begin(
-                f"{name}/shared", number, functools.partial(_repeat, broadcast)
-            )
-        return State(
-            0, jax.device_put(server, layout.everywhere(mesh)), clients, copies
-        )
-
-    return init
-
-
-def _repeat(alike: Any, rows: np.ndarray) -> Any:
-    """The same state for all rows: [R, ...]."""
-    return jax.tree.map(
-        lambda leaf: np.broadcast_to(leaf, (len(rows), *np.shape(leaf))), alike
-    )
-
-
-def _fresh(init: Callable, base: np.ndarray, clients: np.ndarray) -> Callable:
-    """The first states of rows, each from its client's own key."""
-
-    def fresh(rows):
-        made = [jax.device_get(init(base, np.uint32(clients[row]))) for row in rows]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
-
-    return fresh
-
-
 def make(
     algorithm: Algorithm,
     groups: Sequence[Group],
     examples: Examples,
     train: Sequence[np.ndarray],
     config: RoundConfig,
-    *,
-    holdout: Sequence[np.ndarray] | None = None,
-    sample: Callable[[int], np.ndarray] | None = None,
-    schedule: Callable[[int, int], np.ndarray] | None = None,
-    mesh: Mesh | None = None,
-    store: Store | None = None,
+    **options: Any,
 ) -> Callable[..., tuple[State, Played]]:
-    """Returns `play`, which takes the state through one round.
+    """Returns `play`, which takes one federation's state through one round.
 
     Args:
         algorithm: what to run.
@@ -212,6 +134,50 @@ def make(
         examples: the training images.
         train: for each client, the positions it trains on.
         config: cohort, epochs, batches, seed.
+        **options: as of `make_together`.
+
+    Returns:
+        A function from a state and a seed (default: the configuration's) to the next
+        state and what the round reports; see `make_together`.
+
+    Raises:
+        ValueError: as `make_together`.
+    """
+    together = make_together(algorithm, groups, examples, train, config, **options)
+
+    def play(state: State, seed: int | None = None) -> tuple[State, Played]:
+        (result,) = together([Trial(config.seed if seed is None else seed)], [state])
+        return result
+
+    return play
+
+
+def make_together(
+    algorithm: Algorithm,
+    groups: Sequence[Group],
+    examples: Examples,
+    train: Sequence[np.ndarray],
+    config: RoundConfig,
+    *,
+    trials: int = 1,
+    holdout: Sequence[np.ndarray] | None = None,
+    sample: Callable[[int], np.ndarray] | None = None,
+    schedule: Callable[[int, int], np.ndarray] | None = None,
+    mesh: Mesh | None = None,
+    store: Store | None = None,
+) -> Callable[[Sequence[Trial], Sequence[State | None]], list[Any]]:
+    """Returns `play`, which takes the states of several trials through one round each.
+
+    The clients of all trials are members of the same programs: one more batched axis,
+    of which each member knows its own place only.
+
+    Args:
+        algorithm: what to run.
+        groups: the clients of each architecture; together they are all clients.
+        examples: the training images.
+        train: for each client, the positions it trains on.
+        config: cohort, epochs, batches; its seed is not used.
+        trials: J, how many are played at once.
         holdout: for each client, positions kept out of training.
         sample: round -> ids of its participants, at most K; by default K of them,
             all clients equally likely (`cohort`).
@@ -221,10 +187,11 @@ def make(
         store: where states lie between rounds; by default as configured.
 
     Returns:
-        A function from a state and a seed (default: the configuration's) to the next
-        state and what the round reports. It consumes the state it is given
-        (donation), and returns before the devices are done. Each group's program is
-        traced once, whatever cohort and seed.
+        A function from J trials and their states, in any rounds, to their next states
+        and what their rounds report, `(State, Played)` each. A trial without a state is
+        left out and has None. It consumes the states it is given (donation), and
+        returns before the devices are done. Each group's program is traced once,
+        whatever cohorts, trials and rounds.
 
     Raises:
         ValueError: if the cohort is empty or larger than the federation, or if
@@ -245,18 +212,22 @@ def make(
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
     weights = np.array([part.size for part in train], np.float32)
     examples = jax.device_put(examples, whole)
-    settings = settings_of(config, mesh, batch_size)
+    settings = settings_of(config, mesh, batch_size)._replace(trials=trials)
     parts = [
         Part(algorithm, group, examples, train, holdout, settings) for group in groups
     ]
     offsets = np.cumsum([0, *(part.places for part in parts)])
     finishes = parts[0].finishes
-    broadcast_of = jax.jit(algorithm.server.broadcast, out_shardings=whole)
     server_step = _server_step(algorithm, config.reject_nonfinite, whole)
     bytes_of = algorithm.server.broadcast_bytes or (
         lambda state: jnp.float32(tree.num_bytes(algorithm.server.broadcast(state)))
     )
     broadcast_bytes = jax.jit(bytes_of, out_shardings=whole)
+
+    @functools.partial(jax.jit, out_shardings=whole)
+    def broadcasts_of(servers):
+        sent = [algorithm.server.broadcast(server) for server in servers]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sent)
 
     def drawn(seed, round):
         if sample is not None:
@@ -265,93 +236,161 @@ def make(
             seed, round, num_clients=num_clients, cohort_size=config.cohort_size
         )
 
-    def play(state: State, seed: int | None = None) -> tuple[State, Played]:
-        seed = config.seed if seed is None else seed
+    def turn(trial, state):
         round = int(state.round) + 1
-        members = drawn(seed, round)
+        members = drawn(trial.seed, round)
         share = faults.completed(
-            seed,
+            trial.seed,
             round,
             members,
             dropout=config.dropout,
             straggler=config.straggler,
         )
-        reported, share = members[share > 0], share[share > 0]
-        share_of = dict(zip(reported.tolist(), share, strict=True))
-        order = schedule or functools.partial(
-            batches.local_epochs,
-            train,
-            seed=seed,
-            epochs=config.epochs,
-            batch_size=batch_size,
-        )
-        plan = lambda client: faults.cut(order(round, client), share_of[client])
+        return _Turn(trial, round, members, members[share > 0], share[share > 0])
+
+    def plan(turn, client):
+        """The minibatches of a participant that it completes."""
+        if schedule is not None:
+            whole_visit = schedule(turn.round, client)
+        else:
+            whole_visit = batches.local_epochs(
+                train,
+                turn.round,
+                client,
+                seed=turn.trial.seed,
+                epochs=config.epochs,
+                batch_size=batch_size,
+            )
+        share = turn.share[np.searchsorted(turn.reported, client)]
+        return faults.cut(whole_visit, share)
+
+    def common_of(turns, servers, purpose):
         # Keys are arguments of the programs, so that one program serves all seeds.
-        key = lambda purpose: rng.data(rng.key(seed, purpose, round))
-        broadcast = broadcast_of(state.server)
-        down = broadcast_bytes(state.server)
-        update_key = key(Purpose.CLIENT_UPDATE)
-        held, reports, given, where = [], [], [], {}
+        every = lambda values: [*values, *values[:1] * (trials - len(values))]
+        rates = [turn.trial.learning_rate for turn in every(turns)]
+        real = jax.dtypes.canonicalize_dtype(float)
+        return Common(
+            broadcasts_of(every(servers)),
+            np.array([turn.round for turn in every(turns)], np.int32),
+            np.stack([turn.key(purpose) for turn in every(turns)]),
+            None if None in rates else np.array(rates, real),
+        )
+
+    def fetch_ahead(turn, state):
+        """While the devices work, fetches whom the trial's next round needs."""
+        soon = np.setdiff1d(drawn(turn.trial.seed, turn.round + 1), turn.reported)
+        for group in groups:
+            rows = np.searchsorted(group.clients, np.intersect1d(group.clients, soon))
+            store.ahead((state.clients[group.name], state.copies[group.name]), rows)
+
+    def play(trials, states):
+        active = [number for number, state in enumerate(states) if state is not None]
+        if not active:
+            return [None] * len(states)
+        some = ([given[number] for number in active] for given in (trials, states))
+        results = dict(zip(active, together(*some), strict=True))
+        return [results.get(number) for number in range(len(states))]
+
+    def together(trials, states):
+        turns = [turn(*given) for given in zip(trials, states, strict=True)]
+        servers = [state.server for state in states]
+        common = common_of(turns, servers, Purpose.CLIENT_UPDATE)
+        down = [broadcast_bytes(server) for server in servers]
+        worked, where = [], {}
         busy = np.zeros(mesh.size)
         for part, offset in zip(parts, offsets, strict=False):
-            name, present = (
-                part.group.name,
-                np.intersect1d(part.group.clients, reported),
+            name, own = part.group.name, part.group.clients
+            present = [
+                (number, int(client))
+                for number, one in enumerate(turns)
+                for client in np.intersect1d(own, one.reported)
+            ]
+            places, which, rows, members, busy = part.members(
+                present, lambda number, client: plan(turns[number], client), busy
             )
-            places, rows, arguments, busy = part.members(present, plan, busy)
-            taken = store.take((state.clients[name], state.copies[name]), rows)
-            after, report = part.step(taken, broadcast, arguments, round, update_key)
-            held.append(after)
-            reports.append(report)
-            given.append((rows, arguments))
-            where.update(zip(present.tolist(), places + offset, strict=True))
+            held = [(state.clients[name], state.copies[name]) for state in states]
+            taken = store.take(held, which, rows)
+            after, report = part.step(taken, common, members)
+            worked.append(_Worked(which, rows, members, after, report))
+            where.update(zip(present, places + offset, strict=True))
 
-        # From here on members stand in cohort order, whatever their groups and
-        # devices. A cohort smaller than K is padded by members of weight zero.
-        at = np.zeros(config.cohort_size, np.int32)
-        at[: reported.size] = [where[client] for client in reported.tolist()]
-        counts = np.zeros(config.cohort_size, np.float32)
-        counts[: reported.size] = weights[reported]
-        server, report, server_finite = server_step(
-            state.server,
-            # Gathered before they are summed up: the order of the sum is the cohort's.
-            jax.device_put(reports, whole),
-            at,
-            counts,
-            np.int32(round),
-            key(Purpose.SERVER_UPDATE),
-        )
-        fresh = broadcast_of(server) if finishes else None
-        if sample is None:  # while the devices work, fetch whom the next round needs
-            soon = drawn(seed, round + 1)
-            for group in groups:
-                own = np.intersect1d(group.clients, np.setdiff1d(soon, reported))
-                rows = np.searchsorted(group.clients, own)
-                store.ahead((state.clients[group.name], state.copies[group.name]), rows)
-        clients, copies = dict(state.clients), dict(state.copies)
-        for part, (states, copy), (rows, arguments) in zip(
-            parts, held, given, strict=True
-        ):
-            name = part.group.name
-            if finishes:
-                finish_key = key(Purpose.CLIENT_FINISH)
-                states = part.finish(states, fresh, arguments, round, finish_key)
-            clients[name], copies[name] = store.put(
-                (clients[name], copies[name]), rows, (states, copy)
+        # Gathered before they are summed up: the order of a sum is the cohort's.
+        reports = jax.device_put([work.report for work in worked], whole)
+        stepped = []
+        for number, (one, server) in enumerate(zip(turns, servers, strict=True)):
+            # From here on members stand in cohort order, whatever their groups and
+            # devices. A cohort smaller than K is padded by members of weight zero.
+            size = one.reported.size
+            at = np.zeros(config.cohort_size, np.int32)
+            at[:size] = [where[number, client] for client in one.reported.tolist()]
+            counts = np.zeros(config.cohort_size, np.float32)
+            counts[:size] = weights[one.reported]
+            key = one.key(Purpose.SERVER_UPDATE)
+            stepped.append(
+                server_step(server, reports, at, counts, np.int32(one.round), key)
             )
-        return State(round, server, clients, copies), Played(
-            members,
-            reported,
-            int((share < 1).sum()),
-            report["metrics"],
-            report["finite"],
-            report["sound"],
-            server_finite,
-            report["bytes"],
-            down,
-        )
+        servers = [server for server, _, _ in stepped]
+        if finishes:
+            common = common_of(turns, servers, Purpose.CLIENT_FINISH)
+        if sample is None:
+            for one, state in zip(turns, states, strict=True):
+                fetch_ahead(one, state)
+        clients = [dict(state.clients) for state in states]
+        copies = [dict(state.copies) for state in states]
+        for part, work in zip(parts, worked, strict=True):
+            name = part.group.name
+            private, copy = work.after
+            if finishes:
+                private = part.finish(private, common, work.members)
+            held = [(a[name], b[name]) for a, b in zip(clients, copies, strict=True)]
+            held = store.put(held, work.which, work.rows, (private, copy))
+            for number, (a, b) in enumerate(held):
+                clients[number][name], copies[number][name] = a, b
+        return [
+            (
+                State(one.round, server, clients[number], copies[number]),
+                Played(
+                    one.members,
+                    one.reported,
+                    int((one.share < 1).sum()),
+                    report["metrics"],
+                    report["finite"],
+                    report["sound"],
+                    finite,
+                    report["bytes"],
+                    down[number],
+                ),
+            )
+            for number, (one, (server, report, finite)) in enumerate(
+                zip(turns, stepped, strict=True)
+            )
+        ]
 
     return play
+
+
+class _Turn(NamedTuple):
+    """One trial's part of a round, before it is played."""
+
+    trial: Trial
+    round: int
+    members: np.ndarray  # [K] ids that were sampled
+    reported: np.ndarray  # [R] those that do not drop out
+    share: np.ndarray  # [R] of its steps that each completes
+
+    def key(self, purpose: Purpose) -> np.ndarray:
+        """The raw key of a purpose in this round."""
+        return rng.data(rng.key(self.trial.seed, purpose, self.round))
+
+
+class _Worked(NamedTuple):
+    """What a group did in a round."""
+
+    which: np.ndarray  # [R] trials
+    rows: np.ndarray  # [R]
+    members: Any
+    after: tuple[Any, Any]  # private states and copies [R, ...]
+    report: Any  # [R, ...]
 
 
 def settings_of(config: RoundConfig, mesh: Mesh, batch_size: int) -> Settings:

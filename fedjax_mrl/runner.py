@@ -1,10 +1,11 @@
 """Runs a federation and writes its run directory. Files and clocks live here."""
 
+import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,8 +69,8 @@ def run(
     Args:
         federation: what to run.
         directory: a run directory; `prepare` is called here.
-        report: called after each round with its number, loss, accuracy (None if
-            not evaluated) and seconds.
+        report: called after each round with its number, how many there will be, loss,
+            accuracy (None if not evaluated) and seconds.
         stop: asked after each round; the number of a signal stops the run.
         state: where to go on from (`restore`); the tables end with its round.
 
@@ -79,6 +80,83 @@ def run(
         SaveError: if a checkpoint cannot be written; earlier ones are intact.
         OSError: if another file cannot be.
     """
+    going = _course(federation, directory, report, stop, state)
+    with contextlib.closing(going):
+        try:
+            state = next(going)
+            while True:
+                state = going.send((federation.play(state), 1))
+        except StopIteration as end:
+            return end.value
+
+
+class Entry(NamedTuple):
+    """One of several runs that are played together; arguments as of `run`."""
+
+    federation: Federation
+    directory: RunDirectory
+    report: Callable[[dict[str, Any]], None] = lambda row: None
+    state: State | None = None
+
+
+def run_together(
+    entries: Sequence[Entry],
+    stop: Callable[[], int | None] = lambda: None,
+) -> list[Outcome | Exception]:
+    """Runs several trials of one federation in the same programs, and records each.
+
+    Each run's files are those of its run alone, save for the seconds: those of a round
+    are divided among the runs that were in it.
+
+    Args:
+        entries: what to run; `federation` is the same under other seeds and rates.
+        stop: as of `run`, for all of them.
+
+    Returns:
+        What became of each: its outcome, or what `run` would have raised
+        (`Diverged`, `Interrupted`, `OSError`). One that fails does not stop the others.
+    """
+    trials = [entry.federation.trial for entry in entries]
+    ended: dict[int, Outcome | Exception] = {}
+    states: list[State | None] = [None] * len(entries)
+    with contextlib.ExitStack() as stack:
+        courses = []
+        for entry in entries:
+            going = _course(
+                entry.federation, entry.directory, entry.report, stop, entry.state
+            )
+            courses.append(stack.enter_context(contextlib.closing(going)))
+        played: list[Any] = [None] * len(entries)
+        while len(ended) < len(entries):
+            for number, going in enumerate(courses):
+                if number in ended:
+                    continue
+                try:
+                    states[number] = going.send(played[number])
+                    continue
+                except StopIteration as end:
+                    ended[number] = end.value
+                except (Diverged, Interrupted, OSError) as error:
+                    ended[number] = error
+                states[number] = None
+            found = entries[0].federation.play_together(trials, states)
+            number = sum(state is not None for state in states)
+            played = [(result, number) for result in found]
+    return [ended[number] for number in range(len(entries))]
+
+
+def _course(
+    federation: Federation,
+    directory: RunDirectory,
+    report: Callable[[dict[str, Any]], None],
+    stop: Callable[[], int | None],
+    state: State | None,
+) -> Generator[State, tuple[tuple[State, Played], int], Outcome]:
+    """The course of a run: gives a state, is sent what a round makes of it, and so on.
+
+    Who plays the rounds decides whether other runs are played with it, and sends how
+    many runs shared the time.
+    """
     config = federation.config
     prepare(federation, directory)
     if state is None:
@@ -87,14 +165,16 @@ def run(
         recorder = _Recorder(federation, directory, kept)
         recorder.start(state)
         started = time.perf_counter()
-        for result in federation.rounds(state):
+        while state.round < config.rounds:
+            played, sharing = yield state
+            result = federation.result(*played)
             state = result.state
             problem = divergence(result.played, state.round, config)
             if problem is not None:
                 recorder.save_last_good(state.round - 1)
                 raise Diverged(problem)
             asked = stop()
-            row = recorder.record(result, started)
+            row = recorder.record(result, started, sharing)
             started = time.perf_counter()
             last = state.round == config.rounds
             due = last or asked or state.round % config.checkpoint_every == 0
@@ -199,7 +279,7 @@ class _Recorder:
             self._digests(0, [("all", "", sha)])
         self._newest = state.round, sha
 
-    def record(self, result: Result, started: float) -> dict[str, Any]:
+    def record(self, result: Result, started: float, sharing: int) -> dict[str, Any]:
         """Adds a round to the tables; returns what is reported of it."""
         state, played, config = result.state, result.played, self._federation.config
         self._digester.touch(played.cohort)
@@ -209,7 +289,7 @@ class _Recorder:
             sha, found = self._digester(state)
             self._digests(state.round, found)
             self._newest = state.round, sha
-        seconds = time.perf_counter() - started
+        seconds = (time.perf_counter() - started) / sharing
         row = round_row(state, played, self._flops, seconds, sha)
         self._directory.append("rounds.csv", [row])
         accuracy = None
@@ -224,6 +304,7 @@ class _Recorder:
             accuracy = found[0]["mean_accuracy"]
         return {
             "round": state.round,
+            "rounds": config.rounds,
             "train_loss": row["train_loss"],
             "accuracy": accuracy,
             "seconds": seconds,

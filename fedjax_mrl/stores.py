@@ -9,11 +9,13 @@ The round knows no more about them.
 * `disk`: likewise, each in a file (`disk.py`).
 """
 
+import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -34,10 +36,10 @@ class Store(NamedTuple):
             rows [R] -> [R, ...] on the host.
         save: held, N -> arrays on the host, which a checkpoint may keep.
         place: what `save` returned, the held of `begin` -> held.
-        take: held, rows [R] -> [R, ...], split over the devices; rows past the end
-            read anything.
-        put: held, rows [R], values [R, ...] -> held; consumes `held`; rows past the
-            end write nothing.
+        take: J helds of one group, which of them [R], rows [R] -> [R, ...], split over
+            the devices; rows past the end read anything.
+        put: J helds, which of them [R], rows [R], values [R, ...] -> J helds; consumes
+            them; rows past the end write nothing.
         read: held, rows [R] -> [R, ...] on the host.
         block: held, rows [R] -> [R, ...] to look at, for rows in a row that start at
             a multiple of their number; may be the store's own arrays.
@@ -50,8 +52,8 @@ class Store(NamedTuple):
     begin: Callable[[str, int, Callable[[np.ndarray], Any]], Any]
     save: Callable[[Any, int, int], Any]
     place: Callable[[Any, Any], Any]
-    take: Callable[[Any, np.ndarray], Any]
-    put: Callable[[Any, np.ndarray, Any], Any]
+    take: Callable[[Sequence[Any], np.ndarray, np.ndarray], Any]
+    put: Callable[[Sequence[Any], np.ndarray, np.ndarray, Any], list[Any]]
     read: Callable[[Any, np.ndarray], Any]
     block: Callable[[Any, np.ndarray], Any]
     block_size: Callable[[int], int]
@@ -110,8 +112,27 @@ def make(kind: str, mesh: Mesh, folder: pathlib.Path | None = None) -> Store:
 
 def _device(mesh: Mesh) -> Store:
     split, whole = layout.over_clients(mesh), layout.everywhere(mesh)
-    take = jax.jit(tree.take, out_shardings=split)
-    put = jax.jit(tree.put, donate_argnums=0, out_shardings=split)
+
+    @functools.partial(jax.jit, out_shardings=split)
+    def take(helds, which, rows):
+        found = tree.take(helds[0], rows)
+        for number, held in enumerate(helds[1:], start=1):
+            found = jax.tree.map(
+                lambda old, new, number=number: jnp.where(
+                    (which == number).reshape(-1, *[1] * (new.ndim - 1)), new, old
+                ),
+                found,
+                tree.take(held, rows),
+            )
+        return found
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=split)
+    def put(helds, which, rows, values):
+        return [
+            tree.put(held, jnp.where(which == number, rows, NOWHERE), values)
+            for number, held in enumerate(helds)
+        ]
+
     fetch = jax.jit(tree.take, out_shardings=whole)
 
     def place(stack, begun=None):
@@ -147,13 +168,24 @@ def _by_rows(mesh: Mesh, begin: Callable[[str, int, Callable], Rows]) -> Store:
     def read(held, rows):
         return jax.tree.map(lambda part: part.take(rows), held)
 
-    def take(held, rows):
-        return jax.device_put(read(held, rows), split)
+    def take(helds, which, rows):
+        if len(helds) == 1:
+            return jax.device_put(read(helds[0], rows), split)
+        own = [np.flatnonzero(which == number) for number in range(len(helds))]
+        parts = [read(held, rows[at]) for held, at in zip(helds, own, strict=True)]
+        order = np.argsort(np.concatenate(own))
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *parts)
+        return jax.device_put(joined, split)
 
-    def put(held, rows, values):
+    def put(helds, which, rows, values):
         values = on_host(values, mesh)
-        jax.tree.map(lambda part, new: part.put(rows, new), held, values)
-        return held
+        for number, held in enumerate(helds):
+            own = np.where(which == number, rows, NOWHERE)
+            jax.tree.map(lambda part, new, own=own: part.put(own, new), held, values)
+        return list(helds)
+
+    def block(held, rows):
+        return jax.device_put(read(held, rows), split)
 
     def touched(held, rows):
         return np.any([part.touched(rows) for part in each(held)], axis=0)
@@ -173,7 +205,7 @@ def _by_rows(mesh: Mesh, begin: Callable[[str, int, Callable], Rows]) -> Store:
         take=take,
         put=put,
         read=read,
-        block=take,
+        block=block,
         block_size=lambda number: mesh.size * min(8, -(-number // mesh.size)),
         touched=touched,
         ahead=ahead,

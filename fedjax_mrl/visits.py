@@ -1,7 +1,9 @@
 """One group's part of a round: its compiled programs and what they are called with.
 
 Members are split over the devices of a mesh; on each device a loop runs over as many
-as there are. Nothing crosses devices before the uploads.
+as there are. Nothing crosses devices before the uploads. Several trials, which differ
+in seed and learning rate, can be played at once: their clients are members like any
+other, each with its own trial's broadcast, keys and learning rate.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh
 
 from fedjax_mrl import batches, layout, mapping, rng, tree
@@ -23,10 +26,20 @@ class Members(NamedTuple):
     """A group's members of one cohort, R places split over the devices."""
 
     ids: np.ndarray  # [R] uint32
+    trial: np.ndarray  # [R] int32, whose member it is, below J
     train: Batches  # index [R, S, B], steps [R]
     sweep: Batches
     holdout: Batches
     count: np.ndarray  # [D] int32, members on each device; they come first
+
+
+class Common(NamedTuple):
+    """What all members of a trial have in common; J trials."""
+
+    broadcast: Any  # [J, ...]
+    round: np.ndarray  # [J] int32, counted from 1
+    key: np.ndarray  # [J, 2] uint32
+    learning_rate: np.ndarray | None  # [J]; None is the optimizer's own
 
 
 class Settings(NamedTuple):
@@ -41,6 +54,7 @@ class Settings(NamedTuple):
         cohort_size: K.
         keep_sound: a member whose visit is not sound (`sound`) keeps its state.
         max_upload_norm: largest norm of a sound upload; 0 is no limit.
+        trials: J, that can be played at once.
     """
 
     mesh: Mesh
@@ -51,6 +65,7 @@ class Settings(NamedTuple):
     cohort_size: int
     keep_sound: bool
     max_upload_norm: float
+    trials: int = 1
 
 
 class Part:
@@ -77,7 +92,8 @@ class Part:
         self.group = group
         self._settings, self._train = settings, train
         devices = settings.mesh.size
-        most = -(-min(group.clients.size, settings.cohort_size) // devices)
+        most = settings.trials * min(group.clients.size, settings.cohort_size)
+        most = -(-most // devices)
         chunk = min(settings.chunk or most, most)
         # Two at least: alone in its array a member is compiled to other sums.
         self._capacity = max(2, -(-most // chunk) * chunk)
@@ -103,12 +119,12 @@ class Part:
         """Whether members do something after the server's update."""
         return self._finish is not None
 
-    def compile(self, held: Any, broadcast: Any) -> tuple[Any, Any]:
+    def compile(self, held: Any, common: Common) -> tuple[Any, Any]:
         """Compiles the training program before its first call, for a plan.
 
         Args:
             held: shapes of one member's state and copy.
-            broadcast: its shapes.
+            common: as `step`; shapes suffice.
 
         Returns:
             What the compiler says of its memory on each device, in bytes (None where
@@ -118,52 +134,45 @@ class Part:
         split, whole = layout.over_clients(mesh), layout.everywhere(mesh)
         shape = jax.ShapeDtypeStruct
         stacked = lambda s: shape((self.places, *s.shape), s.dtype, sharding=split)
-        nobody = self.members(
-            np.zeros(0, np.int32), lambda client: np.zeros(0), np.zeros(mesh.size)
-        )[2]
+        nobody = self.members([], lambda trial, client: [], np.zeros(mesh.size))[3]
         lowered = self._step.lower(
             jax.tree.map(stacked, held),
-            jax.tree.map(lambda s: shape(s.shape, s.dtype, sharding=whole), broadcast),
+            jax.tree.map(lambda s: shape(s.shape, s.dtype, sharding=whole), common),
             self._examples,
             nobody,
-            np.int32(1),
-            rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1)),
         )
         self._step = lowered.compile()
         return self._step.memory_analysis(), lowered.out_info[1]
 
-    def step(self, held, broadcast, members: Members, round: int, base: np.ndarray):
+    def step(self, held: Any, common: Common, members: Members) -> tuple[Any, Any]:
         """Trains the members: (states, copies) [R, ...], and their reports [R, ...]."""
-        return self._step(
-            held, broadcast, self._examples, members, np.int32(round), base
-        )
+        return self._step(held, common, self._examples, members)
 
-    def finish(self, held, broadcast, members: Members, round: int, base: np.ndarray):
+    def finish(self, held: Any, common: Common, members: Members) -> Any:
         """What members do with the server's new broadcast: states [R, ...]."""
-        return self._finish(
-            held, broadcast, self._examples, members, np.int32(round), base
-        )[0]
+        return self._finish(held, common, self._examples, members)[0]
 
     def members(
         self,
-        present: np.ndarray,
-        schedule: Callable[[int], np.ndarray],
+        present: Sequence[tuple[int, int]],
+        schedule: Callable[[int, int], np.ndarray],
         busy: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray, Members, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Members, np.ndarray]:
         """Deals participants to devices.
 
         Args:
-            present: ids of those of this group, in any order.
-            schedule: client -> its minibatches [S, B].
+            present: trial and id of those of this group, in any order.
+            schedule: trial, client -> its minibatches [S, B].
             busy: [D], local steps that each device has to do for other groups.
 
         Returns:
-            Their places in [0, R), as `present`; the rows [R] of the group's stacks
-            where their states lie; what the programs take; and how busy devices are
-            then.
+            Their places in [0, R), as `present`; the trial [R] and the rows [R] of its
+            stacks where each state lies; what the programs take; and how busy devices
+            are then.
         """
         settings, clients = self._settings, self.group.clients
-        plans = [schedule(int(client)) for client in present]
+        plans = [schedule(trial, client) for trial, client in present]
+        trials, present = np.array(present, np.int32).reshape(-1, 2).T
         dealt, busy = layout.assign(
             np.array([len(plan) for plan in plans]), busy, self._capacity
         )
@@ -175,6 +184,8 @@ class Part:
         rows[places] = own_rows
         ids = np.zeros(self.places, np.uint32)
         ids[places] = present
+        trial = np.zeros(self.places, np.int32)
+        trial[places] = trials
         shape = (self.places, self._max_steps, settings.batch_size)
         index, steps = np.full(shape, -1, np.int32), np.zeros(self.places, np.int32)
         for place, plan in zip(places, plans, strict=True):
@@ -185,21 +196,24 @@ class Part:
             Batches(table.index[at], table.steps[at]) for table in self._tables
         )
         count = np.array([own.size for own in dealt], np.int32)
-        given = Members(ids, Batches(index, steps), sweep, holdout, count)
+        given = Members(ids, trial, Batches(index, steps), sweep, holdout, count)
         given = jax.device_put(given, layout.over_clients(settings.mesh))
-        return places, rows, given, busy
+        return places, trial, rows, given, busy
 
 
 def _program(one: Callable, mesh: Mesh, chunk: int) -> Callable:
     """Runs `one` for every member, on the device that has it."""
 
-    def on_device(held, broadcast, examples, members, round, base):
-        base = jax.random.wrap_key_data(base, impl=rng.IMPLEMENTATION)
-
+    def on_device(held, common, examples, members):
         def of(state, member):
-            id_, train, sweep, holdout = member
-            visit = Visit(examples, train, sweep, holdout, round)
-            return one(broadcast, state, visit, jax.random.fold_in(base, id_))
+            id_, trial, train, sweep, holdout = member
+            broadcast, round, key, rate = jax.tree.map(
+                lambda leaf: lax.dynamic_index_in_dim(leaf, trial, keepdims=False),
+                common,
+            )
+            visit = Visit(examples, train, sweep, holdout, round, rate)
+            key = jax.random.wrap_key_data(key, impl=rng.IMPLEMENTATION)
+            return one(broadcast, state, visit, jax.random.fold_in(key, id_))
 
         count = members.count[0]
         return mapping.over_members(of, held, members[:-1], count, chunk)
@@ -208,7 +222,7 @@ def _program(one: Callable, mesh: Mesh, chunk: int) -> Callable:
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(split, whole, whole, split, whole, whole),
+        in_specs=(split, whole, whole, split),
         out_specs=(split, split),
         check_vma=False,  # nothing is exchanged inside
     )

@@ -15,6 +15,7 @@ from fedjax_mrl import (
     optimizers,
     population,
     rounds,
+    starts,
 )
 from fedjax_mrl.models import mlp
 from fedjax_mrl.protocol import Examples, Model, Setup
@@ -104,7 +105,7 @@ class Toy:
         )._replace(name=name)
 
     def init(self) -> rounds.State:
-        return rounds.init(self.algorithm, self.groups, self.config)
+        return starts.init(self.algorithm, self.groups, self.config)
 
     def make(self):
         return rounds.make(

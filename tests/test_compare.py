@@ -92,6 +92,61 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, capsys):
     assert "fedavg, seed 0:" in (tmp_path / "comparison.md").read_text()
 
 
+def test_runs_played_together_are_those_played_one_by_one(tmp_path, compared):
+    folder = tmp_path / "alone"
+    assert compare(folder, "lg_fedavg", "0,1", "--together", "1") == 0
+    for name in ("lg_fedavg-0", "lg_fedavg-1"):
+        alone, together = (RunDirectory.open(f / name) for f in (folder, compared))
+        for table_ in ("metrics.csv", "clients.csv", "digests.csv"):
+            assert alone.read_text(table_) == together.read_text(table_)
+        seconds = [float(row["seconds"]) for row in together.rows("rounds.csv")]
+        assert all(0 < s < 60 for s in seconds)
+
+
+def test_learning_rates_are_compared_and_one_that_diverges_stops_no_other(
+    tmp_path, capsys
+):
+    rates = ["--learning-rates", "0.05,1e18,0.05"]
+    assert compare(tmp_path, "standalone", "0,1", *rates) == 3
+    assert "standalone-1-lr1e+18: Training diverged" in capsys.readouterr().err
+    rows = table(tmp_path)
+    assert [(r["learning_rate"], r["seed"]) for r in rows] == [
+        ("0.05", "0"),
+        ("0.05", "1"),
+        ("1e+18", "0"),
+        ("1e+18", "1"),
+    ]
+    assert [r["status"] == "done" for r in rows] == [True, True, False, False]
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| standalone | 0.05 |" in text
+    assert "standalone, seed 1, learning rate 1e+18: Training diverged" in text
+    # Each is what a comparison under that rate alone gives.
+    other = tmp_path / "other"
+    assert compare(other, "standalone", "1", "--learning-rate", "0.05") == 0
+    found = [
+        [row["digest"] for row in RunDirectory.open(path).rows("rounds.csv")]
+        for path in (other / "standalone-1", tmp_path / "standalone-1-lr0.05")
+    ]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--together", "-1"], "--together must be at least 0; got -1"),
+        (
+            ["--learning-rates", "0.1,fast"],
+            "--learning-rates takes numbers; got 'fast'",
+        ),
+        (["--learning-rates", "-1"], "--learning-rate must be at least 0; got -1"),
+    ],
+)
+def test_wrong_flags_are_refused(tmp_path, capsys, flags, message):
+    folder = tmp_path / "new"
+    assert compare(folder, "standalone", "0", *flags) == 2
+    assert message in capsys.readouterr().err and not folder.exists()
+
+
 def test_a_store_that_no_run_can_have_is_refused_without_a_traceback(tmp_path, capsys):
     folder = tmp_path / "new"
     assert compare(folder, "standalone", "0", "--client-store", "disk") == 2

@@ -117,7 +117,7 @@ def test_what_is_held_out_is_a_share_of_every_clients_examples():
 
 def test_another_seed_changes_the_weights_but_not_the_split():
     made = federation("standalone")
-    other = made.with_seed(3)
+    other = made.with_trial(3)
     assert (made.config.seed, other.config.seed) == (0, 3)
     assert other.partition is made.partition and other.train is made.train
     fresh = federation("standalone", seed=3)

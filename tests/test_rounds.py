@@ -23,6 +23,7 @@ from fedjax_mrl import (
     population,
     rounds,
     servers,
+    starts,
 )
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
@@ -261,7 +262,7 @@ def federation(algorithm, *, sample=None, **settings):
     config = rounds.RoundConfig(**options)
     examples = Examples(jnp.zeros((600, 1)), jnp.zeros(600, jnp.int32))
     play = rounds.make(algorithm, groups, examples, train, config, sample=sample)
-    return rounds.init(algorithm, groups, config), play, groups
+    return starts.init(algorithm, groups, config), play, groups
 
 
 def by_client(state, groups, field):
@@ -406,7 +407,7 @@ def test_clients_of_an_architecture_start_alike_only_if_told_to():
 def test_one_program_serves_all_seeds():
     state, play, groups = federation(counting(), seed=1, same_start=False)
     config = rounds.RoundConfig(0, 4, 2, 4, same_start=False)
-    init = rounds.make_init(counting(), groups, config)
+    init = starts.make_init(counting(), groups, config)
     other = init(1)
     assert_trees_equal(other.clients, state.clients)
     _, expected = play(state)
@@ -421,7 +422,7 @@ def test_a_clients_start_does_not_depend_on_its_architectures_company():
     found = []
     for names in (["a", "b"], ["a"]):
         groups = population.assign(6, [model(name) for name in names])
-        state = rounds.init(counting(), groups, config)
+        state = starts.init(counting(), groups, config)
         found.append(by_client(state, groups, "start"))
     np.testing.assert_array_equal(*found)
 
@@ -512,7 +513,7 @@ def test_networks_of_three_kinds_train_together():
     config = rounds.RoundConfig(seed=0, cohort_size=4, epochs=1, batch_size=3)
     train = np.split(np.arange(24, dtype=np.int32), 4)
     play = rounds.make(algorithm, groups, examples, train, config)
-    start = rounds.init(algorithm, groups, config)
+    start = starts.init(algorithm, groups, config)
     before = jax.device_get((start.server, start.clients))
     state, played = play(start)
     assert all(finite.all() for finite in played.finite.values())

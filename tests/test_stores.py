@@ -32,8 +32,10 @@ def files(tmp_path):
 
 def changed(store, held, by=100):
     """The store after `ROWS` were taken, changed and put back."""
-    taken = jax.tree.map(lambda leaf: leaf + by, store.take(held, ROWS))
-    return store.put(held, ROWS, taken)
+    which = np.zeros(ROWS.size, np.int32)
+    taken = jax.tree.map(lambda leaf: leaf + by, store.take([held], which, ROWS))
+    (held,) = store.put([held], which, ROWS, taken)
+    return held
 
 
 def expected(by=100):

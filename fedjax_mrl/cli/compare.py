@@ -1,6 +1,7 @@
 """`fedjax-mrl compare`: several algorithms and seeds on the same data split."""
 
 import argparse
+import itertools
 import logging
 import pathlib
 import sys
@@ -19,6 +20,18 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--seeds", metavar="0,1,...", default="0", help="seeds (default 0)"
     )
     parser.add_argument(
+        "--learning-rates",
+        metavar="0.1,0.01,...",
+        help="learning rates to compare as well (default: the one of --learning-rate)",
+    )
+    parser.add_argument(
+        "--together",
+        metavar="N",
+        default="0",
+        help="seeds and learning rates of an algorithm that are played at once; 0 is "
+        "all, 1 needs the least memory (default 0)",
+    )
+    parser.add_argument(
         "--target", metavar="ACCURACY", help="also report the rounds to reach it"
     )
     parser.add_argument("--out", metavar="DIR", default="runs/compare")
@@ -35,6 +48,11 @@ def _execute(args: argparse.Namespace) -> int:
                 "host. Play such runs one by one with `fedjax-mrl run`."
             )
         seeds = [_number(int, "--seeds", word) for word in args.seeds.split(",")]
+        words = (args.learning_rates or "").split(",")
+        rates = [_number(float, "--learning-rates", word) for word in words if word]
+        together = _number(int, "--together", args.together)
+        if together < 0:
+            raise UsageError(f"--together must be at least 0; got {together}.")
         target = args.target and _number(float, "--target", args.target)
         logging.getLogger("absl").setLevel(logging.ERROR)
         from fedjax_mrl import comparison, datasets
@@ -42,61 +60,77 @@ def _execute(args: argparse.Namespace) -> int:
 
         devices.provide(base)
         from fedjax_mrl.cli import console
+        from fedjax_mrl.federation import Federation
 
         out = pathlib.Path(args.out)
         names = [name.strip() for name in args.algorithms.split(",")]
-        runs = comparison.plan(base, names, seeds, out)
+        runs = comparison.plan(base, names, seeds, out, rates)
         dataset = datasets.load(base.dataset, base.data_dir)
-    built: dict = {}
-    rows, worst = [], 0
-    for number, run in enumerate(runs, start=1):
-        label = f"[{number}/{len(runs)}] {run.path.name}"
-        status, code = "done", 0
-        if comparison.finished(run):
-            _say(args, f"{label}: already done")
-        else:
+    label = lambda run: f"[{runs.index(run) + 1}/{len(runs)}] {run.path.name}"
+    ends: dict[pathlib.Path, str] = {}
+    worst = 0
+    for _, own in itertools.groupby(runs, lambda run: run.config.algorithm):
+        own = list(own)
+        todo = []
+        for run in own:
+            if comparison.finished(run):
+                _say(args, f"{label(run)}: already done")
+                ends[run.path] = "done"
+            else:
+                todo.append(run)
+        size = together or len(own)
+        federation = None  # compiled once for all of an algorithm's trials
+        for some in (todo[i : i + size] for i in range(0, len(todo), size)):
             try:
-                federation = _federation(run, dataset, built)
-                status, code = _one(run, federation, label, args)
+                federation = federation or Federation(some[0].config, dataset=dataset)
+                played = _play(some, federation, label, args)
             except ValueError as error:
-                status, code = str(error), 2
-        if status != "done":
-            print(f"fedjax-mrl: {run.path.name}: {status}", file=sys.stderr)
-        worst = max(worst, code)
-        if code > 128:  # a signal stops all; the same command goes on from here
-            return code
-        rows.append(comparison.row(run, target, status))
+                played = [(str(error), 2)] * len(some)
+            for run, (status, code) in zip(some, played, strict=True):
+                ends[run.path], worst = status, max(worst, code)
+                if status != "done":
+                    print(f"fedjax-mrl: {run.path.name}: {status}", file=sys.stderr)
+            if worst > 128:  # a signal stops all; the same command goes on from here
+                return worst
+    rows = [comparison.row(run, target, ends[run.path]) for run in runs]
     table = comparison.write(out, runs, rows)
     print(table, end="")
     console.show(f"Written to {out}")
     return worst
 
 
-def _federation(run, dataset, built):
-    """The run's federation; an algorithm is compiled once for all its seeds."""
-    from fedjax_mrl.federation import Federation
-
-    name = run.config.algorithm
-    if name not in built:
-        built.clear()  # programs of one algorithm at a time
-        built[name] = Federation(run.config, dataset=dataset)
-    return built[name].with_seed(run.config.seed)
-
-
-def _one(run, federation, label, args) -> tuple[str, int]:
-    """Runs one cell: what became of it, and the exit status that means."""
+def _play(runs, federation, label, args) -> list[tuple[str, int]]:
+    """Plays trials of one federation together: what became of each, and its status."""
     from fedjax_mrl.cli import training
+    from fedjax_mrl.runner import Entry
 
-    directory, state = _open(run, federation)
-    status, message, outcome = training.play(
-        federation, directory, label, quiet=args.quiet, state=state
-    )
-    if outcome is None:
-        return message, status
-    headline = outcome.summary["headline"]
-    if headline is not None:
-        _say(args, f"{label}: {headline['head']} {headline['last']:.4f}")
-    return "done", 0
+    entries, refused = {}, {}
+    for run in runs:
+        own = federation.with_trial(run.config.seed, run.config.learning_rate)
+        try:
+            directory, state = _open(run, own)
+        except ValueError as error:
+            refused[run.path] = (str(error), 2)
+        else:
+            entries[run.path] = Entry(own, directory, state=state)
+    ended = {}
+    if entries:
+        last = f" to {runs[-1].path.name}" if len(runs) > 1 else ""
+        found = training.play_together(
+            list(entries.values()), f"{label(runs[0])}{last}", quiet=args.quiet
+        )
+        ended = dict(zip(entries, found, strict=True))
+    result = []
+    for run in runs:
+        if run.path in refused:
+            result.append(refused[run.path])
+            continue
+        status, message, outcome = ended[run.path]
+        result.append((message or "done", status))
+        headline = outcome and outcome.summary["headline"]
+        if headline:
+            _say(args, f"{label(run)}: {headline['head']} {headline['last']:.4f}")
+    return result
 
 
 def _open(run, federation):

@@ -1,8 +1,9 @@
 """What a run prints: a progress bar on a terminal, plain lines in a pipe."""
 
+import functools
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class Progress:
 
     Args:
         label: what is running.
-        rounds: how many rounds there will be.
+        rounds: how many rounds there will be, of all runs.
         start: rounds already played.
         quiet: print nothing.
     """
@@ -30,7 +31,7 @@ class Progress:
     def __init__(
         self, label: str, rounds: int, *, start: int = 0, quiet: bool = False
     ) -> None:
-        self._rounds, self._quiet = rounds, quiet
+        self._quiet = quiet
         self._bar = None
         if sys.stdout.isatty() and not quiet:
             size = shutil.get_terminal_size()
@@ -54,6 +55,13 @@ class Progress:
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Takes what `runner.run` reports of a round."""
+        self._tell(row, "")
+
+    def of(self, name: str) -> Callable[[dict[str, Any]], None]:
+        """Takes reports of one of several runs, whose rounds are counted together."""
+        return functools.partial(self._tell, name=f"{name}  ")
+
+    def _tell(self, row: dict[str, Any], name: str) -> None:
         if self._quiet:
             return
         accuracy = row["accuracy"]
@@ -62,9 +70,9 @@ class Progress:
             self._bar.set_postfix(loss=f"{row['train_loss']:.4f}", accuracy=shown)
             self._bar.update()
             return
-        width = len(str(self._rounds))
+        width = len(str(row["rounds"]))
         print(
-            f"round {row['round']:{width}d}/{self._rounds}"
+            f"{name}round {row['round']:{width}d}/{row['rounds']}"
             f"  loss {row['train_loss']:.4f}"
             + (f"  accuracy {shown}" if shown else "")
             + f"  {row['seconds']:.2f} s",

@@ -1,12 +1,13 @@
 """What `run`, `resume` and `compare` share: playing rounds and telling of the end."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.rundir import RunDirectory
-    from fedjax_mrl.runner import Outcome
+    from fedjax_mrl.runner import Entry, Outcome
 
 
 def play(
@@ -27,7 +28,6 @@ def play(
 
     rounds = federation.config.rounds
     start = 0 if state is None else state.round
-    again = f"fedjax-mrl resume {directory.path}"
     try:
         with (
             signals.Stop() as stop,
@@ -36,17 +36,8 @@ def play(
             outcome = runner.run(
                 federation, directory, progress, stop=devices.agreed(stop), state=state
             )
-    except runner.Diverged as error:
-        return 3, str(error), None
-    except runner.Interrupted as error:
-        return 128 + error.signal, f"{error} Go on with: {again}", None
-    except OSError as error:
-        reason = str(error) if error.strerror is None else error.strerror
-        where = f" ({error.filename})" if error.filename else ""
-        text = (
-            f"Writing failed: {reason}{where} What is complete stays; mend it, then: "
-        )
-        return 1, f"{text}{again}", None
+    except (runner.Diverged, runner.Interrupted, OSError) as error:
+        return *_end(error, directory), None
     except RuntimeError as error:
         text = devices.lost(error)
         if text is None:
@@ -55,6 +46,52 @@ def play(
     finally:
         directory.unlock()
     return 0, "", outcome
+
+
+def play_together(
+    entries: "Sequence[Entry]", label: str, *, quiet: bool
+) -> "list[tuple[int, str, Outcome | None]]":
+    """Plays several runs at once to their ends; what `play` returns, for each."""
+    from fedjax_mrl import runner
+    from fedjax_mrl.cli import console, signals
+
+    rounds = entries[0].federation.config.rounds * len(entries)
+    start = sum(entry.state.round for entry in entries if entry.state is not None)
+    try:
+        with (
+            signals.Stop() as stop,
+            console.Progress(label, rounds, start=start, quiet=quiet) as progress,
+        ):
+            reporting = [
+                entry._replace(report=progress.of(entry.directory.path.name))
+                for entry in entries
+            ]
+            ended = runner.run_together(reporting, stop)
+    finally:
+        for entry in entries:
+            entry.directory.unlock()
+    return [
+        (*_end(end, entry.directory), None)
+        if isinstance(end, Exception)
+        else (0, "", end)
+        for entry, end in zip(entries, ended, strict=True)
+    ]
+
+
+def _end(error: Exception, directory: "RunDirectory") -> tuple[int, str]:
+    """Exit status and message for a run that did not reach its end."""
+    from fedjax_mrl import runner
+
+    again = f"fedjax-mrl resume {directory.path}"
+    if isinstance(error, runner.Diverged):
+        return 3, str(error)
+    if isinstance(error, runner.Interrupted):
+        return 128 + error.signal, f"{error} Go on with: {again}"
+    assert isinstance(error, OSError)
+    reason = str(error) if error.strerror is None else error.strerror
+    where = f" ({error.filename})" if error.filename else ""
+    text = f"Writing failed: {reason}{where} What is complete stays; mend it, then: "
+    return 1, f"{text}{again}"
 
 
 def finish(

@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import algorithms, batches, images, optimizers, population, rounds
+from fedjax_mrl import (
+    algorithms,
+    batches,
+    images,
+    optimizers,
+    population,
+    rounds,
+    starts,
+)
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Batches, Examples, Model, Network, Setup, Visit
 
@@ -96,7 +104,7 @@ class Tiny:
     def init(self) -> rounds.State:
         """The first state, in the working precision."""
         with jax.enable_x64(False):  # initial weights are drawn in float32
-            state = rounds.init(self.algorithm, self.groups, self.config)
+            state = starts.init(self.algorithm, self.groups, self.config)
         dtype = self.examples.x.dtype
         floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
         cast = lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf
