@@ -96,12 +96,20 @@ class RunConfig:
         "auto", "where client states lie between rounds: auto, device, host or disk"
     )
     lowering: str = _option(
-        "auto", "how convolutions are computed: auto, native, im2col, fused"
+        "auto", "how convolutions are computed: auto, native, im2col, fused, blocked"
+    )
+    strategies: tuple[str, ...] = _option(
+        (),
+        "lowering and chunk by architecture, as in cnn1=blocked:1,cnn2=fused:2; "
+        "`run --tune` writes what it finds here",
     )
     deterministic: bool = _option(
         False, "ask a GPU for deterministic kernels (a CPU has no others)"
     )
-    precision: str = _option("highest", "of matrix products: default, high, highest")
+    precision: str = _option(
+        "highest",
+        "of matrix products: default, high, highest, bfloat16, tensorfloat32",
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -278,7 +286,7 @@ def _check(field: dataclasses.Field, value: Any) -> Any:
             return None
         raise ConfigError(f"{_flag(field)} needs a value.")
     kind = next(k for k in kinds if k is not types.NoneType)
-    if field.name == "models":
+    if field.name in ("models", "strategies"):
         return _names(field, value)
     if field.name == "set":
         return _settings(value)
@@ -348,6 +356,8 @@ def _names(field: dataclasses.Field, value: Any) -> tuple[str, ...]:
             f"{_flag(field)} must be a list of names, as in cnn1,cnn2; got {value!r}."
         )
     names = tuple(str(name).strip() for name in names)
+    if names in ((), ("",)) and field.default == ():
+        return ()
     if not names or not all(names):
         raise ConfigError(
             f"{_flag(field)} must name at least one, as in cnn1,cnn2; got {value!r}."

@@ -214,7 +214,7 @@ def _matmul_max_relu_forward(blocks, x, w, bias):
 
     def block(rows):
         windows = blocks.windows(rows)
-        product = windows.reshape(-1, w.shape[0]) @ w
+        product = products.dot(windows.reshape(-1, w.shape[0]), w)
         a, b, c, d = (product[:, i * out : (i + 1) * out] for i in range(4))
         highest = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
         pooled = jax.nn.relu(highest + bias[None, :])
@@ -241,8 +241,8 @@ def _matmul_max_relu_backward(blocks, residuals, g):
         spread = [jnp.where(winner == i, g, zero) for i in range(4)]
         bias = jnp.where(winner < 4, g, zero).sum(axis=0)
         # As `products.over_examples`, but transposed until all blocks are added up.
-        weight = products.as_rows(spread) @ windows.reshape(-1, w.shape[0])
-        back = jnp.concatenate(spread, axis=-1) @ w.T
+        weight = products.dot(products.as_rows(spread), windows.reshape(-1, w.shape[0]))
+        back = products.dot(jnp.concatenate(spread, axis=-1), w.T)
         moved = transposed(back.reshape(windows.shape))[0]
         return (sums[0] + weight, sums[1] + bias), moved
 

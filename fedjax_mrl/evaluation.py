@@ -6,7 +6,8 @@ client with the newest aggregate. Both are computed in one program, so that the
 private extractor, equal at both points, runs once.
 """
 
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -53,6 +54,7 @@ def make(
     *,
     batch_size: int = 128,
     chunk: int = 1,
+    chunks: Mapping[str, int] = types.MappingProxyType({}),
     mesh: Mesh | None = None,
     store: Store | None = None,
 ) -> Callable[[State], Scores]:
@@ -66,6 +68,7 @@ def make(
         prepare: images, index -> network inputs.
         batch_size: examples at once.
         chunk: clients at once on a device; 0 is all of them.
+        chunks: of groups by name, where it is another.
         mesh: devices that the clients are split over; by default the first one.
         store: where the states lie; by default on the devices.
     """
@@ -75,7 +78,10 @@ def make(
     batch_size = batches.fitting(batch_size, test)
     examples = jax.device_put(examples, layout.everywhere(mesh))
     programs = {
-        group.name: _program(algorithm, group, prepare, chunk, mesh) for group in groups
+        group.name: _program(
+            algorithm, group, prepare, chunks.get(group.name, chunk), mesh
+        )
+        for group in groups
     }
     labelled = {group.name: group.relabel(examples) for group in groups}
     tables = {

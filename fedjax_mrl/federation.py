@@ -31,6 +31,7 @@ from fedjax_mrl import (
     rounds,
     starts,
     stores,
+    strategies,
 )
 from fedjax_mrl import flops as counting
 from fedjax_mrl.config import ConfigError, RunConfig
@@ -38,9 +39,11 @@ from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.digest import Digester
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
-from fedjax_mrl.rounds import Played, State, Trial
+from fedjax_mrl.rounds import Played, State
+from fedjax_mrl.turns import Trial
 
-PRECISIONS = ("default", "high", "highest")  # of matrix products
+# Of matrix products, as of `jax.default_matmul_precision`.
+PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32")
 
 
 class Result(NamedTuple):
@@ -62,7 +65,9 @@ class Federation:
 
     Attributes:
         config: `RunConfig`.
+        strategies: how each architecture is computed.
         dataset: images and labels.
+        examples: the training images, on the devices.
         partition: positions of every client's images.
         groups: clients by architecture.
         algorithm: the built `protocol.Algorithm`.
@@ -120,15 +125,18 @@ class Federation:
             partitions.check(
                 "the given partition", partition, config.num_clients, *map(len, labels)
             )
-        self.setup = _setup(config, self.dataset)
-        self.algorithm: Algorithm = algorithms.build(
-            config.algorithm, self.setup, **chosen
+        found = strategies.parse(config.strategies, config.models)
+        fallback = strategies.default(
+            config.lowering, config.chunk, jax.default_backend()
         )
+        self.strategies = {name: found.get(name, fallback) for name in config.models}
+        self.setup = _setup(config, self.dataset)
+        self.algorithm = _algorithm(config, self.dataset, self.strategies, chosen)
         self.groups = population.assign(
             config.num_clients,
             [
-                _model(config, self.dataset, n, config.feature_dim)
-                for n in config.models
+                _model(config, self.dataset, name, config.feature_dim, of.lowering)
+                for name, of in ((n, self.strategies[n]) for n in config.models)
             ],
         )
         for group in self.groups:
@@ -137,7 +145,7 @@ class Federation:
             self.partition.train, self.algorithm.holdout, config.data_seed
         )
         self.trial = Trial(config.seed, config.learning_rate)
-        chunk = config.chunk or (1 if jax.default_backend() == "cpu" else 0)
+        chunks = {name: of.chunk for name, of in self.strategies.items()}
         self.mesh = layout.mesh(config.devices)
         self.round_config = rounds.RoundConfig(
             seed=config.seed,
@@ -145,7 +153,8 @@ class Federation:
             cohort_size=config.cohort_size,
             epochs=config.epochs,
             batch_size=config.batch_size,
-            chunk=chunk,
+            chunk=fallback.chunk,
+            chunks=chunks,
             same_start=config.same_start,
             client_store=config.client_store,
             dropout=config.dropout,
@@ -155,7 +164,7 @@ class Federation:
         folder = None if client_folder is None else pathlib.Path(client_folder)
         self.store = stores.make(config.client_store, self.mesh, folder)
         data = self.dataset
-        self._examples = jax.device_put(
+        self.examples = jax.device_put(
             _examples(data.x_train, data.y_train), layout.everywhere(self.mesh)
         )
         evaluate = evaluation.make(
@@ -164,7 +173,7 @@ class Federation:
             _examples(data.x_test, data.y_test),
             self.partition.test,
             self.setup.prepare.test,
-            chunk=chunk,
+            chunks=chunks,
             mesh=self.mesh,
             store=self.store,
         )
@@ -221,10 +230,10 @@ class Federation:
             self._compiled[trials] = rounds.make_together(
                 self.algorithm,
                 self.groups,
-                self._examples,
+                self.examples,
                 self.train,
                 self.round_config,
-                trials=trials,
+                num_trials=trials,
                 holdout=self.holdout,
                 mesh=self.mesh,
                 store=self.store,
@@ -303,7 +312,7 @@ class Federation:
         Counted on the mathematics (`flops`), whatever the lowering; an example
         costs the same in a full and in a partial batch.
         """
-        config = dataclasses.replace(self.config, lowering="im2col")
+        config = dataclasses.replace(self.config, lowering="im2col", strategies=())
         setup = _setup(config, self.dataset)
         algorithm = algorithms.build(
             config.algorithm, setup, **_algorithm_options(config)
@@ -417,14 +426,35 @@ def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
     return Examples(np.asarray(x), np.asarray(y, np.int32))
 
 
-def _model(config: RunConfig, data: Dataset, name: str, width: int):
+def _model(
+    config: RunConfig, data: Dataset, name: str, width: int, lowering: str | None = None
+):
     return models.build(
         name,
         data.x_train.shape[1:],
         data.num_classes,
         feature_dim=width,
-        lowering=config.lowering,
+        lowering=lowering or config.lowering,
     )
+
+
+def _algorithm(
+    config: RunConfig,
+    data: Dataset,
+    chosen: dict[str, strategies.Strategy],
+    options: dict[str, Any],
+) -> Algorithm:
+    """The algorithm, whose shared model is computed as each client's own one."""
+
+    def built(lowering):
+        own = dataclasses.replace(config, lowering=lowering)
+        return algorithms.build(config.algorithm, _setup(own, data), **options)
+
+    of = {
+        lowering: built(lowering) for lowering in {c.lowering for c in chosen.values()}
+    }
+    client = lambda model: of[chosen[model.name].lowering].client(model)
+    return built(config.lowering)._replace(client=client)
 
 
 def _setup(config: RunConfig, data: Dataset) -> Setup:

@@ -4,21 +4,18 @@ Trains nothing. Memory of a group's program is what the compiler says of it; the
 is counted from shapes. Only the calibration computes, a few steps of each program.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_mrl import batches, layout, rng, stores, tree
+from fedjax_mrl import batches, calibration, hostmemory, stores, tree
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.protocol import Examples
-from fedjax_mrl.rounds import RoundConfig, settings_of
-from fedjax_mrl.visits import Common, Part
+from fedjax_mrl.rounds import RoundConfig
+from fedjax_mrl.visits import Part
 
 GIB = 2**30
-_SHORT, _LONG = 2, 6  # local steps of the two visits that are timed
 _SMALLEST_BATCH = 8  # that is advised
 
 
@@ -116,7 +113,7 @@ def make(
         workshop = _Workshop(federation)
         programs = workshop.programs(federation.round_config)
         # With all programs compiled: compiling takes more than their own size.
-        process = max(0, resident() - workshop.examples_bytes)
+        process = hostmemory.resident()
         memory = workshop.memory(federation.round_config, programs, process)
         if limit is not None and memory.peak > limit:
             raise DoesNotFit(workshop.refusal(memory, programs, process, limit))
@@ -138,36 +135,17 @@ def make(
     )
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds now; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * _page_size()
-    except OSError:
-        return 0
-
-
 def available(federation: Federation) -> int | None:
     """Bytes that a run can have here; None if nobody knows.
 
-    Of a CPU, what the system has free and this process holds already; otherwise the
-    memory of a device.
+    Of a CPU, what the system has free for this process and it holds already; otherwise
+    the memory of a device.
     """
     device = federation.mesh.devices.flat[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            found = dict(line.split(":") for line in file)
-        return int(found["MemAvailable"].split()[0]) * 1024 + resident()
-    except (OSError, KeyError):
-        return None
-
-
-def _page_size() -> int:
-    import resource
-
-    return resource.getpagesize()
+    free = hostmemory.free()
+    return None if free is None else free + hostmemory.resident()
 
 
 class _Program(NamedTuple):
@@ -194,30 +172,10 @@ class _Workshop:
         self.broadcast = jax.eval_shape(
             federation.algorithm.server.broadcast, self.server
         )
-        data = federation.dataset
-        before = resident()
-        self._examples = jax.block_until_ready(
-            jax.device_put(
-                Examples(data.x_train, data.y_train),
-                layout.everywhere(federation.mesh),
-            )
-        )
-        # A second time, beside the federation's own: not part of what a run holds.
-        self.examples_bytes = max(0, resident() - before)
 
     def part(self, group: Any, config: RoundConfig) -> Part:
         """The group's part, as a round would make it."""
-        federation = self.federation
-        batch_size = batches.fitting(config.batch_size, federation.train)
-        settings = settings_of(config, federation.mesh, batch_size)
-        return Part(
-            federation.algorithm,
-            group,
-            self._examples,
-            federation.train,
-            federation.holdout,
-            settings,
-        )
+        return calibration.part_of(self.federation, group, config)
 
     def program(self, group: Any, config: RoundConfig) -> _Program:
         """The group's program, compiled."""
@@ -225,17 +183,11 @@ class _Workshop:
         client = self.federation.algorithm.client(group.model)
         held = jax.eval_shape(client.init, self._key), self.broadcast
         stacked = lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
-        common = self.common(jax.tree.map(stacked, self.broadcast))
+        common = calibration.common(jax.tree.map(stacked, self.broadcast))
         stats, reports = part.compile(held, common)
         working = 0 if stats is None else stats.temp_size_in_bytes
         upload = tree.num_bytes(reports["upload"]) // part.places
         return _Program(part, held, working, upload)
-
-    def common(self, broadcasts: Any) -> Common:
-        """What a round of one trial gives to all members, with broadcasts [1, ...]."""
-        key = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))
-        rate = jax.dtypes.canonicalize_dtype(float).type(0)
-        return Common(broadcasts, np.ones(1, np.int32), key[None], np.array([rate]))
 
     def programs(self, config: RoundConfig) -> list[_Program]:
         """One for each group."""
@@ -357,7 +309,7 @@ class _Workshop:
         if config.chunk != 1:
             chunk = (config.chunk or config.cohort_size) // 2
             while chunk:
-                yield f"--chunk {chunk}", config._replace(chunk=chunk)
+                yield f"--chunk {chunk}", config._replace(chunk=chunk, chunks={})
                 chunk //= 2
         smallest = config
         batch = batches.fitting(config.batch_size, self.federation.train) // 2
@@ -371,7 +323,7 @@ class _Workshop:
             yield words, config._replace(cohort_size=size)
             size //= 2
         kind = (later or [kind])[-1]
-        last = smallest._replace(client_store=kind, chunk=1, cohort_size=1)
+        last = smallest._replace(client_store=kind, chunk=1, chunks={}, cohort_size=1)
         yield (
             f"--client-store {kind} --chunk 1 --batch-size {last.batch_size} "
             f"--participation {1 / number:.6g}",
@@ -404,7 +356,9 @@ def _calibrated(
     batch = batches.fitting(config.batch_size, federation.train)
     timed = []
     for program, group in zip(programs, groups, strict=True):
-        once, step, together = _time(workshop, program, batch)
+        once, step, together = calibration.measure(
+            federation, program.part, program.held, workshop.broadcast
+        )
         sizes = [federation.train[c].size for c in program.part.group.clients]
         steps = [batches.num_steps(size, batch, config.epochs) for size in sizes]
         # A chunk works until its longest member is done.
@@ -415,56 +369,3 @@ def _calibrated(
         longest = max(longest, seconds * together)
         timed.append(group._replace(seconds=seconds))
     return timed, max(total, longest)
-
-
-def _time(workshop: _Workshop, program: _Program, batch: int) -> tuple[float, ...]:
-    """Seconds of a visit without its steps, of a step, and members at once.
-
-    All devices work at the same time, as in a round.
-    """
-    federation, part = workshop.federation, program.part
-    mesh, config = federation.mesh, federation.round_config
-    on_each = min(config.chunk or part.places, part.places) // (
-        1 if config.chunk else mesh.size
-    )
-    clients = np.resize(part.group.clients, on_each * mesh.size)
-    draw = np.random.default_rng(0)
-
-    def some(shape, lead=()):
-        values = draw.normal(0, 0.05, shape.shape).astype(shape.dtype)
-        return np.array(np.broadcast_to(values, (*lead, *shape.shape)))
-
-    held = jax.device_put(
-        jax.tree.map(lambda shape: some(shape, (part.places,)), program.held),
-        layout.over_clients(mesh),
-    )
-    broadcasts = jax.tree.map(lambda shape: some(shape, (1,)), workshop.broadcast)
-    common = workshop.common(jax.device_put(broadcasts, layout.everywhere(mesh)))
-
-    def seconds(steps):
-        nonlocal held
-        # Steps beyond a client's last minibatch take that one again.
-        plan = lambda trial, client: _minibatch(federation.train[client], batch)
-        present = [(0, int(client)) for client in clients]
-        *_, members, _ = part.members(present, plan, np.zeros(mesh.size))
-        number = np.full(part.places, steps, np.int32)
-        number = jax.device_put(number, layout.over_clients(mesh))
-        members = members._replace(train=members.train._replace(steps=number))
-        jax.block_until_ready((held, members))
-        start = time.perf_counter()
-        held, _ = jax.block_until_ready(part.step(held, common, members))
-        return time.perf_counter() - start
-
-    first = seconds(_SHORT)  # pages are touched, caches filled
-    repeats = range(3 if first < 2 else 1)
-    short = min(seconds(_SHORT) for _ in repeats)
-    long = min(seconds(_LONG) for _ in repeats)
-    step = max(0.0, long - short) / (_LONG - _SHORT)
-    return max(0.0, short - _SHORT * step), step, on_each
-
-
-def _minibatch(examples: np.ndarray, batch: int) -> np.ndarray:
-    """One minibatch [1, B] of a client's first examples; -1 for none."""
-    index = np.full((1, batch), -1, np.int32)
-    index[0, : examples.size] = examples[:batch]
-    return index

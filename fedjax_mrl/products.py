@@ -1,25 +1,43 @@
-"""Matrix products that contract the examples of a minibatch.
+"""The matrix products of networks, forward and backward.
 
-On a CPU, XLA hands a @ b to a kernel whose sums do not depend on the number of
-threads, but a.T @ b to another one that, for small results, splits the sum over the
-threads there are. The same program would then give other last bits on a machine with
-more cores, or with more devices set up. So the smaller operand is transposed for good.
+`dot` is a product in the precision that is asked for. Those that contract the examples
+of a minibatch need care: on a CPU, XLA hands a @ b to a kernel whose sums do not depend
+on the number of threads, but a.T @ b to another one that, for small results, splits the
+sum over the threads there are. The same program would then give other last bits on a
+machine with more cores, or with more devices set up. So the smaller operand is
+transposed for good.
 """
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+# Bits of the mantissa of operands; sums are float32.
+_MANTISSA = {"bfloat16": 7, "tensorfloat32": 10}
 _SMALL = 256  # larger results are split by rows and columns, never within a sum
+
+
+def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a @ b in the precision of `jax.default_matmul_precision`.
+
+    An accelerator's own units take less precise operands. A CPU has none; it rounds
+    them to the same bits, to see what that does to accuracy, and is no faster.
+    """
+    # JAX traces anew for another precision, of which it says no other way.
+    bits = _MANTISSA.get(str(jax.config.jax_default_matmul_precision))
+    if bits and jax.default_backend() == "cpu":
+        a, b = (lax.reduce_precision(x, 8, bits) for x in (a, b))
+    return a @ b
 
 
 @jax.jit  # named, so that `flops` counts the product and not how it is computed
 def over_examples(a: jax.Array, b: jax.Array) -> jax.Array:
     """a.T @ b, summed over the leading axis: [M, I], [M, J] -> [I, J]."""
     if min(a.shape[1], b.shape[1]) > _SMALL:
-        return a.T @ b
+        return dot(a.T, b)
     if a.shape[1] < b.shape[1]:
         return over_examples(b, a).T
-    return (as_rows([b]) @ a)[: b.shape[1]].T
+    return dot(as_rows([b]), a)[: b.shape[1]].T
 
 
 def as_rows(parts: list[jax.Array]) -> jax.Array:
@@ -35,17 +53,17 @@ def as_rows(parts: list[jax.Array]) -> jax.Array:
 @jax.custom_vjp
 def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     """x [..., I] @ w [I, J], with the gradient of w by `over_examples`."""
-    return x @ w
+    return dot(x, w)
 
 
 def _matmul_forward(x, w):
-    return x @ w, (x, w)
+    return dot(x, w), (x, w)
 
 
 def _matmul_backward(residuals, g):
     x, w = residuals
     flat = [leaf.reshape(-1, leaf.shape[-1]) for leaf in (x, g)]
-    return g @ w.T, over_examples(*flat)
+    return dot(g, w.T), over_examples(*flat)
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -4,7 +4,8 @@ Knows algorithms, models and data only as values of `protocol`.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fedjax_mrl import batches, faults, layout, rng, stores, tree
+from fedjax_mrl import aggregation, batches, layout, stores, tree
 from fedjax_mrl.population import Group
-from fedjax_mrl.protocol import Algorithm, Cohort, Examples
+from fedjax_mrl.protocol import Algorithm, Examples
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.stores import Store
+from fedjax_mrl.turns import Trial, Turns
 from fedjax_mrl.visits import Common, Part, Settings
 
 
@@ -27,13 +29,6 @@ class State(NamedTuple):
     server: Any
     clients: dict[str, Any]  # group -> private states, stacked [N_g, ...]
     copies: dict[str, Any]  # group -> the shared part as each client last held it
-
-
-class Trial(NamedTuple):
-    """In what runs that are played together differ."""
-
-    seed: int
-    learning_rate: float | None = None  # None is the optimizer's own; all or none
 
 
 class RoundConfig(NamedTuple):
@@ -48,6 +43,7 @@ class RoundConfig(NamedTuple):
         sweep_batch_size: of passes that train nothing.
         chunk: members of a group computed at once (`mapping.over_members`); 0 is
             all of them.
+        chunks: of groups by name, where it is another.
         same_start: all clients of an architecture begin with equal weights, as in
             the authors' code.
         client_store: where states lie between rounds (`stores.KINDS`).
@@ -66,6 +62,7 @@ class RoundConfig(NamedTuple):
     init_seed: int | None = None
     sweep_batch_size: int = 128
     chunk: int = 1
+    chunks: Mapping[str, int] = types.MappingProxyType({})
     same_start: bool = True
     client_store: str = "device"
     dropout: float = 0.0
@@ -112,12 +109,6 @@ class Played(NamedTuple):
         return int((~self.sound).sum())
 
 
-def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.ndarray:
-    """Draws the participants of a round: [K] ids, ascending, all equally likely."""
-    draw = rng.host(seed, Purpose.COHORT, round)
-    return np.sort(draw.choice(num_clients, cohort_size, replace=False))
-
-
 def make(
     algorithm: Algorithm,
     groups: Sequence[Group],
@@ -159,7 +150,7 @@ def make_together(
     train: Sequence[np.ndarray],
     config: RoundConfig,
     *,
-    trials: int = 1,
+    num_trials: int = 1,
     holdout: Sequence[np.ndarray] | None = None,
     sample: Callable[[int], np.ndarray] | None = None,
     schedule: Callable[[int, int], np.ndarray] | None = None,
@@ -177,7 +168,7 @@ def make_together(
         examples: the training images.
         train: for each client, the positions it trains on.
         config: cohort, epochs, batches; its seed is not used.
-        trials: J, how many are played at once.
+        num_trials: J, how many are played at once.
         holdout: for each client, positions kept out of training.
         sample: round -> ids of its participants, at most K; by default K of them,
             all clients equally likely (`cohort`).
@@ -212,13 +203,23 @@ def make_together(
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
     weights = np.array([part.size for part in train], np.float32)
     examples = jax.device_put(examples, whole)
-    settings = settings_of(config, mesh, batch_size)._replace(trials=trials)
-    parts = [
-        Part(algorithm, group, examples, train, holdout, settings) for group in groups
-    ]
+    parts = []
+    for group in groups:
+        settings = settings_of(config, mesh, batch_size, group.name, num_trials)
+        parts.append(Part(algorithm, group, examples, train, holdout, settings))
+    turns = Turns(
+        train,
+        cohort_size=config.cohort_size,
+        epochs=config.epochs,
+        batch_size=batch_size,
+        dropout=config.dropout,
+        straggler=config.straggler,
+        sample=sample,
+        schedule=schedule,
+    )
     offsets = np.cumsum([0, *(part.places for part in parts)])
     finishes = parts[0].finishes
-    server_step = _server_step(algorithm, config.reject_nonfinite, whole)
+    server_step = aggregation.make(algorithm, config.reject_nonfinite, whole)
     bytes_of = algorithm.server.broadcast_bytes or (
         lambda state: jnp.float32(tree.num_bytes(algorithm.server.broadcast(state)))
     )
@@ -229,56 +230,21 @@ def make_together(
         sent = [algorithm.server.broadcast(server) for server in servers]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sent)
 
-    def drawn(seed, round):
-        if sample is not None:
-            return sample(round)
-        return cohort(
-            seed, round, num_clients=num_clients, cohort_size=config.cohort_size
-        )
-
-    def turn(trial, state):
-        round = int(state.round) + 1
-        members = drawn(trial.seed, round)
-        share = faults.completed(
-            trial.seed,
-            round,
-            members,
-            dropout=config.dropout,
-            straggler=config.straggler,
-        )
-        return _Turn(trial, round, members, members[share > 0], share[share > 0])
-
-    def plan(turn, client):
-        """The minibatches of a participant that it completes."""
-        if schedule is not None:
-            whole_visit = schedule(turn.round, client)
-        else:
-            whole_visit = batches.local_epochs(
-                train,
-                turn.round,
-                client,
-                seed=turn.trial.seed,
-                epochs=config.epochs,
-                batch_size=batch_size,
-            )
-        share = turn.share[np.searchsorted(turn.reported, client)]
-        return faults.cut(whole_visit, share)
-
-    def common_of(turns, servers, purpose):
+    def common_of(now, servers, purpose):
         # Keys are arguments of the programs, so that one program serves all seeds.
-        every = lambda values: [*values, *values[:1] * (trials - len(values))]
-        rates = [turn.trial.learning_rate for turn in every(turns)]
+        every = lambda values: [*values, *values[:1] * (num_trials - len(values))]
+        rates = [turn.trial.learning_rate for turn in every(now)]
         real = jax.dtypes.canonicalize_dtype(float)
         return Common(
             broadcasts_of(every(servers)),
-            np.array([turn.round for turn in every(turns)], np.int32),
-            np.stack([turn.key(purpose) for turn in every(turns)]),
+            np.array([turn.round for turn in every(now)], np.int32),
+            np.stack([turn.key(purpose) for turn in every(now)]),
             None if None in rates else np.array(rates, real),
         )
 
     def fetch_ahead(turn, state):
         """While the devices work, fetches whom the trial's next round needs."""
-        soon = np.setdiff1d(drawn(turn.trial.seed, turn.round + 1), turn.reported)
+        soon = np.setdiff1d(turns.next_cohort(turn), turn.reported)
         for group in groups:
             rows = np.searchsorted(group.clients, np.intersect1d(group.clients, soon))
             store.ahead((state.clients[group.name], state.copies[group.name]), rows)
@@ -292,9 +258,12 @@ def make_together(
         return [results.get(number) for number in range(len(states))]
 
     def together(trials, states):
-        turns = [turn(*given) for given in zip(trials, states, strict=True)]
+        now = [
+            turns.of(trial, int(state.round) + 1)
+            for trial, state in zip(trials, states, strict=True)
+        ]
         servers = [state.server for state in states]
-        common = common_of(turns, servers, Purpose.CLIENT_UPDATE)
+        common = common_of(now, servers, Purpose.CLIENT_UPDATE)
         down = [broadcast_bytes(server) for server in servers]
         worked, where = [], {}
         busy = np.zeros(mesh.size)
@@ -302,11 +271,11 @@ def make_together(
             name, own = part.group.name, part.group.clients
             present = [
                 (number, int(client))
-                for number, one in enumerate(turns)
+                for number, one in enumerate(now)
                 for client in np.intersect1d(own, one.reported)
             ]
             places, which, rows, members, busy = part.members(
-                present, lambda number, client: plan(turns[number], client), busy
+                present, lambda number, client: turns.plan(now[number], client), busy
             )
             held = [(state.clients[name], state.copies[name]) for state in states]
             taken = store.take(held, which, rows)
@@ -317,7 +286,7 @@ def make_together(
         # Gathered before they are summed up: the order of a sum is the cohort's.
         reports = jax.device_put([work.report for work in worked], whole)
         stepped = []
-        for number, (one, server) in enumerate(zip(turns, servers, strict=True)):
+        for number, (one, server) in enumerate(zip(now, servers, strict=True)):
             # From here on members stand in cohort order, whatever their groups and
             # devices. A cohort smaller than K is padded by members of weight zero.
             size = one.reported.size
@@ -331,9 +300,9 @@ def make_together(
             )
         servers = [server for server, _, _ in stepped]
         if finishes:
-            common = common_of(turns, servers, Purpose.CLIENT_FINISH)
+            common = common_of(now, servers, Purpose.CLIENT_FINISH)
         if sample is None:
-            for one, state in zip(turns, states, strict=True):
+            for one, state in zip(now, states, strict=True):
                 fetch_ahead(one, state)
         clients = [dict(state.clients) for state in states]
         copies = [dict(state.copies) for state in states]
@@ -362,25 +331,11 @@ def make_together(
                 ),
             )
             for number, (one, (server, report, finite)) in enumerate(
-                zip(turns, stepped, strict=True)
+                zip(now, stepped, strict=True)
             )
         ]
 
     return play
-
-
-class _Turn(NamedTuple):
-    """One trial's part of a round, before it is played."""
-
-    trial: Trial
-    round: int
-    members: np.ndarray  # [K] ids that were sampled
-    reported: np.ndarray  # [R] those that do not drop out
-    share: np.ndarray  # [R] of its steps that each completes
-
-    def key(self, purpose: Purpose) -> np.ndarray:
-        """The raw key of a purpose in this round."""
-        return rng.data(rng.key(self.trial.seed, purpose, self.round))
 
 
 class _Worked(NamedTuple):
@@ -393,46 +348,21 @@ class _Worked(NamedTuple):
     report: Any  # [R, ...]
 
 
-def settings_of(config: RoundConfig, mesh: Mesh, batch_size: int) -> Settings:
-    """What the groups' programs are made with; B may be below the configuration's."""
+def settings_of(
+    config: RoundConfig, mesh: Mesh, batch_size: int, group: str, trials: int = 1
+) -> Settings:
+    """What a group's programs are made with; B may be below the configuration's."""
     return Settings(
         mesh,
         batch_size,
         config.epochs,
         config.sweep_batch_size,
-        config.chunk,
+        config.chunks.get(group, config.chunk),
         config.cohort_size,
         config.reject_nonfinite,
         config.max_upload_norm if config.reject_nonfinite else 0.0,
+        trials,
     )
-
-
-def _server_step(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
-    """The aggregation of a round: one program, the same on every device."""
-
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
-    def step(server, reports, order, weights, round, key):
-        reports = tree.take(tree.concatenate(reports), order)
-        if reject:
-            weights = jnp.where(reports["sound"], weights, 0)
-        counts = weights > 0
-
-        def only_who_counts(leaf):  # a weight of zero does not stop a NaN
-            rows = counts.reshape((-1,) + (1,) * (leaf.ndim - 1))
-            return jnp.where(rows, leaf, jnp.zeros((), leaf.dtype))
-
-        uploads = jax.tree.map(only_who_counts, reports.pop("upload"))
-        key = jax.random.wrap_key_data(key, impl=rng.IMPLEMENTATION)
-        new = algorithm.server.update(server, uploads, Cohort(weights, round, key))
-        new = tree.where(counts.any(), new, server)  # nobody: nothing changes
-        finite = [
-            jnp.isfinite(leaf).all()
-            for leaf in jax.tree.leaves(new)
-            if jnp.issubdtype(leaf.dtype, jnp.floating)
-        ]
-        return new, reports, jnp.stack([jnp.bool_(True), *finite]).all()
-
-    return step
 
 
 def read_clients(

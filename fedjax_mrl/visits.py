@@ -94,7 +94,7 @@ class Part:
         devices = settings.mesh.size
         most = settings.trials * min(group.clients.size, settings.cohort_size)
         most = -(-most // devices)
-        chunk = min(settings.chunk or most, most)
+        self._chunk = chunk = min(settings.chunk or most, most)
         # Two at least: alone in its array a member is compiled to other sums.
         self._capacity = max(2, -(-most // chunk) * chunk)
         self.places = self._capacity * devices
@@ -113,6 +113,16 @@ class Part:
         client = algorithm.client(group.model)
         self._step = _program(_train(client, settings), settings.mesh, chunk)
         self._finish = client.finish and _program(_finish(client), settings.mesh, chunk)
+
+    @property
+    def chunk(self) -> int:
+        """Members that are computed at once on a device."""
+        return self._chunk
+
+    @property
+    def batch_size(self) -> int:
+        """B, as its programs have it."""
+        return self._settings.batch_size
 
     @property
     def finishes(self) -> bool:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import rounds, tree
+from fedjax_mrl import rounds, tree, turns
 from fedjax_mrl.protocol import Batches, Visit
 from tests import helpers
 from tests.helpers import assert_trees_close, assert_trees_equal
@@ -36,7 +36,7 @@ def played(name):
     sampled = {}
 
     def sample(round):
-        usual = rounds.cohort(0, round, num_clients=8, cohort_size=5)
+        usual = turns.cohort(0, round, num_clients=8, cohort_size=5)
         return sampled.get(round, usual)
 
     toy = helpers.toy(name, sample=sample)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from fedjax_mrl import discovery, planning, stores, tree
+from fedjax_mrl import calibration, discovery, hostmemory, planning, stores, tree
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.models import mlp
@@ -128,7 +128,7 @@ def test_states_lie_where_the_store_has_them(store, tmp_path):
 
 def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeypatch):
     # The process is of one size, whatever is compiled or freed meanwhile.
-    monkeypatch.setattr(planning, "resident", lambda: 2**28)
+    monkeypatch.setattr(planning.hostmemory, "resident", lambda: 2**28)
     options = OPTIONS | {"num_clients": 50, "rounds": 100, "client_store": "host"}
     options |= {"participation": 0.04}
     make = lambda limit=None, **changed: planning.make(
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeyp
 def test_a_smaller_batch_is_advised_where_it_is_the_batch(monkeypatch):
     options = OPTIONS | {"batch_size": 256, "partition": "iid"}
     built = Federation(**options)
-    monkeypatch.setattr(planning, "resident", lambda: 2**28)
+    monkeypatch.setattr(planning.hostmemory, "resident", lambda: 2**28)
     memory = planning.make(built, limit=10**12, calibrate=False).memory
     limit = memory.peak - memory.device["working memory"] // 3
     with pytest.raises(planning.DoesNotFit, match="Give --batch-size") as raised:
@@ -178,16 +178,20 @@ def test_steps_are_what_is_timed(federation, monkeypatch):
     asked = []
     step = planning.Part.step
 
-    def counted(part, held, broadcast, members, *rest):
+    def counted(part, held, common, members):
         asked.append(int(np.max(members.train.steps)))
-        return step(part, held, broadcast, members, *rest)
+        return step(part, held, common, members)
 
     monkeypatch.setattr(planning.Part, "step", counted)
-    monkeypatch.setattr(planning.time, "perf_counter", lambda: float(sum(asked)))
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: float(sum(asked)))
     workshop = planning._Workshop(federation)
     program = workshop.program(federation.groups[0], federation.round_config)
-    assert planning._time(workshop, program, 32) == (0, 1, 1)
-    assert set(asked) == {2, 6}
+    given = federation, program.part, program.held, workshop.broadcast
+    assert calibration.measure(*given) == (0, 1, 1)
+    assert set(asked) == {0, 2, 6}
+    asked.clear()
+    assert calibration.measure(*given, bound=0.5) == (0, 1, 1)
+    assert asked == [0, 2]  # too slow to be timed with care
 
 
 # --- the command ----------------------------------------------------------------------
@@ -257,3 +261,46 @@ def test_the_peak_of_a_run_is_what_was_predicted(tmp_path):
 
 def test_every_kind_of_store_can_be_planned_for():
     assert set(stores.KINDS) == {"auto", "device", "host", "disk"}
+
+
+# --- memory of the host -------------------------------------------------------------
+
+
+def system(root, groups, files):
+    """A root folder that says how much memory there is."""
+    texts = {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 1000 kB\n"}
+    texts["proc/self/cgroup"] = groups
+    for path, text in (texts | files).items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return hostmemory.free(str(root))
+
+
+def test_what_is_free_is_the_least_of_the_system_and_its_control_groups(tmp_path):
+    second = {
+        "sys/fs/cgroup/a/memory.max": "500000\n",
+        "sys/fs/cgroup/a/memory.current": "300000\n",
+        "sys/fs/cgroup/a/memory.stat": "anon 7\ninactive_file 20000\n",
+        "sys/fs/cgroup/a/b/memory.max": "max\n",
+        "sys/fs/cgroup/a/b/memory.current": "300000\n",
+        "sys/fs/cgroup/a/b/memory.stat": "inactive_file 0\n",
+    }
+    assert system(tmp_path / "2", "0::/a/b\n", second) == 220000
+    # Of a container, which does not see the folders that its group lies in.
+    first = {
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": "400000\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": "100000\n",
+        "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 0\n",
+    }
+    groups = "2:cpu:/x\n1:hugetlb,memory:/docker/x\n"
+    assert system(tmp_path / "1", groups, first) == 300000
+    huge = {"sys/fs/cgroup/memory/memory.limit_in_bytes": str(2**63)}
+    assert system(tmp_path / "1", groups, first | huge) == 1024000
+    assert system(tmp_path / "3", "", {}) == 1024000
+    assert hostmemory.free(str(tmp_path / "nothing")) is None
+
+
+def test_this_process_is_asked_about_too():
+    assert hostmemory.resident() > 2**24
+    free = hostmemory.free()
+    assert free is None or free > 0

@@ -32,6 +32,25 @@ def test_the_gradients_of_a_product_are_the_plain_ones(x64):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("precision", "bits"), [("bfloat16", 8), ("tensorfloat32", 11), ("highest", 24)]
+)
+def test_operands_are_rounded_to_the_precision_that_is_asked_for(precision, bits):
+    """Of 1 + 2**-(bits - 1), all is kept; of 1 + 2**-bits, only the 1."""
+    kept, lost = (np.float32(1 + 2.0**-b) for b in (bits - 1, bits))
+    with jax.default_matmul_precision(precision):
+        product = jax.jit(products.matmul)
+        found = product(jnp.array([[kept], [lost]]), jnp.ones((1, 1), jnp.float32))
+        back = jax.grad(lambda w: products.matmul(jnp.full((1, 1), lost), w).sum())
+        gradient = back(jnp.ones((1, 1), jnp.float32))
+    np.testing.assert_array_equal(found[:, 0], [kept, np.float32(1)])
+    np.testing.assert_array_equal(gradient, [[1]])
+    # Sums are not rounded.
+    with jax.default_matmul_precision(precision):
+        total = products.dot(jnp.ones((1, 1025)), jnp.ones((1025, 1)))
+    assert total[0, 0] == 1025
+
+
 # Prints a hash of what depends on the threads when a.T @ b is left to XLA.
 HASHES = """
 import hashlib, jax, numpy as np

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedjax_mrl import faults, layout, rounds, runner
+from fedjax_mrl import faults, layout, runner, turns
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
@@ -316,7 +316,7 @@ def test_split_initial_weights_and_training_have_seeds_of_their_own():
         built = Federation(config)
         weights = built.digester()(built.init())[0]
         drawn = [
-            rounds.cohort(config.seed, r, num_clients=4, cohort_size=2).tolist()
+            turns.cohort(config.seed, r, num_clients=4, cohort_size=2).tolist()
             for r in range(8)
         ]
         return built.partition.train[0].tolist(), weights, drawn

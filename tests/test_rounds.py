@@ -24,6 +24,7 @@ from fedjax_mrl import (
     rounds,
     servers,
     starts,
+    turns,
 )
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
@@ -46,7 +47,7 @@ from tests.helpers import assert_trees_close, assert_trees_equal
 def test_all_clients_and_all_pairs_are_equally_likely_to_be_drawn():
     n, k, draws = 10, 3, 4000
     cohorts = [
-        rounds.cohort(5, round, num_clients=n, cohort_size=k) for round in range(draws)
+        turns.cohort(5, round, num_clients=n, cohort_size=k) for round in range(draws)
     ]
     drawn = np.zeros((draws, n), int)
     drawn[np.arange(draws)[:, None], cohorts] = 1
@@ -63,11 +64,11 @@ def test_all_clients_and_all_pairs_are_equally_likely_to_be_drawn():
 
 
 def test_a_cohort_is_a_function_of_seed_and_round():
-    draw = functools.partial(rounds.cohort, num_clients=100, cohort_size=10)
+    draw = functools.partial(turns.cohort, num_clients=100, cohort_size=10)
     np.testing.assert_array_equal(draw(0, 7), draw(0, 7))
     others = [draw(0, 8), draw(1, 7), draw(7, 0)]
     assert not any(np.array_equal(draw(0, 7), other) for other in others)
-    everyone = rounds.cohort(0, 1, num_clients=6, cohort_size=6)
+    everyone = turns.cohort(0, 1, num_clients=6, cohort_size=6)
     np.testing.assert_array_equal(everyone, np.arange(6))
 
 
@@ -277,7 +278,7 @@ def test_a_round_reaches_its_participants_and_nobody_else(chunk):
     state, play, groups = federation(counting(), chunk=chunk)
     visits = np.zeros(6)
     for number in (1, 2, 3):
-        cohort = rounds.cohort(0, number, num_clients=6, cohort_size=4)
+        cohort = turns.cohort(0, number, num_clients=6, cohort_size=4)
         state, played = play(state)
         np.testing.assert_array_equal(played.cohort, cohort)
         visits[cohort] += 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedjax_mrl import layout, stores
-from fedjax_mrl.rounds import Trial
+from fedjax_mrl.turns import Trial
 from tests.helpers import assert_trees_equal
 from tests.test_federation import federation
 
@@ -34,8 +34,15 @@ def alone(variant, rounds):
     return state, played.fetch()
 
 
-@pytest.mark.parametrize("store", ["device", "host"])
-@pytest.mark.parametrize("algorithm", ["fedmrl", "fedgh", "fedapen"])
+@pytest.mark.parametrize(
+    ("algorithm", "store"),
+    [
+        ("fedmrl", "device"),
+        ("fedmrl", "host"),
+        ("fedgh", "host"),
+        ("fedapen", "device"),
+    ],
+)
 def test_trials_played_together_are_equal_to_each_alone(algorithm, store):
     made, variants = pair(algorithm, store)
     states = [variant.init() for variant in variants]

@@ -1,10 +1,11 @@
 """`fedjax-mrl run`: train one federation."""
 
 import argparse
+import dataclasses
 import logging
 
 from fedjax_mrl.cli import devices, options
-from fedjax_mrl.cli.command import Command
+from fedjax_mrl.cli.command import Command, UsageError
 
 __all__ = ["run"]
 
@@ -13,6 +14,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="run directory (runs/<name>)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run that is in --out"
+    )
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="first time the ways to compute each architecture, and keep the fastest "
+        "in config.json; takes about as long to compile as several runs do",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     devices.add(parser)
@@ -34,6 +41,13 @@ def _execute(args: argparse.Namespace) -> int:
         RunDirectory.check(out, overwrite=args.overwrite)
         first = devices.join(args)
         federation = Federation(config, client_folder=RunDirectory(out).clients)
+        if args.tune:
+            config = _tuned(federation, quiet=args.quiet)
+            federation = Federation(
+                config,
+                dataset=federation.dataset,
+                client_folder=RunDirectory(out).clients,
+            )
         if first:
             directory = RunDirectory.create(
                 out, config=config.to_json(), overwrite=args.overwrite
@@ -42,6 +56,30 @@ def _execute(args: argparse.Namespace) -> int:
             directory = Follower(out)
     label = f"{config.algorithm} on {config.dataset}"
     return training.finish(federation, directory, label, quiet=args.quiet or not first)
+
+
+def _tuned(federation, *, quiet: bool):
+    """The configuration with the strategies that are fastest here."""
+    import jax
+
+    from fedjax_mrl import strategies, tuning
+
+    if jax.process_count() > 1:
+        raise UsageError(
+            "--tune times one process; tune a short run, then give what it found: "
+            "--strategies, from its config.json."
+        )
+
+    def report(timed):
+        if not quiet:
+            text = f"{timed.architecture} by {timed.strategy}"
+            print(f"{text}: {timed.seconds:.3g} s a step", flush=True)
+
+    chosen = tuning.choose(tuning.measure(federation, report))
+    words = strategies.write(chosen)
+    if not quiet:
+        print(f"Kept: {', '.join(words)}", flush=True)
+    return dataclasses.replace(federation.config, strategies=words)
 
 
 run = Command("train one federation", _configure, devices.ends_for_all(_execute))
