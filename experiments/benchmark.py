@@ -29,6 +29,7 @@ CASES = {
         scaling.clients,
         scaling.devices,
         scaling.processes,
+        scaling.together,
         costs.compile,
         costs.memory,
         costs.mapping,

@@ -55,6 +55,32 @@ def rounds(
     return measure, {"flops": flops, "parameters": total}
 
 
+def together(
+    split: dict[str, int], config: dict[str, Any], trials: int, at_once: bool
+) -> Setup:
+    """Seconds of a round of several seeds, played at once or one after another."""
+    federation = _federation(split, config)
+    variants = [federation.with_trial(seed=seed) for seed in range(trials)]
+    states = [variant.init() for variant in variants]
+
+    def measure() -> float:
+        nonlocal states
+        started = time.perf_counter()
+        if at_once:
+            found = federation.play_together([v.trial for v in variants], states)
+            for _, played in found:
+                played.fetch()
+            states = [state for state, _ in found]
+            _wait(states)
+        else:
+            states = [_play(v, s) for v, s in zip(variants, states, strict=True)]
+        return time.perf_counter() - started
+
+    measure()
+    measure()
+    return measure, {}
+
+
 def compiling(split: dict[str, int], config: dict[str, Any]) -> Setup:
     """Seconds that the first round of a new process takes longer than its second."""
 
@@ -175,12 +201,16 @@ def _federation(split: dict[str, int], config: dict[str, Any]) -> Any:
 
 def _play(federation: Any, state: Any) -> Any:
     """The next state, when all of it is there."""
-    import jax
-
     state, played = federation.play(state)
     played.fetch()
-    jax.block_until_ready((state.server, state.clients, state.copies))
+    _wait([state])
     return state
+
+
+def _wait(states: list[Any]) -> None:
+    import jax
+
+    jax.block_until_ready([(s.server, s.clients, s.copies) for s in states])
 
 
 def _parameters(federation: Any) -> dict[str, int]:

@@ -90,5 +90,24 @@ def processes(bench: Bench) -> list[Table]:
     return [Table(title, costs, baseline=one, notes=notes)]
 
 
+def together(bench: Bench) -> list[Table]:
+    """Three seeds at once, as `compare` plays them, and one after another."""
+    batch, number = bench.size((64, 8), (8, 1))
+    tables = []
+    for k in bench.size((1, 3, 10), (2,)):
+        split = {"clients": 10, "train": batch * number, "test": 1}
+        config = {"batch_size": batch, "shared_dim": 500, "participation": k / 10}
+        contenders = {
+            name: bench.ours(
+                split, config, "together", trials=3, at_once=name == "at once"
+            )
+            for name in ("one by one", "at once")
+        }
+        costs, _ = bench.in_turn(contenders)
+        title = f"A round of three seeds, K = {k} of 10, {number} steps of B = {batch}"
+        tables.append(Table(title, costs, "ms", "at once"))
+    return tables
+
+
 def _plural(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number > 1)}"
