@@ -148,6 +148,24 @@ def available(federation: Federation) -> int | None:
     return None if free is None else free + hostmemory.resident()
 
 
+def trials_that_fit(federation: Federation) -> int:
+    """How many trials can well be played at once, at least one.
+
+    The states of one are counted three times, as a checkpoint and a round hold copies,
+    and half of the memory is left for everything else.
+    """
+    limit = available(federation)
+    if limit is None:
+        return 1
+    sizes = [
+        group.clients.size * tree.num_bytes(calibration.shapes(federation, group))
+        for group in federation.groups
+    ]
+    if federation.mesh.devices.flat[0].platform != "cpu":
+        limit *= federation.mesh.size
+    return max(1, limit // 2 // (3 * sum(sizes)))
+
+
 class _Program(NamedTuple):
     """A group's compiled training program and shapes of what it is called with."""
 

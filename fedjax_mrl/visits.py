@@ -92,9 +92,11 @@ class Part:
         self.group = group
         self._settings, self._train = settings, train
         devices = settings.mesh.size
-        most = settings.trials * min(group.clients.size, settings.cohort_size)
-        most = -(-most // devices)
-        self._chunk = chunk = min(settings.chunk or most, most)
+        own = min(group.clients.size, settings.cohort_size)
+        one = -(-own // devices)
+        # As wide as for one trial: the same program, so that each has its own bits.
+        self._chunk = chunk = min(settings.chunk or one, one)
+        most = -(-settings.trials * own // devices)
         # Two at least: alone in its array a member is compiled to other sums.
         self._capacity = max(2, -(-most // chunk) * chunk)
         self.places = self._capacity * devices

@@ -194,6 +194,13 @@ def test_steps_are_what_is_timed(federation, monkeypatch):
     assert asked == [0, 2]  # too slow to be timed with care
 
 
+def test_trials_that_fit_leave_half_of_the_memory(federation, plan, monkeypatch):
+    states = sum(g.clients * g.client_bytes for g in plan.groups)
+    for free, number in ((0, 1), (11 * states, 1), (12 * states, 2), (None, 1)):
+        monkeypatch.setattr(planning, "available", lambda _, free=free: free)
+        assert planning.trials_that_fit(federation) == number
+
+
 # --- the command ----------------------------------------------------------------------
 
 

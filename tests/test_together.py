@@ -16,9 +16,10 @@ TRIALS = (Trial(0, 0.01), Trial(3, 0.01), Trial(0, 0.1))
 
 
 @functools.cache
-def pair(algorithm, store):
+def pair(algorithm, store, chunk=1):
     """A federation and its variants, one for each trial."""
     options = {"dropout": 0.2, "participation": 0.7, "client_store": store}
+    options["chunk"] = chunk
     made = federation(algorithm, **options)
     return made, [made.with_trial(*trial) for trial in TRIALS]
 
@@ -35,16 +36,16 @@ def alone(variant, rounds):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "store"),
+    ("algorithm", "store", "chunk"),
     [
-        ("fedmrl", "device"),
-        ("fedmrl", "host"),
-        ("fedgh", "host"),
-        ("fedapen", "device"),
+        ("fedmrl", "device", 1),
+        ("fedmrl", "host", 2),
+        ("fedgh", "host", 1),
+        ("fedapen", "device", 1),
     ],
 )
-def test_trials_played_together_are_equal_to_each_alone(algorithm, store):
-    made, variants = pair(algorithm, store)
+def test_trials_played_together_are_equal_to_each_alone(algorithm, store, chunk):
+    made, variants = pair(algorithm, store, chunk)
     states = [variant.init() for variant in variants]
     for _ in range(2):
         results = made.play_together(TRIALS, states)

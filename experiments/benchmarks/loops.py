@@ -1,5 +1,7 @@
 """The rivals of `rivals` as contenders. Runs in a worker; needs PyTorch."""
 
+import concurrent.futures
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -14,13 +16,30 @@ Setup = tuple[Callable[[], float], dict[str, Any]]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def steps(*, number: int, **options: Any) -> Setup:
-    """Seconds of one local step of all clients, on images that are prepared already."""
+def steps(*, number: int, side_by_side: bool = False, **options: Any) -> Setup:
+    """Seconds of one local step of all clients, on images that are prepared already.
+
+    Args:
+        number: of steps in a repetition.
+        side_by_side: a thread a core, each with one core and its share of the clients;
+            otherwise one client after another, each with all cores.
+        **options: as of `_loop`.
+    """
     loop, facts = _loop(**options)
+    shares, pool = [range(len(loop.clients))], None
+    if side_by_side:
+        cores = options["cores"]
+        shares = [range(core, len(loop.clients), cores) for core in range(cores)]
+        pool = concurrent.futures.ThreadPoolExecutor(
+            cores, initializer=torch.set_num_threads, initargs=(1,)
+        )
 
     def measure() -> float:
         started = time.perf_counter()
-        loop.steps(number)
+        if pool is None:
+            loop.steps(number)
+        else:
+            list(pool.map(functools.partial(loop.steps, number), shares))
         return (time.perf_counter() - started) / number
 
     measure()
@@ -95,6 +114,6 @@ def _short_run(loop: Loop, kind: torch.memory_format) -> float:
     times = []
     for _ in range(4):
         started = time.perf_counter()
-        loop.steps(2, clients=5)
+        loop.steps(2, clients=range(min(5, len(loop.clients))))
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])

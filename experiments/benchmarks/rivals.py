@@ -11,6 +11,7 @@ Needs the extra `benchmark` (torch, torchvision).
 import functools
 import importlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -144,15 +145,15 @@ class Loop:
             client.small.to(memory_format=memory_format)
             client.large.to(memory_format=memory_format)
 
-    def steps(self, number: int = 1, clients: int | None = None) -> None:
-        """Some local steps of the first clients, on images that are prepared already.
+    def steps(self, number: int = 1, clients: Sequence[int] | None = None) -> None:
+        """Some local steps of clients, on images that are prepared already.
 
         Args:
             number: of each client.
-            clients: how many; None is all.
+            clients: which; None is all.
         """
-        own_parts = self.train[:clients]
-        for client, own in zip(self.clients[:clients], own_parts, strict=True):
+        for which in range(len(self.clients)) if clients is None else clients:
+            client, own = self.clients[which], self.train[which]
             client.begin()
             for step in range(number):
                 at = (step * self.batch_size) % max(1, len(own) - self.batch_size + 1)

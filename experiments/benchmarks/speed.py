@@ -25,6 +25,9 @@ def step(bench: Bench) -> list[Table]:
         if bench.torch:
             loop = {"batch_size": batch, "number": number}
             contenders["plain"] = bench.rival(split, "steps", **loop)
+            contenders["plain, a client a core"] = bench.rival(
+                split, "steps", side_by_side=True, **loop
+            )
             contenders["authors"] = bench.rival(split, "steps", authors=True, **loop)
         costs, facts = bench.in_turn(contenders | _floors(bench))
         tables.append(_with_floors(f"Step, ten clients, B = {batch}", costs, facts))

@@ -29,7 +29,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         default="0",
         help="seeds and learning rates of an algorithm that are played at once; 0 is "
-        "all, 1 needs the least memory (default 0)",
+        "as many as memory holds well (default 0)",
     )
     parser.add_argument(
         "--target", metavar="ACCURACY", help="also report the rounds to reach it"
@@ -55,7 +55,7 @@ def _execute(args: argparse.Namespace) -> int:
             raise UsageError(f"--together must be at least 0; got {together}.")
         target = args.target and _number(float, "--target", args.target)
         logging.getLogger("absl").setLevel(logging.ERROR)
-        from fedjax_mrl import comparison, datasets
+        from fedjax_mrl import comparison, datasets, planning
         from fedjax_mrl.cli import devices
 
         devices.provide(base)
@@ -78,14 +78,17 @@ def _execute(args: argparse.Namespace) -> int:
                 ends[run.path] = "done"
             else:
                 todo.append(run)
-        size = together or len(own)
         federation = None  # compiled once for all of an algorithm's trials
-        for some in (todo[i : i + size] for i in range(0, len(todo), size)):
+        while todo:
+            some = todo
             try:
-                federation = federation or Federation(some[0].config, dataset=dataset)
+                federation = federation or Federation(todo[0].config, dataset=dataset)
+                size = together or planning.trials_that_fit(federation)
+                some = todo[:size]
                 played = _play(some, federation, label, args)
             except ValueError as error:
                 played = [(str(error), 2)] * len(some)
+            todo = todo[len(some) :]
             for run, (status, code) in zip(some, played, strict=True):
                 ends[run.path], worst = status, max(worst, code)
                 if status != "done":
