@@ -106,11 +106,22 @@ def plan(
 def finished(run: Run) -> bool:
     """Whether the run was completed earlier under the same configuration."""
     try:
-        stored = (run.path / "config.json").read_text(encoding="utf-8")
         summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return stored == run.config.to_json() and summary["rounds"] == run.config.rounds
+    return begun(run) and summary["rounds"] == run.config.rounds
+
+
+def begun(run: Run) -> bool:
+    """Whether the run was begun earlier under the same configuration.
+
+    Also by an earlier version, which may have had fewer settings.
+    """
+    try:
+        text = (run.path / "config.json").read_text(encoding="utf-8")
+        return RunConfig.from_json(text) == run.config
+    except (OSError, ValueError):
+        return False
 
 
 def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:

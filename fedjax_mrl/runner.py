@@ -11,6 +11,7 @@ import numpy as np
 
 from fedjax_mrl import environment, evaluation, partitions, pictures, summary
 from fedjax_mrl.checkpoint import CheckpointError, Checkpoints
+from fedjax_mrl.config import RunConfig
 from fedjax_mrl.digest import Digester
 from fedjax_mrl.evaluation import POINTS, Scores
 from fedjax_mrl.federation import Federation, Result
@@ -213,7 +214,8 @@ def restore(
             except CheckpointError as error:
                 warn(f"{error} The one before it is tried.")
                 continue
-            theirs = json.loads(found.notes["config"])
+            # As this version writes it: an earlier one may have had fewer settings.
+            theirs = json.loads(RunConfig.from_json(found.notes["config"]).to_json())
             _require_same(theirs, json.loads(federation.config.to_json()), round)
             state = federation.place(round, found.arrays)
             if federation.digester()(state)[0] == found.notes["digest"]:

@@ -71,6 +71,27 @@ def test_a_resumed_run_leaves_the_files_of_one_that_never_stopped(whole, copied)
     assert clockless((copied / "summary.json").read_text()) == expected
 
 
+def test_a_run_of_a_version_with_fewer_settings_goes_on(whole, tmp_path, monkeypatch):
+    to_json = RunConfig.to_json
+
+    def older(config):
+        values = json.loads(to_json(config))
+        del values["strategies"]
+        return json.dumps(values)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunConfig, "to_json", older)
+        assert main(["run", *TINY, "--rounds", "2", "--out", str(folder)]) == 0
+    assert "strategies" not in (folder / "config.json").read_text()
+    assert main(["resume", str(folder), "--rounds", "3", "--quiet"]) == 0
+    found, expected = (
+        [row["digest"] for row in RunDirectory.open(path).rows("rounds.csv")]
+        for path in (folder, whole)
+    )
+    assert found == expected[:3]
+
+
 def test_more_rounds_go_on_as_a_longer_run_would(whole, copied, tmp_path):
     longer = tmp_path / "longer"
     argv = ["run", *TINY, "--rounds", "7", "--schedule-rounds", "5"]

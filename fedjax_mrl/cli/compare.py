@@ -138,17 +138,13 @@ def _play(runs, federation, label, args) -> list[tuple[str, int]]:
 
 def _open(run, federation):
     """The run's directory, and the state to go on from if it was interrupted."""
-    from fedjax_mrl import runner
+    from fedjax_mrl import comparison, runner
     from fedjax_mrl.rundir import RunDirectory
 
     text = run.config.to_json()
-    directory = RunDirectory(run.path)
-    try:
-        begun = directory.read_text("config.json") == text
-    except (OSError, ValueError):
-        begun = False
-    if not begun:
+    if not comparison.begun(run):
         return RunDirectory.create(run.path, config=text, overwrite=True), None
+    directory = RunDirectory(run.path)
     directory.lock()
     warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
     state = runner.restore(federation, directory, warn)
