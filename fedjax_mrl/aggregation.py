@@ -20,14 +20,14 @@ def make(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
         whole: the sharding of what it returns.
 
     Returns:
-        server state (consumed), reports of the groups [R_g, ...], places [K] of the
-        cohort in them, weights [K], round, raw key -> server state, reports [K, ...]
-        in cohort order, whether all numbers of the state are finite.
+        server state (consumed), reports [K, ...] in cohort order, weights [K], round,
+        raw key -> server state, reports without uploads, whether all numbers of the
+        state are finite.
     """
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
-    def step(server, reports, order, weights, round, key):
-        reports = tree.take(tree.concatenate(reports), order)
+    def step(server, reports, weights, round, key):
+        reports = dict(reports)
         if reject:
             weights = jnp.where(reports["sound"], weights, 0)
         counts = weights > 0
@@ -48,3 +48,33 @@ def make(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
         return new, reports, jnp.stack([jnp.bool_(True), *finite]).all()
 
     return step
+
+
+def gatherer(cohort_size: int, whole: Any) -> Callable:
+    """Returns what collects the reports of a cohort, wave by wave.
+
+    Gathered before they are summed up: the order of a sum is the cohort's.
+
+    Args:
+        cohort_size: K.
+        whole: the sharding of what it returns.
+
+    Returns:
+        reports [K, ...] so far (consumed; None at first), places [R] in them, past the
+        end for nobody, a wave's reports [R, ...] -> reports [K, ...].
+    """
+
+    @functools.partial(jax.jit, out_shardings=whole)
+    def begin(report):
+        empty = lambda leaf: jnp.zeros((cohort_size, *leaf.shape[1:]), leaf.dtype)
+        return jax.tree.map(empty, report)
+
+    add = jax.jit(tree.put, donate_argnums=0, out_shardings=whole)
+
+    def gather(reports, places, report):
+        if reports is None:
+            reports = begin(report)
+        # To every device first: an exchange within a program takes longer on a CPU.
+        return add(reports, places, jax.device_put(report, whole))
+
+    return gather

@@ -33,7 +33,9 @@ class Pace(NamedTuple):
 def part_of(federation: Federation, group: Group, config: RoundConfig) -> Part:
     """A group's programs, as a round under `config` would make them."""
     batch_size = batches.fitting(config.batch_size, federation.train)
-    settings = settings_of(config, federation.mesh, batch_size, group.name)
+    settings = settings_of(
+        config, federation.mesh, batch_size, len(federation.train), group.name
+    )
     return Part(
         federation.algorithm,
         group,
@@ -101,7 +103,8 @@ def measure(
         # Steps beyond a client's last minibatch take that one again.
         plan = lambda trial, client: _minibatch(federation.train[client], batch)
         present = [(0, int(client)) for client in clients]
-        *_, members, _ = part.members(present, plan, np.zeros(mesh.size))
+        waves, _ = part.waves(present, plan, np.zeros(mesh.size))
+        members = waves[0].members
         number = np.full(part.places, steps, np.int32)
         number = jax.device_put(number, layout.over_clients(mesh))
         members = members._replace(train=members.train._replace(steps=number))

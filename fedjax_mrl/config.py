@@ -90,7 +90,10 @@ class RunConfig:
         0, "devices the clients are split over; 0 is all, on a CPU one a core", low=0
     )
     chunk: int = _option(
-        0, "clients of a group computed at once on a device; 0 chooses", low=0
+        0,
+        "clients of a group computed at once on a device; 0 chooses: on a CPU 1, else "
+        "as many as a usual cohort has",
+        low=0,
     )
     client_store: str = _option(
         "auto", "where client states lie between rounds: auto, device, host or disk"

@@ -17,9 +17,9 @@ from fedjax_mrl import aggregation, batches, layout, stores, tree
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Examples
 from fedjax_mrl.rng import Purpose
-from fedjax_mrl.stores import Store
+from fedjax_mrl.stores import NOWHERE, Store
 from fedjax_mrl.turns import Trial, Turns
-from fedjax_mrl.visits import Common, Part, Settings
+from fedjax_mrl.visits import Common, Part, Settings, Wave
 
 
 class State(NamedTuple):
@@ -42,7 +42,7 @@ class RoundConfig(NamedTuple):
         init_seed: of initial weights; None is `seed`.
         sweep_batch_size: of passes that train nothing.
         chunk: members of a group computed at once (`mapping.over_members`); 0 is
-            all of them.
+            those of a usual cohort.
         chunks: of groups by name, where it is another.
         same_start: all clients of an architecture begin with equal weights, as in
             the authors' code.
@@ -205,7 +205,9 @@ def make_together(
     examples = jax.device_put(examples, whole)
     parts = []
     for group in groups:
-        settings = settings_of(config, mesh, batch_size, group.name, num_trials)
+        settings = settings_of(
+            config, mesh, batch_size, num_clients, group.name, num_trials
+        )
         parts.append(Part(algorithm, group, examples, train, holdout, settings))
     turns = Turns(
         train,
@@ -217,9 +219,9 @@ def make_together(
         sample=sample,
         schedule=schedule,
     )
-    offsets = np.cumsum([0, *(part.places for part in parts)])
     finishes = parts[0].finishes
     server_step = aggregation.make(algorithm, config.reject_nonfinite, whole)
+    gather = aggregation.gatherer(config.cohort_size, whole)
     bytes_of = algorithm.server.broadcast_bytes or (
         lambda state: jnp.float32(tree.num_bytes(algorithm.server.broadcast(state)))
     )
@@ -265,38 +267,46 @@ def make_together(
         servers = [state.server for state in states]
         common = common_of(now, servers, Purpose.CLIENT_UPDATE)
         down = [broadcast_bytes(server) for server in servers]
-        worked, where = [], {}
+        worked: list[_Worked] = []
+        # By trial: reports in cohort order, whatever groups, waves and devices are. A
+        # cohort smaller than K is padded by members of weight zero.
+        reports: list[Any] = [None] * len(now)
+        orders = [
+            {client: place for place, client in enumerate(one.reported.tolist())}
+            for one in now
+        ]
         busy = np.zeros(mesh.size)
-        for part, offset in zip(parts, offsets, strict=False):
+        for part in parts:
             name, own = part.group.name, part.group.clients
             present = [
                 (number, int(client))
                 for number, one in enumerate(now)
                 for client in np.intersect1d(own, one.reported)
             ]
-            places, which, rows, members, busy = part.members(
+            waves, busy = part.waves(
                 present, lambda number, client: turns.plan(now[number], client), busy
             )
             held = [(state.clients[name], state.copies[name]) for state in states]
-            taken = store.take(held, which, rows)
-            after, report = part.step(taken, common, members)
-            worked.append(_Worked(which, rows, members, after, report))
-            where.update(zip(present, places + offset, strict=True))
+            for wave in waves:
+                taken = store.take(held, wave.trial, wave.rows)
+                after, report = part.step(taken, common, wave.members)
+                worked.append(_Worked(part, wave, after))
+                for number, order in enumerate(orders):
+                    to = np.full(part.places, NOWHERE, np.int32)
+                    for (trial, client), place in zip(
+                        wave.present, wave.places, strict=True
+                    ):
+                        if trial == number:
+                            to[place] = order[client]
+                    reports[number] = gather(reports[number], to, report)
 
-        # Gathered before they are summed up: the order of a sum is the cohort's.
-        reports = jax.device_put([work.report for work in worked], whole)
         stepped = []
-        for number, (one, server) in enumerate(zip(now, servers, strict=True)):
-            # From here on members stand in cohort order, whatever their groups and
-            # devices. A cohort smaller than K is padded by members of weight zero.
-            size = one.reported.size
-            at = np.zeros(config.cohort_size, np.int32)
-            at[:size] = [where[number, client] for client in one.reported.tolist()]
+        for one, server, report in zip(now, servers, reports, strict=True):
             counts = np.zeros(config.cohort_size, np.float32)
-            counts[:size] = weights[one.reported]
+            counts[: one.reported.size] = weights[one.reported]
             key = one.key(Purpose.SERVER_UPDATE)
             stepped.append(
-                server_step(server, reports, at, counts, np.int32(one.round), key)
+                server_step(server, report, counts, np.int32(one.round), key)
             )
         servers = [server for server, _, _ in stepped]
         if finishes:
@@ -306,13 +316,12 @@ def make_together(
                 fetch_ahead(one, state)
         clients = [dict(state.clients) for state in states]
         copies = [dict(state.copies) for state in states]
-        for part, work in zip(parts, worked, strict=True):
+        for part, wave, (private, copy) in worked:
             name = part.group.name
-            private, copy = work.after
             if finishes:
-                private = part.finish(private, common, work.members)
+                private = part.finish(private, common, wave.members)
             held = [(a[name], b[name]) for a, b in zip(clients, copies, strict=True)]
-            held = store.put(held, work.which, work.rows, (private, copy))
+            held = store.put(held, wave.trial, wave.rows, (private, copy))
             for number, (a, b) in enumerate(held):
                 clients[number][name], copies[number][name] = a, b
         return [
@@ -339,17 +348,20 @@ def make_together(
 
 
 class _Worked(NamedTuple):
-    """What a group did in a round."""
+    """What a wave of a group did."""
 
-    which: np.ndarray  # [R] trials
-    rows: np.ndarray  # [R]
-    members: Any
+    part: Part
+    wave: Wave
     after: tuple[Any, Any]  # private states and copies [R, ...]
-    report: Any  # [R, ...]
 
 
 def settings_of(
-    config: RoundConfig, mesh: Mesh, batch_size: int, group: str, trials: int = 1
+    config: RoundConfig,
+    mesh: Mesh,
+    batch_size: int,
+    num_clients: int,
+    group: str,
+    trials: int = 1,
 ) -> Settings:
     """What a group's programs are made with; B may be below the configuration's."""
     return Settings(
@@ -359,6 +371,7 @@ def settings_of(
         config.sweep_batch_size,
         config.chunks.get(group, config.chunk),
         config.cohort_size,
+        num_clients,
         config.reject_nonfinite,
         config.max_upload_norm if config.reject_nonfinite else 0.0,
         trials,

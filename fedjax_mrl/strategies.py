@@ -15,7 +15,7 @@ class Strategy(NamedTuple):
 
     Attributes:
         lowering: of convolutions, see `conv`.
-        chunk: clients computed at once on a device; 0 is all of them.
+        chunk: clients computed at once on a device; 0 is those of a usual cohort.
     """
 
     lowering: str

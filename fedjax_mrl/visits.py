@@ -1,11 +1,14 @@
 """One group's part of a round: its compiled programs and what they are called with.
 
 Members are split over the devices of a mesh; on each device a loop runs over as many
-as there are. Nothing crosses devices before the uploads. Several trials, which differ
-in seed and learning rate, can be played at once: their clients are members like any
-other, each with its own trial's broadcast, keys and learning rate.
+as there are. A program has as many places as a usual cohort needs; a group that has
+more members in some round is computed in several waves. Nothing crosses devices before
+the uploads. Several trials, which differ in seed and learning rate, can be played at
+once: their clients are members like any other, each with its own trial's broadcast,
+keys and learning rate.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +26,7 @@ from fedjax_mrl.stores import NOWHERE
 
 
 class Members(NamedTuple):
-    """A group's members of one cohort, R places split over the devices."""
+    """Some members of a group in one cohort, R places split over the devices."""
 
     ids: np.ndarray  # [R] uint32
     trial: np.ndarray  # [R] int32, whose member it is, below J
@@ -31,6 +34,16 @@ class Members(NamedTuple):
     sweep: Batches
     holdout: Batches
     count: np.ndarray  # [D] int32, members on each device; they come first
+
+
+class Wave(NamedTuple):
+    """Members that are computed by one call of a program."""
+
+    present: list[tuple[int, int]]  # trial and client of each
+    places: np.ndarray  # of each in [0, R)
+    trial: np.ndarray  # [R] int32
+    rows: np.ndarray  # [R] int32, of the trial's stacks; NOWHERE for nobody
+    members: Members
 
 
 class Common(NamedTuple):
@@ -50,8 +63,9 @@ class Settings(NamedTuple):
         batch_size: B.
         epochs: E.
         sweep_batch_size: of passes that train nothing.
-        chunk: members computed at once on a device; 0 is all of them.
+        chunk: members computed at once on a device; 0 is those of a usual cohort.
         cohort_size: K.
+        num_clients: N, of the federation.
         keep_sound: a member whose visit is not sound (`sound`) keeps its state.
         max_upload_norm: largest norm of a sound upload; 0 is no limit.
         trials: J, that can be played at once.
@@ -63,6 +77,7 @@ class Settings(NamedTuple):
     sweep_batch_size: int
     chunk: int
     cohort_size: int
+    num_clients: int
     keep_sound: bool
     max_upload_norm: float
     trials: int = 1
@@ -92,13 +107,14 @@ class Part:
         self.group = group
         self._settings, self._train = settings, train
         devices = settings.mesh.size
-        own = min(group.clients.size, settings.cohort_size)
-        one = -(-own // devices)
+        share = settings.cohort_size * group.clients.size / settings.num_clients
+        usual = math.ceil(share / devices)
         # As wide as for one trial: the same program, so that each has its own bits.
-        self._chunk = chunk = min(settings.chunk or one, one)
-        most = -(-settings.trials * own // devices)
+        most = -(-min(group.clients.size, settings.cohort_size) // devices)
+        self._chunk = chunk = min(settings.chunk or usual, most)
+        many = math.ceil(settings.trials * share / devices)
         # Two at least: alone in its array a member is compiled to other sums.
-        self._capacity = max(2, -(-most // chunk) * chunk)
+        self._capacity = max(2, -(-many // chunk) * chunk)
         self.places = self._capacity * devices
         self._examples = jax.device_put(
             group.relabel(examples), layout.everywhere(settings.mesh)
@@ -146,12 +162,13 @@ class Part:
         split, whole = layout.over_clients(mesh), layout.everywhere(mesh)
         shape = jax.ShapeDtypeStruct
         stacked = lambda s: shape((self.places, *s.shape), s.dtype, sharding=split)
-        nobody = self.members([], lambda trial, client: [], np.zeros(mesh.size))[3]
+        waves, _ = self.waves([], lambda trial, client: [], np.zeros(mesh.size))
+        (nobody,) = waves
         lowered = self._step.lower(
             jax.tree.map(stacked, held),
             jax.tree.map(lambda s: shape(s.shape, s.dtype, sharding=whole), common),
             self._examples,
-            nobody,
+            nobody.members,
         )
         self._step = lowered.compile()
         return self._step.memory_analysis(), lowered.out_info[1]
@@ -164,12 +181,12 @@ class Part:
         """What members do with the server's new broadcast: states [R, ...]."""
         return self._finish(held, common, self._examples, members)[0]
 
-    def members(
+    def waves(
         self,
         present: Sequence[tuple[int, int]],
         schedule: Callable[[int, int], np.ndarray],
         busy: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Members, np.ndarray]:
+    ) -> tuple[list[Wave], np.ndarray]:
         """Deals participants to devices.
 
         Args:
@@ -178,24 +195,44 @@ class Part:
             busy: [D], local steps that each device has to do for other groups.
 
         Returns:
-            Their places in [0, R), as `present`; the trial [R] and the rows [R] of its
-            stacks where each state lies; what the programs take; and how busy devices
-            are then.
+            Waves, at least one, and how busy devices are then.
         """
-        settings, clients = self._settings, self.group.clients
         plans = [schedule(trial, client) for trial, client in present]
-        trials, present = np.array(present, np.int32).reshape(-1, 2).T
+        at_once = self._capacity * self._settings.mesh.size
+        number = max(1, -(-len(present) // at_once))
         dealt, busy = layout.assign(
-            np.array([len(plan) for plan in plans]), busy, self._capacity
+            np.array([len(plan) for plan in plans]), busy, number * self._capacity
         )
-        places = np.zeros(present.size, np.int32)
-        for device, own in enumerate(dealt):
-            places[own] = device * self._capacity + np.arange(own.size)
+        cut = [
+            [own[i * self._capacity : (i + 1) * self._capacity] for own in dealt]
+            for i in range(number)
+        ]
+        return [self._wave(present, plans, some) for some in cut], busy
+
+    def _wave(
+        self,
+        present: Sequence[tuple[int, int]],
+        plans: list[np.ndarray],
+        dealt: list[np.ndarray],
+    ) -> Wave:
+        """The wave of those of `present` that `dealt` names by device."""
+        settings, clients = self._settings, self.group.clients
+        chosen = np.concatenate(dealt).astype(int).tolist()
+        plans = [plans[i] for i in chosen]
+        given = [present[i] for i in chosen]
+        trials, ids_ = np.array(given, np.int32).reshape(-1, 2).T
+        starts = [device * self._capacity for device in range(len(dealt))]
+        places = np.concatenate(
+            [
+                start + np.arange(own.size, dtype=np.int32)
+                for start, own in zip(starts, dealt, strict=True)
+            ]
+        )
         rows = np.full(self.places, NOWHERE, np.int32)
-        own_rows = np.searchsorted(clients, present).astype(np.int32)
+        own_rows = np.searchsorted(clients, ids_).astype(np.int32)
         rows[places] = own_rows
         ids = np.zeros(self.places, np.uint32)
-        ids[places] = present
+        ids[places] = ids_
         trial = np.zeros(self.places, np.int32)
         trial[places] = trials
         shape = (self.places, self._max_steps, settings.batch_size)
@@ -208,9 +245,9 @@ class Part:
             Batches(table.index[at], table.steps[at]) for table in self._tables
         )
         count = np.array([own.size for own in dealt], np.int32)
-        given = Members(ids, trial, Batches(index, steps), sweep, holdout, count)
-        given = jax.device_put(given, layout.over_clients(settings.mesh))
-        return places, trial, rows, given, busy
+        members = Members(ids, trial, Batches(index, steps), sweep, holdout, count)
+        members = jax.device_put(members, layout.over_clients(settings.mesh))
+        return Wave(given, places, trial, rows, members)
 
 
 def _program(one: Callable, mesh: Mesh, chunk: int) -> Callable:

@@ -295,6 +295,24 @@ def test_a_round_reaches_its_participants_and_nobody_else(chunk):
         assert played.bytes_up.tolist() == [4.0] * 4 and int(played.bytes_down) == 4
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 0])
+def test_a_group_with_unusually_many_members_is_computed_in_waves(chunk):
+    """Clients 0, 2, 4 are a group; a cohort of three usually has two of them."""
+    cohorts = {1: [0, 2, 4], 2: [1, 3, 5], 3: [4, 5]}
+    sample = lambda round: np.array(cohorts[round])
+    found = []
+    for size in (3, 6):  # places for two members, and for all three
+        state, play, groups = federation(
+            counting(), sample=sample, cohort_size=size, chunk=chunk
+        )
+        for _ in cohorts:
+            state, played = play(state)
+        found.append((state.server, by_client(state, groups, "visits")))
+        assert played.fetch().metrics["total"].tolist() == [6 / 2, 14 / 4]
+    assert_trees_equal(*found)
+    np.testing.assert_array_equal(found[0][1], [1, 1, 1, 1, 2, 2])
+
+
 def test_a_client_holds_the_broadcast_of_its_last_visit():
     sample = {1: [0, 1, 2, 3], 2: [2, 3, 4], 3: [0]}
     state, play, groups = federation(

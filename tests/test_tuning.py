@@ -15,6 +15,7 @@ from fedjax_mrl.tuning import Timed
 CPU = Strategy("blocked", 1)
 SMALL = {
     "models": "cnn5,mlp",
+    "shared_model": "mlp",
     "num_clients": 4,
     "partition": "iid",
     "feature_dim": 8,
@@ -87,7 +88,7 @@ def test_the_fastest_is_chosen_unless_the_default_is_about_as_fast():
 
 
 def test_a_tuned_run_keeps_what_it_found_and_repeats(tmp_path, capsys):
-    small = SMALL | {"models": "mlp", "shared_model": "mlp"}
+    small = SMALL | {"models": "mlp"}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in small.items()]
     argv = ["run", "--tune", "--lowering", "im2col", "--rounds", "1", *flags]
     assert main([*argv, "--out", str(tmp_path / "a")]) == 0
