@@ -73,6 +73,7 @@ def test_a_comparison_goes_on_where_it_stopped(compared, capsys):
     before = table(compared)
     run = RunDirectory.open(compared / "standalone-1")
     digests = [row["digest"] for row in run.rows("rounds.csv")]
+    first = run.rows("rounds.csv")[0]
     (run.path / "summary.json").unlink()
     shutil.rmtree(run.checkpoints / "2")
     # As an earlier version wrote it, which did not know this setting.
@@ -81,6 +82,7 @@ def test_a_comparison_goes_on_where_it_stopped(compared, capsys):
     run.write_json("config.json", known)
     assert compare(compared, "lg_fedavg,standalone", "0,1", "--target", "0.05") == 0
     assert [row["digest"] for row in run.rows("rounds.csv")] == digests
+    assert run.rows("rounds.csv")[0] == first  # with its time: it was not played again
     clockless = lambda rows: [{**row, "seconds": ""} for row in rows]
     assert clockless(table(compared)) == clockless(before)
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from fedjax_mrl import layout, stores
+from fedjax_mrl.rounds import settings_of
 from fedjax_mrl.turns import Trial
+from fedjax_mrl.visits import Part
 from tests.helpers import assert_trees_equal
 from tests.test_federation import federation
 
@@ -109,6 +111,20 @@ def test_a_store_takes_and_puts_states_of_several_at_once(kind, tmp_path):
     np.testing.assert_array_equal(found[1], [0, 1, 12, 13])
     again = store.take(helds, which, rows)
     np.testing.assert_array_equal(again[:3, 0], [12, 11, 13])
+
+
+@pytest.mark.parametrize(("chunk", "width"), [(0, 2), (1, 1), (2, 2), (9, 2)])
+def test_programs_are_as_wide_for_several_trials_as_for_one(chunk, width):
+    """With other widths a member might be compiled to other sums than alone."""
+    made, _ = pair("fedmrl", "device")
+    config = made.round_config._replace(chunk=chunk, chunks={}, cohort_size=2)
+    (group,) = made.groups
+    given = made.algorithm, group, made.examples, made.train, made.holdout
+    for trials in (1, 3):
+        settings = settings_of(config, made.mesh, 4, 3, group.name, trials)
+        part = Part(*given, settings)
+        assert part.chunk == width
+        assert part.places >= 2 * trials and part.places % part.chunk == 0
 
 
 def test_a_learning_rate_of_a_trial_is_that_of_a_federation():
