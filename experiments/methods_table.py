@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_mrl import algorithms, images, models, optimizers, tree
+from fedjax_mrl import algorithms, images, models, optimizers, shapes, tree
 from fedjax_mrl.protocol import Batches, Examples, Network, Setup, Visit
 
 TARGET = pathlib.Path(__file__).resolve().parents[1] / "docs" / "methods.md"
@@ -71,13 +71,11 @@ def crossing(name: str) -> tuple[Any, Any, tuple[str, ...], tuple[str, ...]]:
         )
         algorithm = algorithms.build(name, setup)
         try:
-            client = algorithm.client(models.build(place, SHAPE, CLASSES))
+            model = models.build(place, SHAPE, CLASSES)
+            client = algorithm.client(model)
         except ValueError:
             continue
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        server = jax.eval_shape(algorithm.server.init, key)
-        down = jax.eval_shape(algorithm.server.broadcast, server)
-        state = jax.eval_shape(client.init, key)
+        key, _, down, state = shapes.of(algorithm, model)
         out = jax.eval_shape(client.update, down, state, _visit(), key)
         parts = state._asdict() if hasattr(state, "_asdict") else {}
         private = tuple(part for part in parts if jax.tree.leaves(parts[part]))

@@ -11,9 +11,16 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import jax
-
-from fedjax_mrl import algorithms, images, models, optimizers, population, tree
+from fedjax_mrl import (
+    algorithms,
+    images,
+    models,
+    optimizers,
+    population,
+    shapes,
+    tree,
+    visits,
+)
 from fedjax_mrl.protocol import Setup
 
 MODELS = ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5")
@@ -63,28 +70,19 @@ def sizes(feature_dim: int = 500, shared_dim: int = 100) -> Sizes:
     groups = population.assign(
         len(MODELS), [build(name, feature_dim) for name in MODELS]
     )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    server = jax.eval_shape(algorithm.server.init, key)
-    upload = tree.num_bytes(jax.eval_shape(algorithm.server.broadcast, server))
-    private = tuple(
-        tree.num_bytes(jax.eval_shape(algorithm.client(group.model).init, key))
-        for group in groups
-    )
+    found = [shapes.of(algorithm, group.model) for group in groups]
+    upload = tree.num_bytes(found[0].broadcast)
+    private = tuple(tree.num_bytes(of.private) for of in found)
     return Sizes(tuple(size + upload for size in private), private, upload)
-
-
-def places(members: int, devices: int) -> int:
-    """Places of a group's arrays: as many as the cohort, who may all be of it."""
-    return devices * max(2, -(-members // devices))
 
 
 def need(of: Sizes, clients: int, cohort: int, devices: int) -> Need:
     """What a round and a checkpoint take."""
     group = clients // len(MODELS)
-    room = places(min(group, cohort), devices)
+    room = devices * visits.capacity(cohort / len(MODELS), devices)
     states = group * sum(of.held)
     taking = room * sum(of.held)
-    uploads = len(MODELS) * room * of.upload
+    gathered = len(MODELS) * room * of.upload
     # Taking states is a sum over devices (two passes of a ring), putting them back a
     # gathering (one), as XLA compiles them; the digest sums up the cohort's.
     digested = cohort * sum(of.held) / len(MODELS)
@@ -93,10 +91,10 @@ def need(of: Sizes, clients: int, cohort: int, devices: int) -> Need:
         states=states / devices,
         cohort=taking / devices,
         exchange=BUFFERS * room * max(of.held),
-        uploads=uploads + cohort * of.upload,
+        uploads=(room + cohort) * of.upload,
         saving=BUFFERS * group * max(of.private),
         checkpoint=states + of.upload,
-        moved=share * (3 * taking + uploads + 2 * digested),
+        moved=share * (3 * taking + gathered + 2 * digested),
         sent=cohort * of.upload,
     )
 

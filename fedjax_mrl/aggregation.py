@@ -61,7 +61,7 @@ def gatherer(cohort_size: int, whole: Any) -> Callable:
 
     Returns:
         reports [K, ...] so far (consumed; None at first), places [R] in them, past the
-        end for nobody, a wave's reports [R, ...] -> reports [K, ...].
+        end for nobody, a wave's reports [R, ...], there whole too -> reports [K, ...].
     """
 
     @functools.partial(jax.jit, out_shardings=whole)
@@ -74,7 +74,6 @@ def gatherer(cohort_size: int, whole: Any) -> Callable:
     def gather(reports, places, report):
         if reports is None:
             reports = begin(report)
-        # To every device first: an exchange within a program takes longer on a CPU.
-        return add(reports, places, jax.device_put(report, whole))
+        return add(reports, places, report)
 
     return gather

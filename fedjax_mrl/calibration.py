@@ -46,15 +46,6 @@ def part_of(federation: Federation, group: Group, config: RoundConfig) -> Part:
     )
 
 
-def shapes(federation: Federation, group: Group) -> tuple[Any, Any]:
-    """Shapes of one member's private state, and of a broadcast."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    algorithm = federation.algorithm
-    server = jax.eval_shape(algorithm.server.init, key)
-    broadcast = jax.eval_shape(algorithm.server.broadcast, server)
-    return jax.eval_shape(algorithm.client(group.model).init, key), broadcast
-
-
 def common(broadcasts: Any) -> Common:
     """What a round of one trial gives to all members, with broadcasts [1, ...]."""
     key = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))

@@ -29,6 +29,7 @@ from fedjax_mrl import (
     population,
     rng,
     rounds,
+    shapes,
     starts,
     stores,
     strategies,
@@ -135,8 +136,13 @@ class Federation:
         self.groups = population.assign(
             config.num_clients,
             [
-                _model(config, self.dataset, name, config.feature_dim, of.lowering)
-                for name, of in ((n, self.strategies[n]) for n in config.models)
+                _model(
+                    dataclasses.replace(config, lowering=self.strategies[n].lowering),
+                    self.dataset,
+                    n,
+                    config.feature_dim,
+                )
+                for n in config.models
             ],
         )
         for group in self.groups:
@@ -317,8 +323,6 @@ class Federation:
         algorithm = algorithms.build(
             config.algorithm, setup, **_algorithm_options(config)
         )
-        server = jax.eval_shape(algorithm.server.init, jax.random.key(0))
-        broadcast = jax.eval_shape(algorithm.server.broadcast, server)
         sizes = np.array([part.size for part in self.train])
         batch = self.round_config.batch_size
         sweep = self.round_config.sweep_batch_size
@@ -327,13 +331,11 @@ class Federation:
             model = _model(config, self.dataset, group.name, config.feature_dim)
             client = algorithm.client(model)
             visit = _one_step_visit(self.dataset, batch, sweep)
-            state = jax.eval_shape(client.init, jax.random.key(0))
-            key = jax.eval_shape(lambda: jax.random.key(0))
+            of = shapes.of(algorithm, model)
+            given = of.broadcast, of.private, visit, of.key
 
-            def cost(client=client, state=state, visit=visit, key=key, **repeat):
-                return counting.count(
-                    client.update, broadcast, state, visit, key, repeat=repeat
-                )
+            def cost(client=client, given=given, **repeat):
+                return counting.count(client.update, *given, repeat=repeat)
 
             once = cost(train_step=0, sweep_step=0)  # whatever the data, as an SVD
             train = cost(sweep_step=0) - once
@@ -426,15 +428,13 @@ def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
     return Examples(np.asarray(x), np.asarray(y, np.int32))
 
 
-def _model(
-    config: RunConfig, data: Dataset, name: str, width: int, lowering: str | None = None
-):
+def _model(config: RunConfig, data: Dataset, name: str, width: int):
     return models.build(
         name,
         data.x_train.shape[1:],
         data.num_classes,
         feature_dim=width,
-        lowering=lowering or config.lowering,
+        lowering=config.lowering,
     )
 
 
@@ -450,11 +450,10 @@ def _algorithm(
         own = dataclasses.replace(config, lowering=lowering)
         return algorithms.build(config.algorithm, _setup(own, data), **options)
 
-    of = {
-        lowering: built(lowering) for lowering in {c.lowering for c in chosen.values()}
-    }
+    lowerings = dict.fromkeys(strategy.lowering for strategy in chosen.values())
+    of = {lowering: built(lowering) for lowering in lowerings}
     client = lambda model: of[chosen[model.name].lowering].client(model)
-    return built(config.lowering)._replace(client=client)
+    return next(iter(of.values()))._replace(client=client)
 
 
 def _setup(config: RunConfig, data: Dataset) -> Setup:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_mrl import batches, calibration, hostmemory, stores, tree
+from fedjax_mrl import batches, calibration, hostmemory, shapes, stores, tree
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.rounds import RoundConfig
 from fedjax_mrl.visits import Part
@@ -157,9 +157,12 @@ def trials_that_fit(federation: Federation) -> int:
     limit = available(federation)
     if limit is None:
         return 1
-    sizes = [
-        group.clients.size * tree.num_bytes(calibration.shapes(federation, group))
+    found = [
+        (group.clients.size, shapes.of(federation.algorithm, group.model))
         for group in federation.groups
+    ]
+    sizes = [
+        number * tree.num_bytes((of.private, of.broadcast)) for number, of in found
     ]
     if federation.mesh.devices.flat[0].platform != "cpu":
         limit *= federation.mesh.size
@@ -184,12 +187,8 @@ class _Workshop:
 
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        self._key = key
-        self.server = jax.eval_shape(federation.algorithm.server.init, key)
-        self.broadcast = jax.eval_shape(
-            federation.algorithm.server.broadcast, self.server
-        )
+        of = shapes.of(federation.algorithm, federation.groups[0].model)
+        self._key, self.server, self.broadcast = of.key, of.server, of.broadcast
 
     def part(self, group: Any, config: RoundConfig) -> Part:
         """The group's part, as a round would make it."""
@@ -198,8 +197,8 @@ class _Workshop:
     def program(self, group: Any, config: RoundConfig) -> _Program:
         """The group's program, compiled."""
         part = self.part(group, config)
-        client = self.federation.algorithm.client(group.model)
-        held = jax.eval_shape(client.init, self._key), self.broadcast
+        private = shapes.of(self.federation.algorithm, group.model).private
+        held = private, self.broadcast
         stacked = lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
         common = calibration.common(jax.tree.map(stacked, self.broadcast))
         stats, reports = part.compile(held, common)
@@ -280,7 +279,9 @@ class _Workshop:
             "images": images,
             "client states": per_device(states) if store == "device" else 0,
             "cohort's states": per_device(cohort),
-            "uploads": per_device(uploads) + uploads,  # its own, then everybody's
+            # Its own, then everybody's, wave by wave.
+            "uploads": per_device(uploads)
+            + max(n * p.upload_bytes for n, p in zip(places, programs, strict=True)),
             "server": 2 * server + sent,  # before and after; uploads in order
             "working memory": max(program.working_bytes for program in programs),
         }

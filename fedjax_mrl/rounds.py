@@ -291,14 +291,16 @@ def make_together(
                 taken = store.take(held, wave.trial, wave.rows)
                 after, report = part.step(taken, common, wave.members)
                 worked.append(_Worked(part, wave, after))
-                for number, order in enumerate(orders):
-                    to = np.full(part.places, NOWHERE, np.int32)
-                    for (trial, client), place in zip(
-                        wave.present, wave.places, strict=True
-                    ):
-                        if trial == number:
-                            to[place] = order[client]
-                    reports[number] = gather(reports[number], to, report)
+                to = np.full((len(now), part.places), NOWHERE, np.int32)
+                for (number, client), place in zip(
+                    wave.present, wave.places, strict=True
+                ):
+                    to[number, place] = orders[number][client]
+                # To every device first: within a program that takes longer on a CPU.
+                report = jax.device_put(report, whole)
+                reports = [
+                    gather(*given, report) for given in zip(reports, to, strict=True)
+                ]
 
         stepped = []
         for one, server, report in zip(now, servers, reports, strict=True):

@@ -81,14 +81,10 @@ def run(
         SaveError: if a checkpoint cannot be written; earlier ones are intact.
         OSError: if another file cannot be.
     """
-    going = _course(federation, directory, report, stop, state)
-    with contextlib.closing(going):
-        try:
-            state = next(going)
-            while True:
-                state = going.send((federation.play(state), 1))
-        except StopIteration as end:
-            return end.value
+    (end,) = run_together([Entry(federation, directory, report, state)], stop)
+    if isinstance(end, Exception):
+        raise end
+    return end
 
 
 class Entry(NamedTuple):

@@ -25,11 +25,6 @@ def where(condition: jax.Array, a: Any, b: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-def concatenate(trees: list[Any]) -> Any:
-    """Joins trees of [K_i, ...] leaves to [sum K_i, ...]."""
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=0), *trees)
-
-
 def weighted_mean(stack: Any, weights: jax.Array) -> Any:
     """Sum_k w_k leaf_k / sum_k w_k over the leading axis, in its order.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from fedjax_mrl import calibration, strategies
+from fedjax_mrl import calibration, shapes, strategies
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.strategies import Strategy
 
@@ -44,15 +44,14 @@ def measure(
             client_folder="unused",
         )
         for group in other.groups:
-            private, broadcast = calibration.shapes(other, group)
+            of = shapes.of(other.algorithm, group.model)
+            held = of.private, of.broadcast
             part = calibration.part_of(other, group, other.round_config)
             best = min(
                 (t.seconds for t in found if t.architecture == group.name),
                 default=math.inf,
             )
-            pace = calibration.measure(
-                other, part, (private, broadcast), broadcast, 2 * best
-            )
+            pace = calibration.measure(other, part, held, of.broadcast, 2 * best)
             found.append(Timed(group.name, strategy, pace.step / pace.together))
             report(found[-1])
     return found

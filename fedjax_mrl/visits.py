@@ -83,6 +83,14 @@ class Settings(NamedTuple):
     trials: int = 1
 
 
+def capacity(members: float, devices: int, chunk: int = 1) -> int:
+    """Places of a program on each device, for as many members as a usual cohort has.
+
+    Two at least: alone in its array a member is compiled to other sums.
+    """
+    return max(2, -(-math.ceil(members / devices) // chunk) * chunk)
+
+
 class Part:
     """A group's programs, compiled at their first call.
 
@@ -105,16 +113,13 @@ class Part:
         settings: Settings,
     ) -> None:
         self.group = group
-        self._settings, self._train = settings, train
+        self._settings = settings
         devices = settings.mesh.size
         share = settings.cohort_size * group.clients.size / settings.num_clients
-        usual = math.ceil(share / devices)
         # As wide as for one trial: the same program, so that each has its own bits.
         most = -(-min(group.clients.size, settings.cohort_size) // devices)
-        self._chunk = chunk = min(settings.chunk or usual, most)
-        many = math.ceil(settings.trials * share / devices)
-        # Two at least: alone in its array a member is compiled to other sums.
-        self._capacity = max(2, -(-many // chunk) * chunk)
+        self._chunk = chunk = min(settings.chunk or math.ceil(share / devices), most)
+        self._capacity = capacity(settings.trials * share, devices, chunk)
         self.places = self._capacity * devices
         self._examples = jax.device_put(
             group.relabel(examples), layout.everywhere(settings.mesh)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmarks import bench
+from experiments.benchmarks import bench, floors
 from experiments.benchmarks.rivals import Loop
 
 Setup = tuple[Callable[[], float], dict[str, Any]]
@@ -65,14 +65,7 @@ def products(*, size: int, cores: int) -> Setup:
     """Seconds for one floating point operation: two matrix products on all cores."""
     torch.set_num_threads(cores)
     a = torch.randn(size, size)
-
-    def measure() -> float:
-        started = time.perf_counter()
-        (a @ a) @ a
-        return (time.perf_counter() - started) / (4 * size**3)
-
-    measure()
-    return measure, {}
+    return floors.per_operation(lambda: (a @ a) @ a, size)
 
 
 def _loop(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments.benchmarks import bench
+from experiments.benchmarks import bench, floors
 
 Setup = tuple[Callable[[], float], dict[str, Any]]
 
@@ -175,14 +175,9 @@ def products(size: int) -> Setup:
     devices.provide(RunConfig(devices=1))
     a = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(lambda a, b: a @ b)
-
-    def measure() -> float:
-        started = time.perf_counter()
-        product(product(a, a), a).block_until_ready()
-        return (time.perf_counter() - started) / (4 * size**3)
-
-    measure()
-    return measure, {}
+    return floors.per_operation(
+        lambda: product(product(a, a), a).block_until_ready(), size
+    )
 
 
 def _federation(split: dict[str, int], config: dict[str, Any]) -> Any:
@@ -215,15 +210,10 @@ def _wait(states: list[Any]) -> None:
 
 def _parameters(federation: Any) -> dict[str, int]:
     """By architecture, the parameters of all networks that a client trains."""
-    import jax
+    from fedjax_mrl import shapes, tree
 
-    algorithm, key = federation.algorithm, jax.random.key(0)
-    server = jax.eval_shape(algorithm.server.init, key)
-    shared = jax.eval_shape(algorithm.server.broadcast, server)
     result = {}
     for group in federation.groups:
-        private = jax.eval_shape(algorithm.client(group.model).init, key)
-        result[group.name] = sum(
-            leaf.size for leaf in jax.tree.leaves((shared, private))
-        )
+        of = shapes.of(federation.algorithm, group.model)
+        result[group.name] = tree.num_parameters((of.broadcast, of.private))
     return result

@@ -1,0 +1,29 @@
+"""Shapes of what an algorithm holds and sends, without computing any of it."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from fedjax_mrl.protocol import Algorithm, Model
+
+
+class Shapes(NamedTuple):
+    """Trees of `jax.ShapeDtypeStruct`."""
+
+    key: Any  # of a typed key, to ask for further shapes
+    server: Any
+    broadcast: Any
+    private: Any  # state of a client with the model
+
+
+def of(algorithm: Algorithm, model: Model) -> Shapes:
+    """The shapes of an algorithm with clients of one model.
+
+    Raises:
+        ValueError: if the algorithm cannot work with the model.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    server = jax.eval_shape(algorithm.server.init, key)
+    broadcast = jax.eval_shape(algorithm.server.broadcast, server)
+    private = jax.eval_shape(algorithm.client(model).init, key)
+    return Shapes(key, server, broadcast, private)
