@@ -255,10 +255,11 @@ class _Workshop:
         cohort = sum(n * size for n, size in zip(places, sizes, strict=True))
         # A store on the host or the disk keeps only clients that took part.
         share = min(1.0, config.cohort_size * federation.config.rounds / sum(clients))
-        uploads = sum(
+        gathered = [
             n * program.upload_bytes
             for n, program in zip(places, programs, strict=True)
-        )
+        ]
+        uploads = sum(gathered)
         sent = config.cohort_size * programs[0].upload_bytes
         server = tree.num_bytes(self.server)
         # What is measured of the process holds the images already.
@@ -279,9 +280,8 @@ class _Workshop:
             "images": images,
             "client states": per_device(states) if store == "device" else 0,
             "cohort's states": per_device(cohort),
-            # Its own, then everybody's, wave by wave.
-            "uploads": per_device(uploads)
-            + max(n * p.upload_bytes for n, p in zip(places, programs, strict=True)),
+            # Its own, then everybody's, wave by wave; one device has them all already.
+            "uploads": per_device(uploads) + (max(gathered) if devices > 1 else 0),
             "server": 2 * server + sent,  # before and after; uploads in order
             "working memory": max(program.working_bytes for program in programs),
         }
