@@ -65,15 +65,15 @@ def gatherer(cohort_size: int, whole: Any) -> Callable:
     """
 
     @functools.partial(jax.jit, out_shardings=whole)
-    def begin(report):
+    def first(places, report):
         empty = lambda leaf: jnp.zeros((cohort_size, *leaf.shape[1:]), leaf.dtype)
-        return jax.tree.map(empty, report)
+        return tree.put(jax.tree.map(empty, report), places, report)
 
     add = jax.jit(tree.put, donate_argnums=0, out_shardings=whole)
 
     def gather(reports, places, report):
         if reports is None:
-            reports = begin(report)
+            return first(places, report)
         return add(reports, places, report)
 
     return gather

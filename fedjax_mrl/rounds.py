@@ -301,6 +301,7 @@ def make_together(
                 reports = [
                     gather(*given, report) for given in zip(reports, to, strict=True)
                 ]
+                del report
 
         stepped = []
         for one, server, report in zip(now, servers, reports, strict=True):
@@ -311,6 +312,10 @@ def make_together(
                 server_step(server, report, counts, np.int32(one.round), key)
             )
         servers = [server for server, _, _ in stepped]
+        del reports, report
+        if store.on_host:
+            # The uploads of a cohort are gone before copies of its states are made.
+            jax.block_until_ready(servers)
         if finishes:
             common = common_of(now, servers, Purpose.CLIENT_FINISH)
         if sample is None:
