@@ -16,7 +16,7 @@ import numpy as np
 
 from fedjax_mrl.rows import Rows
 
-_WAITING = 64  # states in memory that are still being written
+WAITING = 64  # states in memory that are still being written
 
 
 class FileRows(Rows):
@@ -56,7 +56,7 @@ class FileRows(Rows):
         """Begins to write states [R, ...]."""
         self._newest += 1
         super().put(rows, values)
-        self._finish(keep=_WAITING)
+        self._finish(keep=WAITING)
 
     def save(self, round: int) -> Any:
         """The versions [N]; all of them are in their files when this returns."""

@@ -10,8 +10,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_mrl import batches, calibration, hostmemory, shapes, stores, tree
+from fedjax_mrl import (
+    batches,
+    calibration,
+    footprint,
+    hostmemory,
+    shapes,
+    stores,
+    tree,
+)
 from fedjax_mrl.federation import Federation
+from fedjax_mrl.footprint import Memory, Program
 from fedjax_mrl.rounds import RoundConfig
 from fedjax_mrl.visits import Part
 
@@ -43,30 +52,6 @@ class GroupPlan(NamedTuple):
     client_bytes: int
     working_bytes: int
     seconds: float | None = None
-
-
-class Memory(NamedTuple):
-    """Bytes at the peak of a run, by what they are for.
-
-    Attributes:
-        host: in the memory of the host.
-        device: on each device.
-        num_devices: D.
-        one: devices are CPUs, whose memory is the host's.
-    """
-
-    host: dict[str, int]
-    device: dict[str, int]
-    num_devices: int
-    one: bool
-
-    @property
-    def peak(self) -> int:
-        """Of the memory that limits: a device's, or of a CPU the host's in all."""
-        device = sum(self.device.values())
-        return (
-            sum(self.host.values()) + self.num_devices * device if self.one else device
-        )
 
 
 class Plan(NamedTuple):
@@ -126,7 +111,7 @@ def make(
         groups,
         cohort_size,
         cohort_size * tree.num_bytes(workshop.broadcast),
-        cohort_size * programs[0].upload_bytes,
+        cohort_size * tree.num_bytes(programs[0].upload),
         federation.algorithm.server.broadcast_bytes is not None,
         cohort_size * float(federation.flops().mean()),
         memory,
@@ -169,19 +154,6 @@ def trials_that_fit(federation: Federation) -> int:
     return max(1, limit // 2 // (3 * sum(sizes)))
 
 
-class _Program(NamedTuple):
-    """A group's compiled training program and shapes of what it is called with."""
-
-    part: Part
-    held: Any  # of one member
-    working_bytes: int  # on each device
-    upload_bytes: int  # of one member
-
-    @property
-    def client_bytes(self) -> int:
-        return tree.num_bytes(self.held)
-
-
 class _Workshop:
     """Compiles the programs of a federation, also under other settings."""
 
@@ -194,7 +166,7 @@ class _Workshop:
         """The group's part, as a round would make it."""
         return calibration.part_of(self.federation, group, config)
 
-    def program(self, group: Any, config: RoundConfig) -> _Program:
+    def program(self, group: Any, config: RoundConfig) -> Program:
         """The group's program, compiled."""
         part = self.part(group, config)
         private = shapes.of(self.federation.algorithm, group.model).private
@@ -203,10 +175,11 @@ class _Workshop:
         common = calibration.common(jax.tree.map(stacked, self.broadcast))
         stats, reports = part.compile(held, common)
         working = 0 if stats is None else stats.temp_size_in_bytes
-        upload = tree.num_bytes(reports["upload"]) // part.places
-        return _Program(part, held, working, upload)
+        one = lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype)
+        upload = jax.tree.map(one, reports["upload"])
+        return Program(part, held, upload, working)
 
-    def programs(self, config: RoundConfig) -> list[_Program]:
+    def programs(self, config: RoundConfig) -> list[Program]:
         """One for each group."""
         self._compile_starts()
         return [self.program(group, config) for group in self.federation.groups]
@@ -220,7 +193,7 @@ class _Workshop:
             for one in (algorithm.server, *clients)
         ]
 
-    def again(self, programs: list[_Program], config: RoundConfig) -> list[_Program]:
+    def again(self, programs: list[Program], config: RoundConfig) -> list[Program]:
         """The programs under other settings, of which only the largest is compiled."""
         found = [
             old._replace(part=self.part(old.part.group, config)) for old in programs
@@ -235,60 +208,13 @@ class _Workshop:
         return [program._replace(working_bytes=new.working_bytes) for program in found]
 
     def memory(
-        self, config: RoundConfig, programs: list[_Program], process: int
+        self, config: RoundConfig, programs: list[Program], process: int
     ) -> Memory:
-        """Bytes at the peak, under a configuration.
-
-        Everything a round holds is added up, although not all of it is needed at the
-        same moment: an allocator seldom gives back what was freed in between.
-        """
-        federation = self.federation
-        mesh, data = federation.mesh, federation.dataset
-        devices, store = mesh.size, stores.resolve(config.client_store, mesh)
-        one = mesh.devices.flat[0].platform == "cpu"
-        images = data.x_train.nbytes + data.x_test.nbytes
-        per_device = lambda number: -(-number // devices)
-        places = [program.part.places for program in programs]
-        clients = [program.part.group.clients.size for program in programs]
-        sizes = [program.client_bytes for program in programs]
-        states = sum(n * size for n, size in zip(clients, sizes, strict=True))
-        cohort = sum(n * size for n, size in zip(places, sizes, strict=True))
-        # A store on the host or the disk keeps only clients that took part.
-        share = min(1.0, config.cohort_size * federation.config.rounds / sum(clients))
-        gathered = [
-            n * program.upload_bytes
-            for n, program in zip(places, programs, strict=True)
-        ]
-        uploads = sum(gathered)
-        sent = config.cohort_size * programs[0].upload_bytes
-        server = tree.num_bytes(self.server)
-        # What is measured of the process holds the images already.
-        held_images = images * (1 + devices if one else 1)
-        # A checkpoint is copied between rounds, into what the last one has freed.
-        saved = server + (states if store != "disk" else 0)
-        freed = cohort + (1 + devices) * uploads if one else 0
-        host = {
-            "process, compiled programs": max(0, process - held_images),
-            "images": images,
-            "client states": int(states * share) if store == "host" else 0,
-            # Rows are gathered on the host first; a CPU may use these as they are,
-            # and then has to put what it computes elsewhere.
-            "cohort's states": 0 if store == "device" else cohort,
-            "checkpoint": max(0, saved - freed),
-        }
-        device = {
-            "images": images,
-            "client states": per_device(states) if store == "device" else 0,
-            "cohort's states": per_device(cohort),
-            # Its own, then everybody's, wave by wave; one device has them all already.
-            "uploads": per_device(uploads) + (max(gathered) if devices > 1 else 0),
-            "server": 2 * server + sent,  # before and after; uploads in order
-            "working memory": max(program.working_bytes for program in programs),
-        }
-        return Memory(host, device, devices, one)
+        """Bytes at the peak, under a configuration."""
+        return footprint.of(self.federation, config, programs, self.server, process)
 
     def refusal(
-        self, memory: Memory, programs: list[_Program], process: int, limit: int
+        self, memory: Memory, programs: list[Program], process: int, limit: int
     ) -> str:
         """Says that it does not fit, and what would."""
         where = "of memory" if memory.one else "of memory on each device"
@@ -350,7 +276,7 @@ class _Workshop:
         )
 
 
-def _group(program: _Program) -> GroupPlan:
+def _group(program: Program) -> GroupPlan:
     state, shared = program.held
     return GroupPlan(
         program.part.group.name,
@@ -363,7 +289,7 @@ def _group(program: _Program) -> GroupPlan:
 
 
 def _calibrated(
-    workshop: _Workshop, programs: list[_Program], groups: list[GroupPlan]
+    workshop: _Workshop, programs: list[Program], groups: list[GroupPlan]
 ) -> tuple[list[GroupPlan], float]:
     """The groups with their visits' time, and the seconds of a round's training.
 

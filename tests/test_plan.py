@@ -7,7 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from fedjax_mrl import calibration, discovery, hostmemory, planning, stores, tree
+from fedjax_mrl import (
+    calibration,
+    discovery,
+    footprint,
+    hostmemory,
+    planning,
+    stores,
+    tree,
+)
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.models import mlp
@@ -117,13 +125,34 @@ def test_states_lie_where_the_store_has_them(store, tmp_path):
     made = Federation(**options | {"client_store": "device"}).init()
     states = tree.num_bytes((made.clients, made.copies))
     assert memory.device["client states"] == (states if store == "device" else 0)
-    assert memory.host["client states"] == (states if store == "host" else 0)
-    # Two places for each of two groups of ten.
-    gathered = 0 if store == "device" else states / 5
+    # Two places for each of two groups of ten; eight clients are tested at once.
+    kept = {"device": 0, "host": states, "disk": states / 5}
+    assert memory.host["client states"] == pytest.approx(kept[store])
+    large = max(tree.num_bytes((s, made.copies[g])) for g, s in made.clients.items())
+    gathered = 0 if store == "device" else 0.8 * large
     assert memory.device["cohort's states"] == pytest.approx(states / 5)
     assert memory.host["cohort's states"] == pytest.approx(gathered)
-    assert (memory.host["checkpoint"] > 0) == (store != "disk")
+    saved = tree.num_bytes(made.server) + (0 if store == "disk" else states)
+    assert memory.host["checkpoint"] == pytest.approx(2 * saved)
     assert memory.peak == sum(memory.host.values()) + sum(memory.device.values())
+
+
+def test_only_large_blocks_make_room_for_others(federation, monkeypatch):
+    monkeypatch.setattr(planning.hostmemory, "resident", lambda: 2**28)
+
+    def memory(threshold):
+        monkeypatch.setattr(footprint, "_GIVEN_BACK", threshold)
+        return planning.make(federation, limit=10**12, calibrate=False).memory
+
+    large, small = memory(1), memory(2**60)
+    # The largest moment is training, while the last checkpoint is still being written;
+    # a copy that was made before has been let go.
+    assert large.moment == "training"
+    saved = tree.num_bytes(federation.arrays(federation.init()))
+    assert large.host["checkpoint"] == saved
+    assert small.host["checkpoint"] == 2 * saved
+    assert large.device["working memory"] == small.device["working memory"]
+    assert large.peak + saved <= small.peak
 
 
 def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeypatch):

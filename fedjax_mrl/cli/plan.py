@@ -106,7 +106,8 @@ def _groups(title: str, found: "Plan") -> Any:
 
 def _memory(found: "Plan") -> Any:
     memory = found.memory
-    table = _table("memory at the peak", "MB", "host", f"device x{memory.num_devices}")
+    title = f"memory at the peak, {memory.moment}"
+    table = _table(title, "MB", "host", f"device x{memory.num_devices}")
     for name in dict.fromkeys([*memory.host, *memory.device]):
         cells = [part.get(name, 0) for part in (memory.host, memory.device)]
         table.add_row(name, *[f"{cell / 1e6:.1f}" if cell else "-" for cell in cells])
