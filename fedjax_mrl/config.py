@@ -99,11 +99,12 @@ class RunConfig:
         "auto", "where client states lie between rounds: auto, device, host or disk"
     )
     lowering: str = _option(
-        "auto", "how convolutions are computed: auto, native, im2col, fused, blocked"
+        "auto",
+        "how convolutions are computed: auto, native, im2col, fused, blocked, winograd",
     )
     strategies: tuple[str, ...] = _option(
         (),
-        "lowering and chunk by architecture, as in cnn1=blocked:1,cnn2=fused:2; "
+        "lowering and chunk by architecture, as in cnn1=winograd:1,cnn2=fused:2; "
         "`run --tune` writes what it finds here",
     )
     deterministic: bool = _option(

@@ -23,11 +23,33 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
     An accelerator's own units take less precise operands. A CPU has none; it rounds
     them to the same bits, to see what that does to accuracy, and is no faster.
     """
-    # JAX traces anew for another precision, of which it says no other way.
-    bits = _MANTISSA.get(str(jax.config.jax_default_matmul_precision))
+    bits = _bits()
     if bits and jax.default_backend() == "cpu":
         a, b = (lax.reduce_precision(x, 8, bits) for x in (a, b))
     return a @ b
+
+
+def rounds() -> bool:
+    """Whether `dot` takes less precise operands, as far as is asked for here."""
+    return _bits() is not None
+
+
+def _bits() -> int | None:
+    # JAX traces anew for another precision, of which it says no other way.
+    return _MANTISSA.get(str(jax.config.jax_default_matmul_precision))
+
+
+def transposed(x: jax.Array) -> jax.Array:
+    """x.T [J, M], in memory before it is used.
+
+    On a CPU XLA would rather fetch each number from x [M, J], across memory, wherever
+    it is needed. It does not look into a product. (A number that is not finite makes
+    others of its row so.)
+    """
+    if jax.default_backend() != "cpu":
+        return x.T
+    one = jnp.eye(x.shape[1], dtype=x.dtype)
+    return lax.dot_general(one, x, (((1,), (1,)), ((), ())), precision="highest")
 
 
 @jax.jit  # named, so that `flops` counts the product and not how it is computed

@@ -1,7 +1,7 @@
 """How a group's clients are computed: which convolutions, and how many at once.
 
-A strategy is written `lowering:chunk`, as in `blocked:1`; a run's are given by
-architecture, as in `cnn1=blocked:1,cnn5=fused:2`.
+A strategy is written `lowering:chunk`, as in `winograd:1`; a run's are given by
+architecture, as in `cnn1=winograd:1,cnn5=fused:2`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ def parse(words: Sequence[str], architectures: Iterable[str]) -> dict[str, Strat
         if not (equals and colon and chunk.isascii() and chunk.isdecimal()):
             raise ValueError(
                 "--strategies takes ARCHITECTURE=LOWERING:CHUNK, as in "
-                f"cnn1=blocked:1; got {word!r}."
+                f"cnn1=winograd:1; got {word!r}."
             )
         if name not in known:
             raise ValueError(discovery.unknown("architecture", name, known))

@@ -1,19 +1,23 @@
 """Convolution and pooling against NumPy loops, and the lowerings against each other."""
 
 import itertools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import conv
+from fedjax_mrl import conv, winograd
 
 # Height, width, channels in and out, kernel: odd and even sides, never square, and
 # one kernel of even size, for which `fused` falls back.
 POOLED = [(8, 5, 1, 1, 1), (9, 6, 3, 2, 3), (10, 13, 2, 3, 5), (7, 10, 1, 2, 2)]
+# More channels than images have, as in layers after the first one.
+POOLED += [(9, 12, 6, 4, 3), (11, 14, 5, 3, 5), (12, 9, 5, 2, 7)]
 # Height, width, channels in and out, kernel, stride, padding.
-WAYS = ("native", "im2col", "fused", "blocked")
+WAYS = ("native", "im2col", "fused", "blocked", "winograd")
 PLAIN = [
     (6, 7, 1, 2, 1, 1, 0),
     (7, 10, 2, 1, 1, 2, 0),
@@ -138,10 +142,52 @@ def test_pooled_lowerings_have_the_native_values_and_gradients(case, dtype, x64)
 
 
 @pytest.mark.parametrize("channels", [2, 6], ids=["images", "hidden"])
-@pytest.mark.parametrize("batch", [1, 37, 70])
+@pytest.mark.parametrize("batch", [1, 37, 67])
 def test_blocks_that_are_not_full_change_nothing(batch, channels, x64):
     arguments = draw(8, 7, channels, 2, 3, jnp.float64, batch)
     compare_with_native(conv.conv_relu_pool, arguments, 1e-10)
+
+
+@pytest.mark.parametrize("size", winograd.SIZES)
+def test_two_rows_at_a_time_are_the_two_sums(size):
+    data, taps, out = winograd.matrices(size)
+    # In each product as many numbers of the one as of the other, and two results.
+    assert data.shape == (size + 1, size + 1) and out.shape == (2, size + 1)
+    draw = np.random.default_rng(size)
+    x, kernel = draw.normal(size=size + 1), draw.normal(size=size)
+    expected = [x[:-1] @ kernel, x[1:] @ kernel]
+    np.testing.assert_allclose(out @ ((taps @ kernel) * (data @ x)), expected)
+
+
+def multiplications(lowering, channels, size=5):
+    """Of a forward pass, in matrix products."""
+    arguments = draw(14, 14, channels, 32, size, jnp.float32, 32)
+    program = jax.jit(lambda *a: conv.conv_relu_pool(*a, lowering))
+    text = program.lower(*arguments).as_text()
+    found = re.findall(r"dot_general.*: \(tensor<(.*)xf32>, tensor<(.*)xf32>\)", text)
+    shapes = [[list(map(int, side.split("x"))) for side in pair] for pair in found]
+    return sum(math.prod(left) * right[-1] for left, right in shapes)
+
+
+def test_layers_after_the_first_one_take_half_of_the_multiplications():
+    assert multiplications("winograd", 3) == multiplications("blocked", 3)
+    fewer = multiplications("winograd", 16) / multiplications("blocked", 16)
+    assert 0.5 < fewer < 0.65  # half, and what turns the rows
+
+
+def test_rounded_operands_are_not_turned_before_they_are_multiplied():
+    arguments = draw(14, 14, 8, 4, 5, jnp.float32)
+
+    def results(lowering, precision):
+        with jax.default_matmul_precision(precision):
+            return jax.jit(lambda *a: conv.conv_relu_pool(*a, lowering))(*arguments)
+
+    pairs = [
+        [results(lowering, precision) for lowering in ("blocked", "winograd")]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert (pairs[0][0] != pairs[0][1]).any()
+    np.testing.assert_array_equal(*pairs[1])
 
 
 @pytest.mark.parametrize("case", PLAIN)
@@ -229,12 +275,14 @@ def test_auto_stands_for_a_lowering_and_others_stand_for_themselves():
 
 
 def test_an_unknown_lowering_is_refused_by_name():
-    message = "must be one of auto, native, im2col, fused, blocked; got 'winograd'"
+    message = (
+        "must be one of auto, native, im2col, fused, blocked, winograd; got 'fourier'"
+    )
     x, kernel, bias = draw(6, 6, 1, 1, 3, jnp.float32)
     for call in (
-        lambda: conv.resolve("winograd"),
-        lambda: conv.conv(x, kernel, bias, lowering="winograd"),
-        lambda: conv.conv_relu_pool(x, kernel, bias, "winograd"),
+        lambda: conv.resolve("fourier"),
+        lambda: conv.conv(x, kernel, bias, lowering="fourier"),
+        lambda: conv.conv_relu_pool(x, kernel, bias, "fourier"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
