@@ -19,7 +19,7 @@ import tempfile
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
-from fedjax_mrl import algorithms, runner
+from fedjax_mrl import algorithms, restoring, runner
 from fedjax_mrl.config import RunConfig, build
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.rundir import RunDirectory
@@ -87,7 +87,7 @@ def interrupted(federation: Federation, folder: pathlib.Path, after: int) -> lis
     with contextlib.suppress(runner.Interrupted):
         stop = lambda: 15 if next(calls) == after else None
         runner.run(federation, directory, stop=stop)
-    state = runner.restore(federation, directory, warn=print)
+    state = restoring.restore(federation, directory, warn=print)
     assert state is not None and state.round == after
     directory.cut(after, federation.config.eval_every)
     runner.run(federation, directory, state=state)

@@ -7,39 +7,32 @@ import copy
 import dataclasses
 import os
 import pathlib
-import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedjax_mrl import (
-    algorithms,
+    building,
     conv,
     datasets,
     discovery,
     evaluation,
-    images,
     layout,
     models,
-    optimizers,
     partitions,
     population,
-    rng,
     rounds,
-    shapes,
     starts,
     stores,
     strategies,
 )
-from fedjax_mrl import flops as counting
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.digest import Digester
 from fedjax_mrl.partitions import Partition
-from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
+from fedjax_mrl.protocol import Examples
 from fedjax_mrl.rounds import Played, State
 from fedjax_mrl.turns import Trial
 
@@ -116,7 +109,10 @@ class Federation:
         names = list(dict.fromkeys((*config.models, config.shared_model)))
         for name in names:
             models.get(name)
-        chosen, server = _algorithm_options(config), _server_options(config)
+        chosen, server = (
+            building.algorithm_options(config),
+            building.server_options(config),
+        )
         self.dataset = dataset or datasets.load(config.dataset, config.data_dir)
         labels = self.dataset.y_train, self.dataset.y_test
         self.partition = partition or partitions.make(
@@ -131,12 +127,14 @@ class Federation:
             config.lowering, config.chunk, jax.default_backend()
         )
         self.strategies = {name: found.get(name, fallback) for name in config.models}
-        self.setup = _setup(config, self.dataset)
-        self.algorithm = _algorithm(config, self.dataset, self.strategies, chosen)
+        self.setup = building.setup(config, self.dataset)
+        self.algorithm = building.algorithm(
+            config, self.dataset, self.strategies, chosen
+        )
         self.groups = population.assign(
             config.num_clients,
             [
-                _model(
+                building.model(
                     dataclasses.replace(config, lowering=self.strategies[n].lowering),
                     self.dataset,
                     n,
@@ -147,7 +145,7 @@ class Federation:
         )
         for group in self.groups:
             self.algorithm.client(group.model)  # refuses what cannot work
-        self.train, self.holdout = hold_out(
+        self.train, self.holdout = building.hold_out(
             self.partition.train, self.algorithm.holdout, config.data_seed
         )
         self.trial = Trial(config.seed, config.learning_rate)
@@ -313,70 +311,10 @@ class Federation:
         return Result(state, played.fetch(), scores)
 
     def flops(self) -> np.ndarray:
-        """FLOPs of every client's visit [N]: local epochs and sweeps, no evaluation.
-
-        Counted on the mathematics (`flops`), whatever the lowering; an example
-        costs the same in a full and in a partial batch.
-        """
-        config = dataclasses.replace(self.config, lowering="im2col", strategies=())
-        setup = _setup(config, self.dataset)
-        algorithm = algorithms.build(
-            config.algorithm, setup, **_algorithm_options(config)
+        """FLOPs of every client's visit [N], see `building.visit_flops`."""
+        return building.visit_flops(
+            self.config, self.dataset, self.groups, self.train, self.round_config
         )
-        sizes = np.array([part.size for part in self.train])
-        batch = self.round_config.batch_size
-        sweep = self.round_config.sweep_batch_size
-        result = np.zeros(len(self.train))
-        for group in self.groups:
-            model = _model(config, self.dataset, group.name, config.feature_dim)
-            client = algorithm.client(model)
-            visit = _one_step_visit(self.dataset, batch, sweep)
-            of = shapes.of(algorithm, model)
-            given = of.broadcast, of.private, visit, of.key
-
-            def cost(client=client, given=given, **repeat):
-                return counting.count(client.update, *given, repeat=repeat)
-
-            once = cost(train_step=0, sweep_step=0)  # whatever the data, as an SVD
-            train = cost(sweep_step=0) - once
-            swept = cost(train_step=0) - once
-            result[group.clients] = once + sizes[group.clients] * (
-                train / batch * config.epochs + swept / sweep
-            )
-        return result
-
-
-def _one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:
-    shape = jax.ShapeDtypeStruct
-    examples = Examples(
-        shape(data.x_train.shape, jnp.uint8), shape(data.y_train.shape, jnp.int32)
-    )
-    number = shape((), jnp.int32)
-    table = lambda size: Batches(shape((1, size), jnp.int32), number)
-    return Visit(examples, table(batch), table(sweep), table(sweep), number)
-
-
-def hold_out(
-    train: tuple[np.ndarray, ...], fraction: float, seed: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Splits every client's training part in what it trains on and what it keeps out.
-
-    Args:
-        train: positions by client.
-        fraction: of each part to keep out; 0 keeps out nothing, else at least one
-            example of a client that has two.
-        seed: the data seed.
-    """
-    kept: list[np.ndarray] = []
-    rest: list[np.ndarray] = []
-    for client, part in enumerate(train):
-        draw = rng.host(seed, rng.Purpose.SPLIT, 0, client)
-        wanted = round(part.size * fraction)
-        count = max(1, wanted) if fraction and part.size > 1 else 0
-        chosen = np.sort(draw.permutation(part.size)[:count])
-        kept.append(part[chosen])
-        rest.append(np.delete(part, chosen))
-    return rest, kept
 
 
 def _config(config: RunConfig | None, options: dict[str, Any]) -> RunConfig:
@@ -386,90 +324,5 @@ def _config(config: RunConfig | None, options: dict[str, Any]) -> RunConfig:
     return configs.build(known, options)
 
 
-def _algorithm_options(config: RunConfig) -> dict[str, Any]:
-    """The algorithm's hyper-parameters, of the types that it declares."""
-    known = typing.get_type_hints(algorithms.get(config.algorithm))
-    options = config.algorithm_options()
-    for name, value in options.items():
-        declared = known.get(name, object)  # an unknown one is refused with its name
-        kinds = typing.get_args(declared) or (declared,)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if int in kinds and number and value == int(value):
-            options[name] = int(value)
-        elif float in kinds and number:
-            options[name] = float(value)
-        elif not isinstance(value, tuple(k for k in kinds if k in (bool, str, object))):
-            words = {int: "a whole number", float: "a number", bool: "true or false"}
-            raise ConfigError(
-                f"--set algorithm.{name} must be {words.get(kinds[0], 'text')}; got "
-                f"{value!r}."
-            )
-    return options
-
-
-def _server_options(config: RunConfig) -> dict[str, Any]:
-    """What `--set server.NAME=VALUE` asks for."""
-    options = config.server_options()
-    known = {"reject_nonfinite": bool, "max_upload_norm": float}
-    for name, value in options.items():
-        if name not in known:
-            raise ConfigError(discovery.unknown("server option", name, known))
-        if (known[name] is bool) != isinstance(value, bool) or not value >= 0:
-            wanted = "true or false" if known[name] is bool else "a number, at least 0"
-            raise ConfigError(f"--set server.{name} must be {wanted}; got {value!r}.")
-    if options.get("max_upload_norm") and not options.get("reject_nonfinite"):
-        raise ConfigError(
-            "--set server.max_upload_norm needs --set server.reject_nonfinite=true."
-        )
-    return options
-
-
 def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
     return Examples(np.asarray(x), np.asarray(y, np.int32))
-
-
-def _model(config: RunConfig, data: Dataset, name: str, width: int):
-    return models.build(
-        name,
-        data.x_train.shape[1:],
-        data.num_classes,
-        feature_dim=width,
-        lowering=config.lowering,
-    )
-
-
-def _algorithm(
-    config: RunConfig,
-    data: Dataset,
-    chosen: dict[str, strategies.Strategy],
-    options: dict[str, Any],
-) -> Algorithm:
-    """The algorithm, whose shared model is computed as each client's own one."""
-
-    def built(lowering):
-        own = dataclasses.replace(config, lowering=lowering)
-        return algorithms.build(config.algorithm, _setup(own, data), **options)
-
-    lowerings = dict.fromkeys(strategy.lowering for strategy in chosen.values())
-    of = {lowering: built(lowering) for lowering in lowerings}
-    client = lambda model: of[chosen[model.name].lowering].client(model)
-    return next(iter(of.values()))._replace(client=client)
-
-
-def _setup(config: RunConfig, data: Dataset) -> Setup:
-    augmentation = config.augmentation
-    if augmentation == "auto":
-        augmentation = data.augmentation
-    return Setup(
-        shared=lambda width: _model(config, data, config.shared_model, width),
-        feature_dim=config.feature_dim,
-        num_classes=data.num_classes,
-        optimizer=optimizers.sgd(
-            config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-        ),
-        prepare=images.prepare(data.mean, data.std, augmentation),
-        num_rounds=config.schedule_rounds or config.rounds,
-    )

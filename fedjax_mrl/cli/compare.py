@@ -138,7 +138,7 @@ def _play(runs, federation, label, args) -> list[tuple[str, int]]:
 
 def _open(run, federation):
     """The run's directory, and the state to go on from if it was interrupted."""
-    from fedjax_mrl import comparison, runner
+    from fedjax_mrl import comparison, restoring
     from fedjax_mrl.rundir import RunDirectory
 
     text = run.config.to_json()
@@ -147,7 +147,7 @@ def _open(run, federation):
     directory = RunDirectory(run.path)
     directory.lock()
     warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
-    state = runner.restore(federation, directory, warn)
+    state = restoring.restore(federation, directory, warn)
     directory.cut(0 if state is None else state.round, run.config.eval_every)
     return directory, state
 

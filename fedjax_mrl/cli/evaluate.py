@@ -24,11 +24,11 @@ def _execute(args: argparse.Namespace) -> int:
         directory = RunDirectory.open(args.run)
         config = stored.configuration(directory, data_dir=args.data_dir)
         federation = stored.federation(directory, config)
-        from fedjax_mrl import runner
+        from fedjax_mrl import restoring
         from fedjax_mrl.cli import console
 
         unusable: list[str] = []
-        state = runner.restore(federation, directory, unusable.append)
+        state = restoring.restore(federation, directory, unusable.append)
         if state is None:
             found = " ".join(unusable) or (
                 f"There is no checkpoint in {directory.checkpoints}."

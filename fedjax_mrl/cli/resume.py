@@ -28,13 +28,13 @@ def _execute(args: argparse.Namespace) -> int:
             directory = Follower(directory.path)
         directory.lock()
         federation = stored.federation(directory, config, unfinished=True)
-        from fedjax_mrl import runner
+        from fedjax_mrl import restoring
 
         def warn(text: str) -> None:
             if first:
                 print(f"fedjax-mrl: {text}", file=sys.stderr)
 
-        state = runner.restore(federation, directory, warn)
+        state = restoring.restore(federation, directory, warn)
     label = f"{config.algorithm} on {config.dataset}"
     round = 0 if state is None else state.round
     if state is None:
@@ -65,7 +65,7 @@ def _config(directory, args):
     import dataclasses
 
     from fedjax_mrl import config as configs
-    from fedjax_mrl.runner import FREE, may_differ
+    from fedjax_mrl.restoring import FREE, may_differ
 
     old = stored.configuration(directory)
     known = {name: getattr(old, name) for name in configs.fields()}
