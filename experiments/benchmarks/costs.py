@@ -7,16 +7,15 @@ _ONE_ARCHITECTURE = ("fedavg", "fedprox")
 _ARCHITECTURES = ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5", "resnet8", "mlp")
 # Lowering, chunk, devices.
 _FIXED = (
+    ("winograd", 1, 2),
     ("blocked", 1, 2),
     ("fused", 1, 2),
     ("im2col", 1, 2),
-    ("native", 1, 2),
+    ("winograd", 5, 2),
     ("fused", 5, 2),
-    ("blocked", 5, 2),
-    ("blocked", 1, 1),
+    ("winograd", 1, 1),
     ("fused", 1, 1),
     ("im2col", 1, 1),
-    ("fused", 10, 1),
 )
 
 
@@ -93,13 +92,8 @@ def mapping(bench: Bench) -> list[Table]:
         for lowering, chunk, devices in bench.size(_FIXED, _FIXED[:3]):
             name = f"{lowering}, chunk {chunk}, {devices} device{'s' * (devices > 1)}"
             fixed = {"lowering": lowering, "chunk": chunk, "devices": devices}
-            # Where it is many times slower a step is enough to know it.
-            steps = 1 if lowering == "native" else number
             contenders[name] = bench.ours(
-                split | {"train": batch * steps},
-                config | fixed,
-                per=steps,
-                worker=f"{devices}",
+                split, config | fixed, per=number, worker=f"{devices}"
             )
         costs, _ = bench.in_turn(contenders)
         table = Table(f"Step of FedMRL, ten clients with {model}", costs, "ms")
