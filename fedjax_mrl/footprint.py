@@ -87,25 +87,29 @@ def of(
     mesh = federation.mesh
     one = mesh.devices.flat[0].platform == "cpu"
     moments = _moments(federation, config, programs, server, process)
-    memories = []
-    for name, *places in moments:
-        found = []
-        for number, place in enumerate(places):
-            everywhere = [moment[1 + number] for moment in moments]
-            purposes = dict.fromkeys(what for other in everywhere for what in other)
-            found.append(
-                {
-                    what: int(
-                        max(_at(other, what)[0] for other in everywhere)
-                        + _at(place, what)[1]
-                        if one
-                        else _at(place, what).sum()
-                    )
-                    for what in purposes
-                }
-            )
-        memories.append(Memory(name, *found, mesh.size, one))
+    _, hosts, devices = zip(*moments, strict=True)
+    memories = [
+        Memory(
+            name,
+            _bytes(host, hosts if one else [host]),
+            _bytes(device, devices if one else [device]),
+            mesh.size,
+            one,
+        )
+        for name, host, device in moments
+    ]
     return max(memories, key=lambda memory: memory.peak)
+
+
+def _bytes(
+    place: dict[str, np.ndarray], known: Sequence[dict[str, np.ndarray]]
+) -> dict[str, int]:
+    """By purpose: large blocks of a place, and the most small ones that it knew."""
+    purposes = dict.fromkeys(what for other in known for what in other)
+    return {
+        what: int(_at(place, what)[1] + max(_at(other, what)[0] for other in known))
+        for what in purposes
+    }
 
 
 def _at(place: dict[str, np.ndarray], what: str) -> np.ndarray:

@@ -313,7 +313,7 @@ def make_together(
             )
         servers = [server for server, _, _ in stepped]
         del reports, report
-        if store.on_host:
+        if store.through_host:
             # The uploads of a cohort are gone before copies of its states are made.
             jax.block_until_ready(servers)
         if finishes:

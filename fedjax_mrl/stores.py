@@ -47,7 +47,7 @@ class Store(NamedTuple):
         touched: held, rows [R] -> [R] bool, whether a state was put there.
         ahead: held, rows [R]; says that these will be taken next.
         forget: held, rounds; what only other checkpoints than these need may go.
-        on_host: whether what is put goes through the memory of the host.
+        through_host: whether what is put goes through the memory of the host.
     """
 
     begin: Callable[[str, int, Callable[[np.ndarray], Any]], Any]
@@ -61,7 +61,7 @@ class Store(NamedTuple):
     touched: Callable[[Any, np.ndarray], np.ndarray]
     ahead: Callable[[Any, np.ndarray], None] = lambda held, rows: None
     forget: Callable[[Any, list[int]], None] = lambda held, rounds: None
-    on_host: bool = False
+    through_host: bool = False
 
 
 def resolve(kind: str, mesh: Mesh) -> str:
@@ -212,7 +212,7 @@ def _by_rows(mesh: Mesh, begin: Callable[[str, int, Callable], Rows]) -> Store:
         touched=touched,
         ahead=ahead,
         forget=forget,
-        on_host=True,
+        through_host=True,
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -153,6 +154,28 @@ def test_only_large_blocks_make_room_for_others(federation, monkeypatch):
     assert small.host["checkpoint"] == 2 * saved
     assert large.device["working memory"] == small.device["working memory"]
     assert large.peak + saved <= small.peak
+
+
+def test_of_an_accelerator_a_moment_alone_counts_and_the_host_does_not(
+    federation, monkeypatch
+):
+    workshop = planning._Workshop(federation)
+    programs = workshop.programs(federation.round_config)
+    device = types.SimpleNamespace(platform="gpu")
+    mesh = types.SimpleNamespace(size=2, devices=np.array([device, device]))
+    fields = ("dataset", "config", "store")
+    other = types.SimpleNamespace(
+        mesh=mesh, **{name: getattr(federation, name) for name in fields}
+    )
+
+    def memory(threshold):
+        monkeypatch.setattr(footprint, "_GIVEN_BACK", threshold)
+        config = federation.round_config
+        return footprint.of(other, config, programs, workshop.server, 2**28)
+
+    found = memory(1)
+    assert found == memory(2**60) and not found.one and found.num_devices == 2
+    assert found.peak == sum(found.device.values()) < 2**28 < sum(found.host.values())
 
 
 def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeypatch):

@@ -21,9 +21,11 @@ def test_a_product_over_examples_is_the_transposed_one(shapes, x64):
     np.testing.assert_allclose(products.over_examples(a, b), a.T @ b, atol=1e-12)
 
 
-def test_a_transposed_matrix_has_the_same_numbers():
+def test_a_transposed_matrix_has_the_same_numbers(monkeypatch):
     x = np.random.default_rng(2).normal(size=(300, 7)).astype(np.float32)
     np.testing.assert_array_equal(jax.jit(products.transposed)(x), x.T)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_array_equal(products.transposed(jnp.asarray(x)), x.T)
 
 
 def test_the_gradients_of_a_product_are_the_plain_ones(x64):
