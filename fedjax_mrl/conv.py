@@ -88,7 +88,8 @@ def conv_relu_pool(
     """Unpadded convolution, ReLU, 2x2 max-pooling with stride 2.
 
     An odd last row or column is dropped, as PyTorch's pooling does, and the
-    gradient of a tie goes to the first maximum, as there.
+    gradient of a tie goes to the first maximum, as there. (Ties of computed numbers:
+    equal windows differ in last bits, except for `native` and `im2col`.)
 
     Args:
         x: [B, H, W, C].

@@ -173,20 +173,25 @@ def _moments(
     }
 
     written = sum(min(disk.WAITING, p.part.places) * p.client_bytes for p in programs)
+    # Whom the next round needs and this one did not is read meanwhile.
+    ahead = sum(p.part.places * p.client_bytes for p in programs)
+    ahead = int(ahead * (1 - size / number))
 
     def kept(rounds):  # on the host; only of clients that took part
         share = min(1.0, size * rounds / number)
         of = {
             "host": sum(int(n * share) * p.client_bytes for p, n in every),
-            "disk": written if rounds else 0,
+            "disk": written + ahead if rounds else 0,
         }
         return {"client states": _live(of.get(store, 0))}
 
     saved = _stack(server, 1)
     if store != "disk":
         saved = saved + sum((_stack(p.held, n) for p, n in every), none)
-    before, after = on_host | kept(rounds - 1), on_host | kept(rounds)
-    if rounds > 1:  # is written while the next round goes on
+    before, after = on_host | kept(max(0, rounds - 1)), on_host | kept(rounds)
+    # May be written while a round goes on. It also stands for what tests and digests
+    # leave behind, whose programs are not compiled here.
+    if rounds > 1:
         before["checkpoint"] = after["checkpoint"] = saved
     copies = {"cohort's states": copied}
 
@@ -206,16 +211,24 @@ def _moments(
     gathering = {"uploads": wave + uploads}
     # Those that count are copied once more.
     serving = {"uploads": 2 * uploads, "server": 3 * _stack(server, 1)}
-    tested = none
+    shown, shown_on_each = none, none
     if store != "device":
-        blocks = [_stack(p.held, federation.store.block_size(n)) for p, n in every]
-        tested = max(blocks, key=np.sum)
+        rows = [stores.block_size(store, mesh, n) for n in clients]
+        found = [
+            (_stack(p.held, n), _stack(p.held, per_device(n)))
+            for p, n in zip(programs, rows, strict=True)
+        ]
+        shown, shown_on_each = max(found, key=lambda pair: pair[0].sum())
     return [
         ("training", before | copies, at_work | training),
         ("gathering uploads", before, at_work | gathering),
         ("the server's step", before, at_work | serving),
         ("storing states", after | copies, at_work),
-        ("testing", after | {"cohort's states": tested}, on_device),
+        (
+            "testing",
+            after | {"cohort's states": shown},
+            on_device | {"cohort's states": shown_on_each},
+        ),
         # The state's copy, and the one that orbax writes.
         ("saving", after | {"checkpoint": 2 * saved}, on_device),
     ]

@@ -198,7 +198,7 @@ _products_max_relu.defvjp(_forward, _backward)
 
 def _cut(most: int, x: jax.Array) -> jax.Array:
     """x [B, ...] as blocks [B / b, b <= most, ...], filled up with zeros."""
-    number = -(-x.shape[0] // most)
+    number = max(1, -(-x.shape[0] // max(1, most)))
     size = -(-x.shape[0] // number)  # as even as can be
     missing = number * size - x.shape[0]
     if missing:

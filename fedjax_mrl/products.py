@@ -4,8 +4,8 @@
 of a minibatch need care: on a CPU, XLA hands a @ b to a kernel whose sums do not depend
 on the number of threads, but a.T @ b to another one that, for small results, splits the
 sum over the threads there are. The same program would then give other last bits on a
-machine with more cores, or with more devices set up. So the smaller operand is
-transposed for good.
+machine with more cores, or with more devices set up. So one operand is transposed for
+good: the smaller one (`over_examples`), or what `pooling` has `transposed` anyway.
 """
 
 import jax
@@ -30,8 +30,10 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def rounds() -> bool:
-    """Whether `dot` takes less precise operands, as far as is asked for here."""
-    return _bits() is not None
+    """Whether `dot` may take less precise operands, as far as is asked for here."""
+    if jax.default_backend() == "cpu":
+        return _bits() is not None
+    return str(jax.config.jax_default_matmul_precision) not in ("highest", "float32")
 
 
 def _bits() -> int | None:
@@ -59,17 +61,16 @@ def over_examples(a: jax.Array, b: jax.Array) -> jax.Array:
         return dot(a.T, b)
     if a.shape[1] < b.shape[1]:
         return over_examples(b, a).T
-    return dot(as_rows([b]), a)[: b.shape[1]].T
+    return dot(_as_rows(b), a)[: b.shape[1]].T
 
 
-def as_rows(parts: list[jax.Array]) -> jax.Array:
-    """The columns of all parts [M, J] as rows [sum J + 1, M], and a row of zeros.
+def _as_rows(x: jax.Array) -> jax.Array:
+    """The columns of x [M, J] as rows [J + 1, M], the last one zeros.
 
     The row makes it a concatenation, which XLA writes to memory; a transposition alone
     it would undo.
     """
-    zeros = jnp.zeros((1, parts[0].shape[0]), parts[0].dtype)
-    return jnp.concatenate([*(part.T for part in parts), zeros])
+    return jnp.concatenate([x.T, jnp.zeros((1, x.shape[0]), x.dtype)])
 
 
 @jax.custom_vjp

@@ -180,9 +180,9 @@ def make_together(
     Returns:
         A function from J trials and their states, in any rounds, to their next states
         and what their rounds report, `(State, Played)` each. A trial without a state is
-        left out and has None. It consumes the states it is given (donation), and
-        returns before the devices are done. Each group's program is traced once,
-        whatever cohorts, trials and rounds.
+        left out and has None. It consumes the states it is given (donation), and with
+        a store on the devices returns before they are done. Each group's program is
+        traced once, whatever cohorts, trials and rounds.
 
     Raises:
         ValueError: if the cohort is empty or larger than the federation, or if
@@ -313,14 +313,14 @@ def make_together(
             )
         servers = [server for server, _, _ in stepped]
         del reports, report
+        if sample is None:
+            for one, state in zip(now, states, strict=True):
+                fetch_ahead(one, state)
         if store.through_host:
             # The uploads of a cohort are gone before copies of its states are made.
             jax.block_until_ready(servers)
         if finishes:
             common = common_of(now, servers, Purpose.CLIENT_FINISH)
-        if sample is None:
-            for one, state in zip(now, states, strict=True):
-                fetch_ahead(one, state)
         clients = [dict(state.clients) for state in states]
         copies = [dict(state.copies) for state in states]
         for part, wave, (private, copy) in worked:

@@ -86,6 +86,12 @@ def resolve(kind: str, mesh: Mesh) -> str:
     return "host" if several and on_cpu else "device"
 
 
+def block_size(kind: str, mesh: Mesh, number: int) -> int:
+    """How many of N rows a store of some kind shows at once: all, or a few a device."""
+    on_each = -(-number // mesh.size)
+    return mesh.size * (on_each if kind == "device" else min(8, on_each))
+
+
 def make(kind: str, mesh: Mesh, folder: pathlib.Path | None = None) -> Store:
     """The store of a kind.
 
@@ -156,7 +162,7 @@ def _device(mesh: Mesh) -> Store:
         put=put,
         read=read,
         block=lambda held, rows: held,  # all there is
-        block_size=lambda number: number + -number % mesh.size,
+        block_size=functools.partial(block_size, "device", mesh),
         touched=lambda held, rows: np.ones(rows.size, bool),
     )
 
@@ -208,7 +214,7 @@ def _by_rows(mesh: Mesh, begin: Callable[[str, int, Callable], Rows]) -> Store:
         put=put,
         read=read,
         block=block,
-        block_size=lambda number: mesh.size * min(8, -(-number // mesh.size)),
+        block_size=functools.partial(block_size, "host", mesh),
         touched=touched,
         ahead=ahead,
         forget=forget,
