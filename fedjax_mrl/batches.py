@@ -17,7 +17,8 @@ def fitting(batch_size: int, positions: Sequence[np.ndarray]) -> int:
     """The batch size at which the client with most examples is hardly padded.
 
     A minibatch is never larger than all that a client has, and what pads it is
-    computed too. Rounded up to a multiple of 16, as convolutions are blocked.
+    computed too. Rounded up to a multiple of 16, once the size of a convolution's
+    blocks; last bits depend on it.
     """
     largest = max((part.size for part in positions), default=0)
     return min(batch_size, max(16, -(-largest // 16) * 16))

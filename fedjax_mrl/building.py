@@ -147,11 +147,11 @@ def visit_flops(
     sizes = np.array([part.size for part in train])
     batch = round_config.batch_size
     sweep = round_config.sweep_batch_size
+    visit = _one_step_visit(data, batch, sweep)
     result = np.zeros(len(train))
     for group in groups:
         own = model(config, data, group.name, config.feature_dim)
         client = built.client(own)
-        visit = _one_step_visit(data, batch, sweep)
         of = shapes.of(built, own)
         given = of.broadcast, of.private, visit, of.key
 

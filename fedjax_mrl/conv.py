@@ -104,13 +104,16 @@ def conv_relu_pool(
     lowering = resolve(lowering)
     size = kernel.shape[0]
     if lowering in _POOLING and size % 2 == 1:
-        form = pooling.Form(_BLOCK, size)
+        fewer = (
+            lowering == "winograd"
+            and x.shape[-1] > _IMAGE_CHANNELS
+            and size in winograd.SIZES
+            and not products.rounds()
+        )
+        form = pooling.Form(_BLOCK, size, winograd=fewer)
         if lowering == "fused":
             # Built once: both extractors of a client read those of images.
             x, form = pooling.windows(x, size), pooling.Form(x.shape[0], None)
-        elif lowering == "winograd" and x.shape[-1] > _IMAGE_CHANNELS:
-            fewer = size in winograd.SIZES and not products.rounds()
-            form = pooling.Form(_BLOCK, size, winograd=fewer)
         return pooling.conv_relu_pool(form, x, kernel, bias)
     out = jax.nn.relu(conv(x, kernel, bias, lowering=lowering))
     if lowering == "native":

@@ -109,10 +109,8 @@ class Federation:
         names = list(dict.fromkeys((*config.models, config.shared_model)))
         for name in names:
             models.get(name)
-        chosen, server = (
-            building.algorithm_options(config),
-            building.server_options(config),
-        )
+        chosen = building.algorithm_options(config)
+        server = building.server_options(config)
         self.dataset = dataset or datasets.load(config.dataset, config.data_dir)
         labels = self.dataset.y_train, self.dataset.y_test
         self.partition = partition or partitions.make(

@@ -163,8 +163,8 @@ def _moments(
     # has to put what it computes elsewhere. They come back by the host, too.
     copied = none if store == "device" else cohort
     on_host = {
-        "process, compiled programs": _blocks(process),
-        "images": _blocks(images),
+        "process, compiled programs": _live(process),
+        "images": _live(images),
     }
     on_device = {
         "images": _live(images),
@@ -174,8 +174,7 @@ def _moments(
 
     written = sum(min(disk.WAITING, p.part.places) * p.client_bytes for p in programs)
     # Whom the next round needs and this one did not is read meanwhile.
-    ahead = sum(p.part.places * p.client_bytes for p in programs)
-    ahead = int(ahead * (1 - size / number))
+    ahead = int(cohort.sum() * (1 - size / number))
 
     def kept(rounds):  # on the host; only of clients that took part
         share = min(1.0, size * rounds / number)

@@ -146,9 +146,7 @@ def trials_that_fit(federation: Federation) -> int:
         (group.clients.size, shapes.of(federation.algorithm, group.model))
         for group in federation.groups
     ]
-    sizes = [
-        number * tree.num_bytes((of.private, of.broadcast)) for number, of in found
-    ]
+    sizes = [number * tree.num_bytes(of.held) for number, of in found]
     if federation.mesh.devices.flat[0].platform != "cpu":
         limit *= federation.mesh.size
     return max(1, limit // 2 // (3 * sum(sizes)))
@@ -169,8 +167,7 @@ class _Workshop:
     def program(self, group: Any, config: RoundConfig) -> Program:
         """The group's program, compiled."""
         part = self.part(group, config)
-        private = shapes.of(self.federation.algorithm, group.model).private
-        held = private, self.broadcast
+        held = shapes.of(self.federation.algorithm, group.model).held
         stacked = lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
         common = calibration.common(jax.tree.map(stacked, self.broadcast))
         stats, reports = part.compile(held, common)

@@ -83,7 +83,7 @@ def windows(x: jax.Array, size: int) -> jax.Array:
     x = x.reshape(batch, rows + cells - 1, 2, columns + cells - 1, 2, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(batch, rows + cells - 1, columns + cells - 1, 4 * channels)
-    x = jnp.concatenate([x[:, :, j : j + columns] for j in range(cells)], axis=-1)
+    x = winograd.across(x, columns)
     return jnp.concatenate([x[:, i : i + rows] for i in range(cells)], axis=-1)
 
 

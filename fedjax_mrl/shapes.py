@@ -15,6 +15,11 @@ class Shapes(NamedTuple):
     broadcast: Any
     private: Any  # state of a client with the model
 
+    @property
+    def held(self) -> tuple[Any, Any]:
+        """What a member of a cohort brings: its state, and its copy of a broadcast."""
+        return self.private, self.broadcast
+
 
 def of(algorithm: Algorithm, model: Model) -> Shapes:
     """The shapes of an algorithm with clients of one model.

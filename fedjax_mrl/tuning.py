@@ -45,13 +45,12 @@ def measure(
         )
         for group in other.groups:
             of = shapes.of(other.algorithm, group.model)
-            held = of.private, of.broadcast
             part = calibration.part_of(other, group, other.round_config)
             best = min(
                 (t.seconds for t in found if t.architecture == group.name),
                 default=math.inf,
             )
-            pace = calibration.measure(other, part, held, of.broadcast, 2 * best)
+            pace = calibration.measure(other, part, of.held, of.broadcast, 2 * best)
             found.append(Timed(group.name, strategy, pace.step / pace.together))
             report(found[-1])
     return found

@@ -203,8 +203,7 @@ class Part:
             Waves, at least one, and how busy devices are then.
         """
         plans = [schedule(trial, client) for trial, client in present]
-        at_once = self._capacity * self._settings.mesh.size
-        number = max(1, -(-len(present) // at_once))
+        number = max(1, -(-len(present) // self.places))
         dealt, busy = layout.assign(
             np.array([len(plan) for plan in plans]), busy, number * self._capacity
         )
@@ -226,11 +225,10 @@ class Part:
         plans = [plans[i] for i in chosen]
         given = [present[i] for i in chosen]
         trials, ids_ = np.array(given, np.int32).reshape(-1, 2).T
-        starts = [device * self._capacity for device in range(len(dealt))]
         places = np.concatenate(
             [
-                start + np.arange(own.size, dtype=np.int32)
-                for start, own in zip(starts, dealt, strict=True)
+                device * self._capacity + np.arange(own.size, dtype=np.int32)
+                for device, own in enumerate(dealt)
             ]
         )
         rows = np.full(self.places, NOWHERE, np.int32)

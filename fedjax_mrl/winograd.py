@@ -89,7 +89,7 @@ def windows(x: jax.Array, size: int) -> list[jax.Array]:
         precision="highest",
     )
     turned = turned.reshape(x.shape[0], size + 1, rows, *x.shape[2:])
-    return [_across(turned[:, p], columns) for p in range(size + 1)]
+    return [across(turned[:, p], columns) for p in range(size + 1)]
 
 
 def windows_transposed(factors: list[jax.Array], x: jax.Array, size: int) -> jax.Array:
@@ -103,7 +103,7 @@ def windows_transposed(factors: list[jax.Array], x: jax.Array, size: int) -> jax
         pairs = x.reshape(x.shape[0], -1, 2, *x.shape[2:])
         slices = [pairs[:, k // 2 : k // 2 + rows, k % 2] for k in range(size + 1)]
         data = matrices(size).data
-        return [_across(mix(data[p], slices), columns) for p in range(size + 1)]
+        return [across(mix(data[p], slices), columns) for p in range(size + 1)]
 
     return jax.vjp(mixed, x)[1](factors)[0]
 
@@ -117,7 +117,7 @@ def _cells(x: jax.Array, size: int) -> tuple[jax.Array, int, int]:
     return x.reshape(batch, -1, columns + more, 2 * channels), rows, columns
 
 
-def _across(x: jax.Array, columns: int) -> jax.Array:
+def across(x: jax.Array, columns: int) -> jax.Array:
     """Windows of cells [b, H', W', ...] side by side."""
     cells = x.shape[2] - columns + 1
     return jnp.concatenate([x[:, :, j : j + columns] for j in range(cells)], axis=-1)
