@@ -1,16 +1,16 @@
-"""Which module may import what: layers that are kept by reading the source."""
+"""Module imports, held against the table of docs/design.md by reading the source."""
 
 import ast
+import fnmatch
 import functools
+import re
+import sys
+from typing import NamedTuple
 
 import pytest
 
 from tests.helpers import ROOT
 
-PURE = {"protocol", "tree", "rng", "losses"}
-ABOVE = "data datasets config cli federation runner checkpoint rundir comparison"
-# The one method that is another one with a different server.
-BASES = {("fedtgp", "fedproto")}
 # Package to the only modules that may import it, wherever in the file.
 ONLY = {
     "tensorflow_datasets": ("data/prepared",),
@@ -18,16 +18,54 @@ ONLY = {
     "argparse": ("cli/",),
     "pickle": ("data/official",),
 }
+# The one method that is another one with a different server.
+BASES = {("algorithms/fedtgp", "algorithms/fedproto")}
+
+
+class Layer(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    modules: list[str]  # patterns
+    below: list[str]  # names of other layers that it may import
+    packages: list[str]
+
+
+@functools.cache
+def layers():
+    """The rows of the table in docs/design.md, by name."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    section = text.partition("## Layers")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|")
+    ][2:]
+    words = lambda cell: re.findall(r"[\w/*]+", cell)
+    return {row[0]: Layer(row[0], *map(words, row[1:])) for row in rows}
+
+
+def layer_of(module):
+    """The one layer whose row names the module."""
+    found = [
+        layer
+        for layer in layers().values()
+        if any(fnmatch.fnmatchcase(module, pattern) for pattern in layer.modules)
+    ]
+    assert len(found) == 1, (module, "must be in one row of the table in design.md")
+    return found[0]
 
 
 @functools.cache
 def modules():
-    """Name, as data/dataset, to the parsed source."""
+    """Name, as data/dataset, to the parsed source; a package has its folder's name."""
     package = ROOT / "fedjax_mrl"
-    return {
-        str(path.relative_to(package).with_suffix("")): ast.parse(path.read_text())
-        for path in sorted(package.rglob("*.py"))
-    }
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).with_suffix("").as_posix()
+        name = name.removesuffix("/__init__")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
 
 
 def imports(source):
@@ -41,28 +79,64 @@ def imports(source):
 
 
 def own(name):
-    """A module of this package without the package's name, else None."""
-    return name.partition("fedjax_mrl.")[2] if name.startswith("fedjax_mrl.") else None
+    """The module of this package that a full name is or lies in, else None."""
+    first, *rest = name.split(".")
+    if first != "fedjax_mrl":
+        return None
+    while rest and "/".join(rest) not in modules():
+        rest.pop()
+    return "/".join(rest) or "__init__"
 
 
-@pytest.mark.parametrize("name", sorted(PURE))
-def test_the_lowest_modules_import_arrays_and_each_other_only(name):
-    allowed = {"jax", "numpy", "optax", "typing", "collections", "enum", "zlib"}
-    for found in imports(modules()[name]):
-        part = own(found)
-        assert (part or found).split(".")[0] in (PURE if part else allowed), found
+def imported(module):
+    """The modules of this package that one of them imports."""
+    return set(filter(None, map(own, imports(modules()[module])))) - {module}
 
 
-def test_algorithms_import_nothing_above_them_and_no_other_algorithm():
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_what_the_table_allows(module):
+    layer = layer_of(module)
+    for other in imported(module):
+        below = layer_of(other).name
+        assert below in (layer.name, *layer.below), (module, other)
+    for name in imports(modules()[module]):
+        package = name.split(".")[0]
+        if package != "fedjax_mrl" and package not in sys.stdlib_module_names:
+            assert package in layer.packages, (module, package)
+
+
+def test_the_table_names_only_what_exists():
+    for layer in layers().values():
+        for pattern in layer.modules:
+            assert fnmatch.filter(modules(), pattern), pattern
+        assert set(layer.below) <= set(layers()), layer.name
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    # The package's own __init__ offers the public names; a package's modules may
+    # import the package they lie in.
+    waiting = {
+        module: {
+            other
+            for other in imported(module)
+            if not module.startswith(f"{other}/") and other != "__init__"
+        }
+        for module in modules()
+    }
+    while waiting:
+        free = [
+            module for module, others in waiting.items() if not others & set(waiting)
+        ]
+        assert free, f"a circle among {sorted(waiting)}"
+        for module in free:
+            del waiting[module]
+
+
+def test_methods_import_no_other_method_but_an_explicit_base():
     files = [name for name in modules() if name.startswith("algorithms/")]
     assert len(files) > 10
-    bases = set()
-    for name in files:
-        for part in filter(None, map(own, imports(modules()[name]))):
-            assert part.split(".")[0] not in ABOVE.split(), (name, part)
-            if part.startswith("algorithms."):
-                bases.add((name.removeprefix("algorithms/"), part.split(".")[1]))
-    assert bases <= BASES
+    bases = {(name, part) for name in files for part in imported(name) if part in files}
+    assert bases == BASES
 
 
 @pytest.mark.parametrize("package", ONLY)
