@@ -9,19 +9,28 @@ from fedjax_mrl import evaluation, summary
 from fedjax_mrl.checkpoint import Checkpoints
 from fedjax_mrl.digest import Digester
 from fedjax_mrl.evaluation import POINTS, Scores
+from fedjax_mrl.events import Events
 from fedjax_mrl.federation import Federation, Result
 from fedjax_mrl.restoring import restore
 from fedjax_mrl.rounds import Played, State
 from fedjax_mrl.rundir import RunDirectory
+
+# Columns of rounds.csv that are also events of TensorBoard.
+EVENTS = ("train_loss", "seconds", "bytes_down", "bytes_up", "flops", "rejected")
 
 
 class Recorder:
     """Writes what a run's rounds yield."""
 
     def __init__(
-        self, federation: Federation, directory: RunDirectory, kept: Checkpoints
+        self,
+        federation: Federation,
+        directory: RunDirectory,
+        kept: Checkpoints,
+        events: Events | None = None,
     ) -> None:
         self._federation, self._directory, self._kept = federation, directory, kept
+        self._events = events  # None in a process that leaves writing to another one
         self._flops = federation.flops()
         self._digester: Digester = federation.digester()
         self._saved: tuple[int, str] | None = None  # round and digest, newest
@@ -57,6 +66,10 @@ class Recorder:
             rows = client_rows(self._federation, state, result.scores)
             self._directory.append("clients.csv", rows)
             accuracy = found[0]["mean_accuracy"]
+        if self._events is not None:
+            self._events.write(
+                state.round, event_values(row, [] if accuracy is None else found)
+            )
         return {
             "round": state.round,
             "rounds": config.rounds,
@@ -137,6 +150,22 @@ def round_row(
         "stragglers": played.stragglers,
         "rejected": played.rejected,
     }
+
+
+def event_values(
+    row: dict[str, Any], metrics: list[dict[str, Any]]
+) -> dict[str, float]:
+    """The names and numbers of a round in TensorBoard.
+
+    Args:
+        row: of rounds.csv.
+        metrics: the round's rows of metrics.csv; none without an evaluation.
+    """
+    values = {f"round/{name}": row[name] for name in EVENTS}
+    for line in metrics:
+        for measure in ("mean_accuracy", "mean_loss"):
+            values[f"{measure}/{line['point']}/{line['head']}"] = line[measure]
+    return values
 
 
 def client_rows(

@@ -191,6 +191,11 @@ class RunDirectory:
         """The folder of orbax checkpoints."""
         return self.path / "checkpoints"
 
+    @property
+    def events(self) -> pathlib.Path:
+        """The folder of TensorBoard's events."""
+        return self.path / "tensorboard"
+
     def write_text(self, name: str, text: str) -> None:
         """Writes a whole file, or leaves what was there."""
         temporary = self.path / f".{name}.tmp"

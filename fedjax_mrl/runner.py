@@ -11,6 +11,7 @@ import numpy as np
 from fedjax_mrl import environment, partitions, pictures
 from fedjax_mrl.checkpoint import Checkpoints
 from fedjax_mrl.evaluation import Scores
+from fedjax_mrl.events import Events
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.recorder import Recorder
 from fedjax_mrl.rounds import Played, State
@@ -156,8 +157,14 @@ def _course(
     prepare(federation, directory)
     if state is None:
         state = federation.init()
-    with Checkpoints(directory.checkpoints, config.keep_checkpoints) as kept:
-        recorder = Recorder(federation, directory, kept)
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(
+            Checkpoints(directory.checkpoints, config.keep_checkpoints)
+        )
+        events = None
+        if not isinstance(directory, Follower):
+            events = stack.enter_context(Events(directory.events, state.round))
+        recorder = Recorder(federation, directory, kept, events)
         recorder.start(state)
         started = time.perf_counter()
         while state.round < config.rounds:

@@ -37,6 +37,7 @@ FILES = {
     ".lock",
     "digests.csv",
     "checkpoints",
+    "tensorboard",
 }
 
 

@@ -1,0 +1,58 @@
+"""Writes a run's numbers as TensorBoard events, where tensorboardX is installed."""
+
+import pathlib
+import time
+from collections.abc import Mapping
+
+
+class Events:
+    """The events of one run: a number for each name and round.
+
+    Use as a context manager. Without the extra `tensorboard` nothing is written.
+
+    Args:
+        folder: of the event files, made if it is missing. Each process that goes on
+            with a run adds a file.
+        after: the round that the run goes on from. TensorBoard hides events of later
+            rounds, which an interrupted process left.
+    """
+
+    def __init__(self, folder: pathlib.Path, after: int) -> None:
+        self._writer = None
+        try:
+            from tensorboardX import event_file_writer
+            from tensorboardX.proto import event_pb2
+        except ImportError:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        # The synchronous writer: an error of the disk is raised where it happens, and
+        # no thread is waited for.
+        self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+        self._event = event_pb2.Event
+        begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(after + 1, session_log=begin)
+
+    def __enter__(self) -> "Events":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, round: int, values: Mapping[str, float]) -> None:
+        """Adds the numbers of a round; they are in the file when this returns.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        if self._writer is None:
+            return
+        from tensorboardX import summary
+
+        for name, value in values.items():
+            self._add(round, summary=summary.scalar(name, value))
+        self._writer.flush()
+
+    def _add(self, step: int, **content: object) -> None:
+        event = self._event(wall_time=time.time(), step=step, **content)
+        self._writer.write_event(event)
