@@ -13,6 +13,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
 from experiments.benchmarks import costs, report, scaling, speed
 from experiments.benchmarks.bench import Bench
@@ -37,8 +38,8 @@ CASES = {
 }
 
 
-def arguments() -> argparse.Namespace:
-    """Reads the command line."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line, or the words given instead."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", help="folder with CIFAR-10")
     parser.add_argument("--cases", default=",".join(CASES), help="default: all")
@@ -48,7 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to try the program"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     args.cases = args.cases.split(",")
     unknown = [name for name in args.cases if name not in CASES]
     if unknown:

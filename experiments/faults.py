@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 from fedjax_mrl.rundir import RunDirectory
 
@@ -88,12 +89,17 @@ def kill(folder: pathlib.Path, draw: random.Random) -> tuple[bool, int] | None:
     return bool(unfinished), max(0, rounds_played(folder) - rounds_saved(folder))
 
 
-def main() -> None:
-    """Prints kills, resumes, lost rounds, mismatches; exits with 1 on a mismatch."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line, or the words given instead."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Prints kills, resumes, lost rounds, mismatches; exits with 1 on a mismatch."""
+    args = arguments()
     draw = random.Random(args.seed)
     kills = saves = lost = mismatches = runs = 0
     root = pathlib.Path(tempfile.mkdtemp())

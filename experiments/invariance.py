@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
@@ -134,12 +135,17 @@ def compare(algorithm: str, models: str, folder: pathlib.Path) -> dict[str, bool
     return equal
 
 
-def main() -> None:
-    """Prints the table; exits with 1 if any digest differs."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line, or the words given instead."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--algorithms", default=",".join(algorithms.names()))
     parser.add_argument("--models", default="mlp", help="the last one is shared")
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Prints the table; exits with 1 if any digest differs."""
+    args = arguments()
     found = {}
     for name in args.algorithms.split(","):
         folder = pathlib.Path(tempfile.mkdtemp())

@@ -10,7 +10,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from unittest import mock
 
 import jax
@@ -39,13 +39,18 @@ def played_once(federation: Federation, state: State) -> tuple[State, float]:
     return state, time.process_time() - started
 
 
-def main() -> None:
-    """Prints seconds and shares."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line, or the words given instead."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--data-dir")
     parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Prints seconds and shares."""
+    args = arguments()
     config = RunConfig(dataset=args.dataset, data_dir=args.data_dir, shared_dim=100)
     devices.provide(config)  # as `fedjax-mrl run` is laid out
     checked = Federation(config)

@@ -8,7 +8,7 @@ terms are.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from fedjax_mrl import (
@@ -169,12 +169,17 @@ def show(header: list[str], lines: Iterator[list[str]]) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def main() -> None:
-    """Prints both tables."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line, or the words given instead."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices-per-host", type=int, default=8)
     parser.add_argument("--device-gb", type=float, default=80.0)
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Prints both tables."""
+    args = arguments()
     of = sizes()
     mean = sum(of.held) / len(of.held)
     print(f"A client's state: {mean / 1e6:.3f} MB (mean), {max(of.held) / 1e6:.3f} MB")

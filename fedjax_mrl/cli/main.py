@@ -1,5 +1,6 @@
 """Entry point: finds the commands, parses, and turns errors into exit statuses."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ def commands() -> dict[str, Command]:
     return discovery.find("fedjax_mrl.cli")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status.
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads a command line; `command` is None where no command is named.
 
-    0 done; 2 wrong use or configuration; 3 a run that diverged; 130 after SIGINT.
+    Raises:
+        UsageError: for an unknown command or option, with the nearest valid one.
     """
     parser = Parser(
         prog="fedjax-mrl",
@@ -24,23 +26,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     choices = parser.add_subparsers(dest="command", metavar="command")
-    parsers = {}
     for name, command in commands().items():
-        parsers[name] = choices.add_parser(
-            name, help=command.help, description=command.help
+        command.configure(
+            choices.add_parser(name, help=command.help, description=command.help)
         )
-        command.configure(parsers[name])
+    args, unknown = parser.parse_known_args(argv)
+    if args.command is not None:
+        choices.choices[args.command].refuse_unknown(unknown)
+    elif not args.version:
+        parser.print_help()
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    0 done; 2 wrong use or configuration; 3 a run that diverged; 130 after SIGINT.
+    """
     try:
-        args, unknown = parser.parse_known_args(argv)
+        args = parse(argv)
         if args.version:
             from fedjax_mrl import __version__
 
             print(f"fedjax-mrl {__version__}")
             return 0
         if args.command is None:
-            parser.print_help()
             return 2
-        parsers[args.command].refuse_unknown(unknown)
         return commands()[args.command].execute(args)
     except UsageError as error:
         return fail(error, 2)
