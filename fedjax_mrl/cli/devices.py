@@ -14,8 +14,9 @@ from fedjax_mrl.cli.command import UsageError
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig
 
-# How a run ends in all of its processes: done, diverged, stopped by a signal.
-_AGREED = (0, 3, 130, 143)
+# How a run ends in all of its processes: done, diverged. Or stopped by a signal, which
+# is above 128.
+_AGREED = (0, 3)
 HEARTBEAT = 30  # seconds; JAX's own default is 100
 
 
@@ -102,7 +103,7 @@ def ends_for_all(
                 raise
             status = _explain(error)
         else:
-            if args.joined_as is None or status in _AGREED:
+            if args.joined_as is None or status in _AGREED or status > 128:
                 return status
         sys.stdout.flush()
         sys.stderr.flush()
