@@ -59,6 +59,7 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.cli import devices
 
         devices.provide(base)
+        devices.require()
         from fedjax_mrl.cli import console
         from fedjax_mrl.federation import Federation
 

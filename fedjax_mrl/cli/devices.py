@@ -188,3 +188,14 @@ def provide(config: "RunConfig") -> None:
             jax.config.update("jax_num_cpu_devices", number)
         except RuntimeError:
             return  # the devices are there already; too few are refused later
+
+
+def require() -> None:
+    """Refuses a machine on which JAX finds no device, before anything is written.
+
+    Raises:
+        DeviceError: as `environment.devices`; it names the remedy.
+    """
+    from fedjax_mrl import environment
+
+    environment.devices()

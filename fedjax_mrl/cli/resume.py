@@ -24,6 +24,7 @@ def _execute(args: argparse.Namespace) -> int:
         config = _config(directory, args)
         devices.provide(config)
         first = devices.join(args)
+        devices.require()
         if not first:
             directory = Follower(directory.path)
         directory.lock()
