@@ -37,7 +37,7 @@ def make(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
             return jnp.where(rows, leaf, jnp.zeros((), leaf.dtype))
 
         uploads = jax.tree.map(only_who_counts, reports.pop("upload"))
-        key = jax.random.wrap_key_data(key, impl=rng.IMPLEMENTATION)
+        key = rng.wrap(key)
         new = algorithm.server.update(server, uploads, Cohort(weights, round, key))
         new = tree.where(counts.any(), new, server)  # nobody: nothing changes
         finite = [

@@ -2,8 +2,9 @@
 
 import jax
 
-from fedjax_mrl import tree
+from fedjax_mrl import rng, tree
 from fedjax_mrl.protocol import Model
+from fedjax_mrl.rng import Purpose
 
 
 def require_equal(method: str, model: Model, averaged: Model) -> None:
@@ -18,9 +19,8 @@ def require_equal(method: str, model: Model, averaged: Model) -> None:
         ValueError: if names or shapes of the parameters differ.
     """
     with jax.numpy_dtype_promotion("standard"):  # shapes, whatever the precision
-        own, common = (
-            jax.eval_shape(m.init, jax.random.key(0)) for m in (model, averaged)
-        )
+        key = rng.key(0, Purpose.CLIENT_INIT)
+        own, common = (jax.eval_shape(m.init, key) for m in (model, averaged))
     if own != common:
         raise ValueError(
             f"{method} averages whole models, so every client must have the "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_mrl import batches, layout, rng
+from fedjax_mrl import batches, layout, numerics, rng
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.population import Group
 from fedjax_mrl.rounds import RoundConfig, settings_of
@@ -104,7 +104,7 @@ def measure(
         state, _ = jax.block_until_ready(part.step(state, given, members))
         return time.perf_counter() - start
 
-    with jax.default_matmul_precision(federation.config.precision):
+    with numerics.fixed(federation.config.precision):
         seconds(0)  # compiled
         first = seconds(_SHORT)  # pages are touched, caches filled
         if first / _SHORT / on_each > bound:

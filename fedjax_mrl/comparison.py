@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from fedjax_mrl import algorithms
+from fedjax_mrl import algorithms, pictures
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.rundir import RunDirectory
 
@@ -227,11 +227,7 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
 
 def draw(path: pathlib.Path, runs: Sequence[Run]) -> None:
     """curves.png: headline accuracy over rounds, mean and range over seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.empty(8, 5)
     axes = figure.subplots()
     for name, curves in _curves(runs):
         length = min(len(curve) for curve in curves)

@@ -23,20 +23,56 @@ PACKAGES = (
 )
 
 
+class DeviceError(ValueError):
+    """JAX finds nothing to compute on; the message says what to do."""
+
+
 def describe() -> dict[str, Any]:
-    """Versions, devices, precision, XLA flags and the git commit, if any."""
-    devices = jax.devices()
+    """Versions, devices, precision, XLA flags and the git commit, if any.
+
+    Raises:
+        DeviceError: if there is no device.
+    """
+    found = devices()
+    return software() | {
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in found],
+        "x64": bool(jax.config.jax_enable_x64),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "git_commit": commit(),
+    }
+
+
+def software() -> dict[str, Any]:
+    """The part of `describe` that needs no device."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "packages": {name: version(name) for name in PACKAGES},
-        "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in devices],
-        "x64": bool(jax.config.jax_enable_x64),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "git_commit": commit(),
     }
+
+
+def devices() -> list[jax.Device]:
+    """The devices of JAX's backend.
+
+    Raises:
+        DeviceError: if there are none, as on a machine without the one that
+            JAX_PLATFORMS names.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the second without a word
+        reason = " ".join(str(error).split()).partition(" (set JAX_")[0][:200]
+    asked = os.environ.get("JAX_PLATFORMS")
+    named = f" (JAX_PLATFORMS is {asked!r})" if asked else ""
+    why = f": {reason}".rstrip(":. ")
+    raise DeviceError(
+        f"JAX finds no device to compute on{named}{why}. Unset JAX_PLATFORMS to use "
+        "what is there, or install what it names: for "
+        'NVIDIA GPUs pip install "fedjax-mrl[cuda]", for TPUs pip install '
+        '"fedjax-mrl[tpu]".'
+    )
 
 
 def version(package: str) -> str | None:

@@ -21,6 +21,7 @@ from fedjax_mrl import (
     evaluation,
     layout,
     models,
+    numerics,
     partitions,
     population,
     rounds,
@@ -80,6 +81,7 @@ class Federation:
         (2, 4, 5)
     """
 
+    @numerics.fixed()
     def __init__(
         self,
         config: RunConfig | None = None,
@@ -203,7 +205,8 @@ class Federation:
     def init(self) -> State:
         """The state before the first round."""
         seed = self.config.init_seed
-        return self._compiled["init"](self.config.seed if seed is None else seed)
+        with numerics.fixed(self.config.precision):
+            return self._compiled["init"](self.config.seed if seed is None else seed)
 
     def play(self, state: State) -> tuple[State, Played]:
         """Plays one round; consumes the state."""
@@ -223,7 +226,7 @@ class Federation:
             What `play` would return for each by itself; None for those left out.
         """
         play = self._player(len(trials))
-        with jax.default_matmul_precision(self.config.precision):
+        with numerics.fixed(self.config.precision):
             return play(trials, states)
 
     def _player(self, trials: int) -> Callable:
@@ -244,7 +247,7 @@ class Federation:
 
     def evaluate(self, state: State) -> evaluation.Scores:
         """Scores of all clients, all heads, both points."""
-        with jax.default_matmul_precision(self.config.precision):
+        with numerics.fixed(self.config.precision):
             return self._compiled["evaluate"](state)
 
     def digester(self) -> Digester:
@@ -269,6 +272,7 @@ class Federation:
         server = jax.tree.map(np.array, jax.device_get(state.server))
         return {"server": server, "clients": clients, "copies": copies}
 
+    @numerics.fixed()
     def place(self, round: int, arrays: dict[str, Any]) -> State:
         """The state that `arrays` was made of."""
         begun = self.init()
@@ -308,6 +312,7 @@ class Federation:
         scores = self.evaluate(state) if due else None
         return Result(state, played.fetch(), scores)
 
+    @numerics.fixed()
     def flops(self) -> np.ndarray:
         """FLOPs of every client's visit [N], see `building.visit_flops`."""
         return building.visit_flops(

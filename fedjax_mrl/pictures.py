@@ -1,15 +1,49 @@
 """Pictures of a run, drawn with matplotlib's object interface (no pyplot)."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedjax_mrl.partitions import Partition
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _NUMBERS = 20  # clients, and classes, up to which every cell shows its count
 _BARS = 500  # clients up to which each has a bar of its own
 _LABELS = 25  # rows or columns up to which each is named
+
+
+def empty(width: float, height: float) -> "Figure":
+    """A figure to draw on, in inches, which no window system and no pyplot knows."""
+    # Imported here: training needs no matplotlib. And no pyplot: it would keep
+    # figures and a backend for the whole process.
+    _import()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _import() -> None:
+    """Imports matplotlib, which refuses that where MPLBACKEND is mistyped."""
+    if "matplotlib" in sys.modules:
+        return
+    wanted = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if wanted is not None:
+            os.environ["MPLBACKEND"] = wanted
+    if wanted:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = wanted
 
 
 def partition(
@@ -26,26 +60,18 @@ def partition(
         y_train: labels of the training images [n], in [0, L).
         label_names: of the L classes.
     """
-    # Imported here: training needs no matplotlib. And no pyplot: it would keep
-    # figures and a backend for the whole process.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
-
     counts = np.stack(
         [np.bincount(y_train[part], minlength=len(label_names)) for part in made.train],
         axis=1,
     )  # [L, N]
     num_classes, num_clients = counts.shape
-    figure = Figure(
-        figsize=(
-            np.clip(2 + 0.5 * num_clients, 6, 13),
-            np.clip(2.5 + 0.35 * num_classes, 4, 11),
-        ),
-        dpi=120,
-        layout="constrained",
+    size = (
+        np.clip(2 + 0.5 * num_clients, 6, 13),
+        np.clip(2.5 + 0.35 * num_classes, 4, 11),
     )
-    FigureCanvasAgg(figure)
+    figure = empty(*size)
+    from matplotlib.colors import PowerNorm
+
     sizes, cells = figure.subplots(
         2, 1, sharex=True, height_ratios=[1, max(2, min(num_classes / 3, 7))]
     )

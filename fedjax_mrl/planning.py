@@ -15,6 +15,7 @@ from fedjax_mrl import (
     calibration,
     footprint,
     hostmemory,
+    numerics,
     shapes,
     stores,
     tree,
@@ -94,7 +95,7 @@ def make(
         DoesNotFit: if the peak is above the limit; nothing has been computed then.
     """
     limit = available(federation) if limit is None else limit
-    with jax.default_matmul_precision(federation.config.precision):
+    with numerics.fixed(federation.config.precision):
         workshop = _Workshop(federation)
         programs = workshop.programs(federation.round_config)
         # With all programs compiled: compiling takes more than their own size.
@@ -133,6 +134,7 @@ def available(federation: Federation) -> int | None:
     return None if free is None else free + hostmemory.resident()
 
 
+@numerics.fixed()
 def trials_that_fit(federation: Federation) -> int:
     """How many trials can well be played at once, at least one.
 

@@ -55,6 +55,11 @@ def data(key: jax.Array) -> np.ndarray:
     return np.asarray(jax.random.key_data(key))
 
 
+def wrap(data: np.ndarray | jax.Array) -> jax.Array:
+    """The key whose `data` these numbers are, whatever generator JAX is set to."""
+    return jax.random.wrap_key_data(data, impl=IMPLEMENTATION)
+
+
 def host(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:
     """Derives a NumPy generator from `(seed, purpose, *path)`."""
     return np.random.Generator(

@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fedjax_mrl import rng
 from fedjax_mrl.protocol import Algorithm, Model
+from fedjax_mrl.rng import Purpose
 
 
 class Shapes(NamedTuple):
@@ -27,7 +29,7 @@ def of(algorithm: Algorithm, model: Model) -> Shapes:
     Raises:
         ValueError: if the algorithm cannot work with the model.
     """
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = jax.eval_shape(lambda: rng.key(0, Purpose.CLIENT_INIT))
     server = jax.eval_shape(algorithm.server.init, key)
     broadcast = jax.eval_shape(algorithm.server.broadcast, server)
     private = jax.eval_shape(algorithm.client(model).init, key)

@@ -41,15 +41,13 @@ def make_init(
     compiled = functools.partial(jax.jit, compiler_options=options)
 
     def first(key):
-        server = algorithm.server.init(jax.random.wrap_key_data(key))
+        server = algorithm.server.init(rng.wrap(key))
         return server, algorithm.server.broadcast(server)
 
     def clients_of(group):
         one = algorithm.client(group.model).init
         return compiled(
-            lambda base, origin: one(
-                jax.random.fold_in(jax.random.wrap_key_data(base), origin)
-            )
+            lambda base, origin: one(jax.random.fold_in(rng.wrap(base), origin))
         )
 
     init_server = compiled(first)

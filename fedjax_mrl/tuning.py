@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from fedjax_mrl import calibration, shapes, strategies
+from fedjax_mrl import calibration, numerics, shapes, strategies
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.strategies import Strategy
 
@@ -22,6 +22,7 @@ class Timed(NamedTuple):
     seconds: float  # of a local step of one member
 
 
+@numerics.fixed()
 def measure(
     federation: Federation, report: Callable[[Timed], None] = lambda timed: None
 ) -> list[Timed]:

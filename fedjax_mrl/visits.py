@@ -264,7 +264,7 @@ def _program(one: Callable, mesh: Mesh, chunk: int) -> Callable:
                 common,
             )
             visit = Visit(examples, train, sweep, holdout, round, rate)
-            key = jax.random.wrap_key_data(key, impl=rng.IMPLEMENTATION)
+            key = rng.wrap(key)
             return one(broadcast, state, visit, jax.random.fold_in(key, id_))
 
         count = members.count[0]

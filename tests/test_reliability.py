@@ -215,7 +215,7 @@ def wait_for_rounds(folder, number):
     raise AssertionError("no rounds")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_run_after_its_round_with_a_checkpoint(number, tmp_path):
     folder = tmp_path / "run"
     argv = ["run", *TINY, "--rounds", "100000", "--checkpoint-every", "100000"]

@@ -59,6 +59,7 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.cli import devices
 
         devices.provide(base)
+        devices.require()
         from fedjax_mrl.cli import console
         from fedjax_mrl.federation import Federation
 
@@ -146,9 +147,13 @@ def _open(run, federation):
         return RunDirectory.create(run.path, config=text, overwrite=True), None
     directory = RunDirectory(run.path)
     directory.lock()
-    warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
-    state = restoring.restore(federation, directory, warn)
-    directory.cut(0 if state is None else state.round, run.config.eval_every)
+    try:
+        warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
+        state = restoring.restore(federation, directory, warn)
+        directory.cut(0 if state is None else state.round, run.config.eval_every)
+    except BaseException:
+        directory.unlock()
+        raise
     return directory, state
 
 

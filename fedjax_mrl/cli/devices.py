@@ -14,8 +14,9 @@ from fedjax_mrl.cli.command import UsageError
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig
 
-# How a run ends in all of its processes: done, diverged, stopped by a signal.
-_AGREED = (0, 3, 130, 143)
+# How a run ends in all of its processes: done, diverged. Or stopped by a signal, which
+# is above 128.
+_AGREED = (0, 3)
 HEARTBEAT = 30  # seconds; JAX's own default is 100
 
 
@@ -102,7 +103,7 @@ def ends_for_all(
                 raise
             status = _explain(error)
         else:
-            if args.joined_as is None or status in _AGREED:
+            if args.joined_as is None or status in _AGREED or status > 128:
                 return status
         sys.stdout.flush()
         sys.stderr.flush()
@@ -187,3 +188,14 @@ def provide(config: "RunConfig") -> None:
             jax.config.update("jax_num_cpu_devices", number)
         except RuntimeError:
             return  # the devices are there already; too few are refused later
+
+
+def require() -> None:
+    """Refuses a machine on which JAX finds no device, before anything is written.
+
+    Raises:
+        DeviceError: as `environment.devices`; it names the remedy.
+    """
+    from fedjax_mrl import environment
+
+    environment.devices()

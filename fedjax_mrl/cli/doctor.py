@@ -1,6 +1,7 @@
 """`fedjax-mrl doctor`: versions, devices, data; what is missing, how to get it."""
 
 import argparse
+import os
 
 from fedjax_mrl.cli.command import Command
 
@@ -15,13 +16,12 @@ def _execute(args: argparse.Namespace) -> int:
     from fedjax_mrl import datasets, environment
     from fedjax_mrl.data.dataset import DatasetError
 
-    found = environment.describe()
+    found = environment.software()
     print(f"python      {found['python']} on {found['platform']}")
     for name, version in found["packages"].items():
         print(f"{name:24}{version or f'missing: pip install {name}'}")
-    devices = ", ".join(found["devices"])
-    print(f"devices     {found['backend']}: {devices}; {found['cpu_count']} CPU cores")
-    print(f"XLA_FLAGS   {found['xla_flags'] or '(none)'}")
+    status = _devices(found["cpu_count"])
+    print(f"XLA_FLAGS   {os.environ.get('XLA_FLAGS') or '(none)'}")
     missing = [name for name, version in found["packages"].items() if version is None]
     for name in datasets.names():
         try:
@@ -34,6 +34,22 @@ def _execute(args: argparse.Namespace) -> int:
     needed = [name for name in missing if name not in ("fedjax-mrl",)]
     if needed:
         print(f"missing     pip install {' '.join(needed)}")
+    return status
+
+
+def _devices(cores: int | None) -> int:
+    """Prints the devices; 1 if there are none, with which nothing can be trained."""
+    import jax
+
+    from fedjax_mrl import environment
+
+    try:
+        found = environment.devices()
+    except environment.DeviceError as error:
+        print(f"devices     none; {cores} CPU cores. {error}")
+        return 1
+    kinds = ", ".join(device.device_kind for device in found)
+    print(f"devices     {jax.default_backend()}: {kinds}; {cores} CPU cores")
     return 0
 
 

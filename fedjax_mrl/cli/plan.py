@@ -41,6 +41,7 @@ def _execute(args: argparse.Namespace) -> int:
         devices.join(args)  # refuses what needs --distributed
         logging.getLogger("absl").setLevel(logging.ERROR)
         devices.provide(config)
+        devices.require()
         # Of the runner only its libraries, which a run holds in memory too.
         from fedjax_mrl import planning, runner  # noqa: F401
         from fedjax_mrl.federation import Federation

@@ -24,9 +24,19 @@ def _execute(args: argparse.Namespace) -> int:
         config = _config(directory, args)
         devices.provide(config)
         first = devices.join(args)
+        devices.require()
         if not first:
             directory = Follower(directory.path)
         directory.lock()
+    try:
+        return _go_on(args, directory, config, first)
+    finally:
+        directory.unlock()
+
+
+def _go_on(args, directory, config, first: bool) -> int:
+    """Plays the rounds that are missing in a directory that is locked."""
+    with options.mistakes_are_usage_errors():
         federation = stored.federation(directory, config, unfinished=True)
         from fedjax_mrl import restoring
 
@@ -48,7 +58,6 @@ def _execute(args: argparse.Namespace) -> int:
     if done:
         if not args.quiet:
             print(f"{directory.path} is complete: {round} rounds. --rounds adds some.")
-        directory.unlock()
         return 0
     directory.cut(round, config.eval_every)
     if first and not args.quiet:

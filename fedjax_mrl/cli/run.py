@@ -40,6 +40,7 @@ def _execute(args: argparse.Namespace) -> int:
         # Before they join, so that all processes are refused alike.
         RunDirectory.check(out, overwrite=args.overwrite)
         first = devices.join(args)
+        devices.require()
         federation = Federation(config, client_folder=RunDirectory(out).clients)
         if args.tune:
             config = _tuned(federation, quiet=args.quiet)

@@ -1,16 +1,35 @@
-"""SIGINT and SIGTERM: the first asks a run to stop, a second SIGINT ends it at once."""
+"""Signals that ask a run to stop: the first does, a second Ctrl-C ends it at once."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What terminals and batch systems send before they kill: Ctrl-C and LSF's bkill (INT),
+# a closed session (HUP), Slurm, PBS and containers (TERM), Grid Engine's warnings and
+# Slurm's --signal (USR1, USR2), LSF's run limit (USR2), a limit of CPU time (XCPU).
+SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
+AGAIN = 0.5  # seconds; launchers pass Ctrl-C on, so that it arrives twice at once
 
 
 class Stop:
     """Remembers a signal. Use as a context manager; call it to ask.
+
+    Taken are signals that would end the process. One that is ignored (`nohup`, a
+    shell's background job) stays ignored, and one for which the surrounding program has
+    a handler is left to it, except that Ctrl-C asks to stop and calls the handler too.
+    Outside the main thread Python can take no signal: there it remembers none.
 
     A thread reads signals from a pipe, since the main thread may be inside a compiled
     program for long, where Python runs no handler.
@@ -18,39 +37,78 @@ class Stop:
 
     def __init__(self) -> None:
         self._asked: int | None = None
+        self._interrupted: float | None = None  # when Ctrl-C came first
+        self._before: dict[int, Any] = {}
+        self._taken = False
 
     def __call__(self) -> int | None:
         """The number of the signal that asked to stop, or None."""
         return self._asked
 
     def __enter__(self) -> "Stop":
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        self._taken = True
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._before: list[Any] = [
-            signal.signal(number, lambda *_: None) for number in SIGNALS
-        ]
-        self._wakeup = signal.set_wakeup_fd(self._write)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            handler = _handler(number, signal.getsignal(number))
+            if handler is not None:
+                self._before[number] = signal.signal(number, handler)
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in zip(SIGNALS, self._before, strict=True):
+        if not self._taken:
+            return
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
         os.close(self._write)
 
     def _watch(self) -> None:
         while byte := os.read(self._read, 1):
-            if self._asked is None:
-                self._asked = byte[0]
-                name = signal.Signals(byte[0]).name
-                print(
-                    f"fedjax-mrl: {name}: finishing this round and saving; press "
-                    "Ctrl-C again to stop at once.",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            elif byte[0] == signal.SIGINT:
-                # Nothing is half-written: files are renamed when they are complete.
-                os._exit(128 + signal.SIGINT)
+            if self._wakeup != -1:
+                _pass_on(self._wakeup, byte)
+            if byte[0] in self._before:
+                self._take(byte[0])
         os.close(self._read)
+
+    def _take(self, number: int) -> None:
+        now = time.monotonic()
+        first, self._asked = self._asked is None, self._asked or number
+        if number != signal.SIGINT:
+            if first:
+                _tell(
+                    f"{signal.Signals(number).name}: finishing this round and saving."
+                )
+        elif self._interrupted is None:
+            self._interrupted = now
+            _tell(
+                "SIGINT: finishing this round and saving; press Ctrl-C again to stop "
+                "at once."
+            )
+        elif now - self._interrupted > AGAIN:
+            # Nothing is half-written: files are renamed when they are complete.
+            os._exit(128 + signal.SIGINT)
+
+
+def _handler(number: int, held: Any) -> Callable | None:
+    """What to do in the main thread when a signal comes; None leaves it as it is."""
+    if held in (signal.SIG_DFL, signal.default_int_handler):
+        return lambda *_: None
+    if number == signal.SIGINT and callable(held):  # as of asyncio.run
+        return held
+    return None
+
+
+def _pass_on(descriptor: int, byte: bytes) -> None:
+    """Gives a signal's number to who waited for signals before, as asyncio does."""
+    with contextlib.suppress(OSError):  # full or gone
+        os.write(descriptor, byte)
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a terminal that was closed
+        print(f"fedjax-mrl: {text}", file=sys.stderr, flush=True)

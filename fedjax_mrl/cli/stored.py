@@ -50,6 +50,7 @@ def federation(
     from fedjax_mrl.federation import Federation
 
     devices.provide(config)
+    devices.require()
     saved = directory.path / "partition.npz"
     made = unfinished and not saved.exists()
     built = Federation(

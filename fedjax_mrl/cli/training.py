@@ -20,8 +20,8 @@ def play(
 ) -> "tuple[int, str, Outcome | None]":
     """Plays a run to its end: exit status, message for stderr, outcome if it ended.
 
-    0 done; 1 the disk or another process failed; 3 diverged; 130 or 143 stopped by a
-    signal.
+    0 done; 1 the disk or another process failed; 3 diverged; 128 and its number stopped
+    by a signal, such as 143.
     """
     from fedjax_mrl import runner
     from fedjax_mrl.cli import console, devices, signals
