@@ -1,9 +1,13 @@
 """Federated learning where every client has its own model, in JAX.
 
 >>> import fedjax_mrl as fm
->>> federation = fm.Federation(dataset="digits", rounds=20)
+>>> federation = fm.Federation(
+...     dataset="digits", models=("mlp",), shared_model="mlp", num_clients=5, rounds=2
+... )
 >>> for result in federation.rounds():
-...     print(result.state.round, result.scores.accuracy.mean())  # doctest: +SKIP
+...     print(result.state.round, result.scores.accuracy.shape)  # point, head, client
+1 (2, 4, 5)
+2 (2, 4, 5)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,13 +16,15 @@ from fedjax_mrl._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig as RunConfig
+    from fedjax_mrl.divergence import Diverged as Diverged
     from fedjax_mrl.federation import Federation as Federation
 
 _PUBLIC = {
+    "Diverged": "fedjax_mrl.divergence",
     "Federation": "fedjax_mrl.federation",
     "RunConfig": "fedjax_mrl.config",
 }
-__all__ = ["Federation", "RunConfig", "__version__"]
+__all__ = ["Diverged", "Federation", "RunConfig", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
