@@ -54,7 +54,8 @@ class Federation:
 
     Args:
         config: what to run; keyword arguments make or change it.
-        dataset: a name, or images to use instead of loading any.
+        dataset: a name, or images to use instead of loading any (`arrays`), whose
+            name the configuration takes over.
         partition: a text such as "class:2", or a split to use instead of making one.
         client_folder: where `client_store="disk"` keeps its files.
 
@@ -94,6 +95,8 @@ class Federation:
         # Names are options like any other; values are used as they are.
         if isinstance(dataset, str):
             options["dataset"], dataset = dataset, None
+        elif isinstance(dataset, Dataset):
+            options["dataset"] = dataset.name
         if isinstance(partition, str):
             options["partition"], partition = partition, None
         self.config = config = _config(config, options)
@@ -113,7 +116,9 @@ class Federation:
             models.get(name)
         chosen = building.algorithm_options(config)
         server = building.server_options(config)
-        self.dataset = dataset or datasets.load(config.dataset, config.data_dir)
+        if dataset is None:
+            dataset = datasets.load(config.dataset, config.data_dir)
+        self.dataset = building.data(config, dataset)
         labels = self.dataset.y_train, self.dataset.y_test
         self.partition = partition or partitions.make(
             config.partition, *labels, config.num_clients, config.data_seed
