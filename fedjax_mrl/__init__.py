@@ -16,13 +16,17 @@ from fedjax_mrl._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig as RunConfig
+    from fedjax_mrl.data.own import arrays as arrays
+    from fedjax_mrl.divergence import Diverged as Diverged
     from fedjax_mrl.federation import Federation as Federation
 
 _PUBLIC = {
+    "Diverged": "fedjax_mrl.divergence",
     "Federation": "fedjax_mrl.federation",
     "RunConfig": "fedjax_mrl.config",
+    "arrays": "fedjax_mrl.data.own",
 }
-__all__ = ["Federation", "RunConfig", "__version__"]
+__all__ = ["Diverged", "Federation", "RunConfig", "__version__", "arrays"]
 
 
 def __getattr__(name: str) -> Any:

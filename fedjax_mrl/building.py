@@ -12,7 +12,8 @@ import numpy as np
 from fedjax_mrl import algorithms, discovery, images, models, optimizers, rng, shapes
 from fedjax_mrl import flops as counting
 from fedjax_mrl.config import ConfigError, RunConfig
-from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.data import own
+from fedjax_mrl.data.dataset import Dataset, DatasetError
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Batches, Examples, Model, Setup, Visit
 from fedjax_mrl.rounds import RoundConfig
@@ -109,11 +110,33 @@ def algorithm(
     return next(iter(of.values()))._replace(client=client)
 
 
+def data(config: RunConfig, given: Dataset) -> Dataset:
+    """The data set, checked for what the configuration does with it.
+
+    Raises:
+        DatasetError: if its arrays cannot be used.
+        ConfigError: for an unknown augmentation.
+    """
+    if not isinstance(given, Dataset):
+        raise DatasetError(
+            "dataset must be a name or a Dataset, as fm.arrays(x, y, x_test, y_test) "
+            f"makes one; got {type(given).__name__}."
+        )
+    chosen = augmentation(config, given)
+    if chosen not in images.AUGMENTATIONS:
+        raise ConfigError(
+            discovery.unknown("augmentation", chosen, images.AUGMENTATIONS)
+        )
+    return own.check(given, chosen)
+
+
+def augmentation(config: RunConfig, data: Dataset) -> str:
+    """What training does with images before a network gets them."""
+    return data.augmentation if config.augmentation == "auto" else config.augmentation
+
+
 def setup(config: RunConfig, data: Dataset) -> Setup:
     """What every algorithm is given."""
-    augmentation = config.augmentation
-    if augmentation == "auto":
-        augmentation = data.augmentation
     return Setup(
         shared=lambda width: model(config, data, config.shared_model, width),
         feature_dim=config.feature_dim,
@@ -124,7 +147,7 @@ def setup(config: RunConfig, data: Dataset) -> Setup:
             weight_decay=config.weight_decay,
             clip_norm=config.clip_norm,
         ),
-        prepare=images.prepare(data.mean, data.std, augmentation),
+        prepare=images.prepare(data.mean, data.std, augmentation(config, data)),
         num_rounds=config.schedule_rounds or config.rounds,
     )
 
@@ -170,7 +193,8 @@ def visit_flops(
 def _one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:
     shape = jax.ShapeDtypeStruct
     examples = Examples(
-        shape(data.x_train.shape, jnp.uint8), shape(data.y_train.shape, jnp.int32)
+        shape(data.x_train.shape, data.x_train.dtype),
+        shape(data.y_train.shape, jnp.int32),
     )
     number = shape((), jnp.int32)
     table = lambda size: Batches(shape((1, size), jnp.int32), number)

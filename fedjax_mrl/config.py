@@ -58,7 +58,9 @@ class RunConfig:
     weight_decay: float = _option(1e-3, "of local SGD, weights and biases", low=0)
     clip_norm: float = _option(50.0, "gradient norm limit of each network", low=0)
     augmentation: str = _option(
-        "auto", "auto (the data set's own), none or flip_erase_crop"
+        "auto",
+        "auto (the data set's own), none, flip_erase_crop, or raw for float images "
+        "that are prepared already",
     )
     set: tuple[tuple[str, Any], ...] = _option(
         (),

@@ -71,6 +71,7 @@ class Digester:
 
     def __call__(self, state: State) -> tuple[str, list[Leaf]]:
         """The digest, and the hashes of all leaves that may have changed."""
+        rounds.require_live(state)
         found = leaves(SERVER, state.server)
         sha = hashlib.sha256(combine(found).encode())
         hashed = self._of_untouched(state) if self._alike else {}

@@ -19,6 +19,25 @@ from fedjax_mrl.rows import Rows
 WAITING = 64  # states in memory that are still being written
 
 
+class Versions:
+    """Numbers the states in a folder, for all rows that this process keeps there.
+
+    So that of two runs that begin one after another neither writes over the other.
+    """
+
+    def __init__(self) -> None:
+        self._newest = 0
+
+    def next(self) -> int:
+        """One that was not given before."""
+        self._newest += 1
+        return self._newest
+
+    def after(self, version: int) -> None:
+        """Says that numbers up to this one are in use."""
+        self._newest = max(self._newest, version)
+
+
 class FileRows(Rows):
     """Rows in files, written and read ahead by other threads.
 
@@ -26,6 +45,7 @@ class FileRows(Rows):
         number: N, of rows.
         fresh: as of `Rows`.
         folder: of the files, made when the first is written.
+        versions: of all rows in this folder.
 
     Raises:
         OSError: by `put` or `save`, if an earlier state could not be written; by
@@ -33,10 +53,14 @@ class FileRows(Rows):
     """
 
     def __init__(
-        self, number: int, fresh: Callable[[np.ndarray], Any], folder: pathlib.Path
+        self,
+        number: int,
+        fresh: Callable[[np.ndarray], Any],
+        folder: pathlib.Path,
+        versions: Versions,
     ) -> None:
         super().__init__(number, fresh)
-        self._folder = folder
+        self._folder, self._versions = folder, versions
         self._version = np.zeros(number, np.int64)  # 0 is the first state
         self._newest = 0
         self._saved: dict[int, np.ndarray] = {}  # round -> versions of its checkpoint
@@ -54,7 +78,7 @@ class FileRows(Rows):
 
     def put(self, rows: np.ndarray, values: Any) -> None:
         """Begins to write states [R, ...]."""
-        self._newest += 1
+        self._newest = self._versions.next()
         super().put(rows, values)
         self._finish(keep=WAITING)
 
@@ -67,7 +91,7 @@ class FileRows(Rows):
     def place(self, saved: Any) -> "FileRows":
         """The rows whose `save` this is."""
         self._version = np.array(saved, np.int64)
-        self._newest = int(self._version.max(initial=0))
+        self._versions.after(int(self._version.max(initial=0)))
         return self
 
     def ahead(self, rows: np.ndarray) -> None:

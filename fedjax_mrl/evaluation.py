@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from fedjax_mrl import batches, layout, losses, stores
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Batches, Examples
-from fedjax_mrl.rounds import State
+from fedjax_mrl.rounds import State, require_live
 from fedjax_mrl.stores import Store
 
 POINTS = ("local", "global")
@@ -107,6 +107,7 @@ def make(
             )
 
     def evaluate(state: State) -> Scores:
+        require_live(state)
         broadcast = broadcast_of(state.server)
         results = {
             group.name: list(of_group(state, group, broadcast)) for group in groups

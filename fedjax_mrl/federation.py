@@ -18,6 +18,7 @@ from fedjax_mrl import (
     conv,
     datasets,
     discovery,
+    divergence,
     evaluation,
     layout,
     models,
@@ -54,7 +55,8 @@ class Federation:
 
     Args:
         config: what to run; keyword arguments make or change it.
-        dataset: a name, or images to use instead of loading any.
+        dataset: a name, or images to use instead of loading any (`arrays`), whose
+            name the configuration takes over.
         partition: a text such as "class:2", or a split to use instead of making one.
         client_folder: where `client_store="disk"` keeps its files.
 
@@ -66,6 +68,7 @@ class Federation:
         partition: positions of every client's images.
         groups: clients by architecture.
         algorithm: the built `protocol.Algorithm`.
+        state: the newest state that `rounds` played; None before that.
 
     Raises:
         ValueError: for anything in the configuration that cannot be run, before
@@ -94,6 +97,8 @@ class Federation:
         # Names are options like any other; values are used as they are.
         if isinstance(dataset, str):
             options["dataset"], dataset = dataset, None
+        elif isinstance(dataset, Dataset):
+            options["dataset"] = dataset.name
         if isinstance(partition, str):
             options["partition"], partition = partition, None
         self.config = config = _config(config, options)
@@ -113,7 +118,9 @@ class Federation:
             models.get(name)
         chosen = building.algorithm_options(config)
         server = building.server_options(config)
-        self.dataset = dataset or datasets.load(config.dataset, config.data_dir)
+        if dataset is None:
+            dataset = datasets.load(config.dataset, config.data_dir)
+        self.dataset = building.data(config, dataset)
         labels = self.dataset.y_train, self.dataset.y_test
         self.partition = partition or partitions.make(
             config.partition, *labels, config.num_clients, config.data_seed
@@ -185,6 +192,7 @@ class Federation:
             self.algorithm, self.groups, self.round_config, self.mesh, self.store
         )
         self._compiled = {"init": init, "evaluate": evaluate}
+        self.state: State | None = None
         self._player(1)
 
     def with_trial(
@@ -195,6 +203,7 @@ class Federation:
         Split and hold-out stay: they follow from the data seed.
         """
         other = copy.copy(self)
+        other.state = None
         given = {"seed": seed, "learning_rate": learning_rate}
         given = {name: value for name, value in given.items() if value is not None}
         other.config = config = dataclasses.replace(self.config, **given)
@@ -245,10 +254,25 @@ class Federation:
             )
         return self._compiled[trials]
 
-    def evaluate(self, state: State) -> evaluation.Scores:
-        """Scores of all clients, all heads, both points."""
+    def evaluate(self, state: State | None = None) -> evaluation.Scores:
+        """Scores of all clients, all heads, both points.
+
+        Args:
+            state: of which; by default the newest one (`self.state`).
+        """
+        state = self._given(state)
         with numerics.fixed(self.config.precision):
             return self._compiled["evaluate"](state)
+
+    def _given(self, state: State | None) -> State:
+        """The state, or the newest one."""
+        state = self.state if state is None else state
+        if state is None:
+            raise ValueError(
+                "There is no state yet that a round was played to: loop over rounds(), "
+                "or give one, as state=federation.init()."
+            )
+        return state
 
     def digester(self) -> Digester:
         """A digester of this federation's states."""
@@ -260,6 +284,7 @@ class Federation:
         (Of a store on the disk, the versions of its files.) Nothing in it is shared
         with the state, which may be consumed meanwhile.
         """
+        rounds.require_live(state)
         clients, copies = (
             {
                 group.name: self.store.save(
@@ -298,12 +323,53 @@ class Federation:
     ) -> Iterator[Result]:
         """Plays rounds up to `until` (default: the configuration's).
 
-        Yields a `Result` for each; its state is consumed by the next step.
+        Goes on from the newest state (`state` of the federation), so that after a
+        `break` the next loop continues; `rounds(federation.init())` begins anew.
+        Results may be kept: their scores and reports stay, and of their states the
+        newest one. The others are consumed by the next step.
+
+        Args:
+            state: where to begin; by default the newest one, or `init()` if no round
+                was played.
+            until: the number of the last round.
+
+        Yields:
+            A `Result` for each round.
+
+        Raises:
+            Diverged: instead of yielding a round in which a network or a loss became
+                non-finite, unless the server rejects such clients
+                (`server.reject_nonfinite`).
+            ConsumedError: if another round was played from the state.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=2
+            ... )
+            >>> for result in federation.rounds():
+            ...     print(result.state.round, result.scores.accuracy.shape)
+            1 (2, 4, 5)
+            2 (2, 4, 5)
+            >>> federation.state.round
+            2
         """
-        state = self.init() if state is None else state
+        if state is None:
+            state = self.init() if self.state is None else self.state
         until = self.config.rounds if until is None else until
         while state.round < until:
-            yield self.result(*self.play(state), until)
+            state, played = self.play(state)
+            played = played.fetch()
+            problem = divergence.describe(played, state.round, self.config)
+            if problem is not None:
+                self.state = None
+                raise divergence.Diverged(
+                    f"{problem} Give a lower learning_rate or clip_norm, or leave such "
+                    'clients out with set={"server.reject_nonfinite": True}; '
+                    f"rounds(until={state.round - 1}) plays up to the last good state."
+                )
+            self.state = state
+            yield self.result(state, played, until)
 
     def result(self, state: State, played: Played, until: int | None = None) -> Result:
         """What `rounds` yields of a round that was played; evaluates if it is due."""

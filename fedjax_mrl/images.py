@@ -16,7 +16,7 @@ import numpy as np
 
 from fedjax_mrl import discovery
 
-_AUGMENTATIONS = ("none", "flip_erase_crop", "raw")
+AUGMENTATIONS = ("none", "flip_erase_crop", "raw")
 _FLIP = 0.5  # probability
 _ERASE = 0.5  # probability
 _AREA = (0.04, 0.20)  # of the image
@@ -79,10 +79,8 @@ def prepare(
             functions raise it where the images have another number of channels,
             and TypeError where images to be normalised are not uint8.
     """
-    if augmentation not in _AUGMENTATIONS:
-        raise ValueError(
-            discovery.unknown("augmentation", augmentation, _AUGMENTATIONS)
-        )
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(discovery.unknown("augmentation", augmentation, AUGMENTATIONS))
     if augmentation == "raw":
         return Preparation(lambda key, images, index: _take(images, index), _take)
     if len(mean) != len(std) or not all(0 < s < math.inf for s in std):

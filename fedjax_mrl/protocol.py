@@ -54,7 +54,7 @@ class Model(NamedTuple):
 class Examples(NamedTuple):
     """The whole data set on the device, shared by all clients."""
 
-    x: jax.Array  # [n, H, W, C], uint8
+    x: jax.Array  # [n, H, W, C], uint8; or what `raw` preparation hands on
     y: jax.Array  # [n], int32
 
 

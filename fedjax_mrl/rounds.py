@@ -31,6 +31,34 @@ class State(NamedTuple):
     copies: dict[str, Any]  # group -> the shared part as each client last held it
 
 
+class ConsumedError(RuntimeError):
+    """A state that a round has consumed; the message says which one to use."""
+
+
+def require_live(*states: State) -> None:
+    """Refuses states that a round has consumed, and one that is given twice.
+
+    Raises:
+        ConsumedError: on every store, before anything is computed.
+    """
+    seen: set[int] = set()
+    for state in states:
+        held = jax.tree.leaves((state.clients, state.copies))
+        if any(leaf.is_deleted() for leaf in held if hasattr(leaf, "is_deleted")):
+            raise ConsumedError(
+                f"The state after round {state.round} is gone: the next round was "
+                "played from it, which consumes it. Use the newest state instead: the "
+                "one that this round returned, or `federation.state` in a loop over "
+                "`rounds()`."
+            )
+        if seen & set(map(id, held)):
+            raise ConsumedError(
+                f"Every trial consumes a state of its own, but the one after round "
+                f"{state.round} is given twice. Make one for each with `init()`."
+            )
+        seen.update(map(id, held))
+
+
 class RoundConfig(NamedTuple):
     """How rounds are played.
 
@@ -260,6 +288,7 @@ def make_together(
         return [results.get(number) for number in range(len(states))]
 
     def together(trials, states):
+        require_live(*states)
         now = [
             turns.of(trial, int(state.round) + 1)
             for trial, state in zip(trials, states, strict=True)

@@ -1,7 +1,8 @@
 """States of many clients in the memory of the host, made when they are first needed."""
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -21,6 +22,17 @@ class Rows:
         leaves, self._structure = jax.tree.flatten(fresh(np.zeros(1, np.int32)))
         self._shapes = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
         self._kept: dict[int, list[np.ndarray]] = {}
+        self._passed_on = False
+
+    def pass_on(self) -> Self:
+        """The same rows for the next state; these must not be used any more."""
+        new = copy.copy(self)
+        self._passed_on = True
+        return new
+
+    def is_deleted(self) -> bool:
+        """Whether they were passed on; named as that of a JAX array."""
+        return self._passed_on
 
     def take(self, rows: np.ndarray) -> Any:
         """States [R, ...], copied; zeros for rows past the end."""

@@ -6,20 +6,16 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fedjax_mrl import environment, partitions, pictures
 from fedjax_mrl.checkpoint import Checkpoints
+from fedjax_mrl.config import RunConfig
+from fedjax_mrl.divergence import Diverged, describe
 from fedjax_mrl.evaluation import Scores
 from fedjax_mrl.events import Events
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.recorder import Recorder
 from fedjax_mrl.rounds import Played, State
 from fedjax_mrl.rundir import Follower, RunDirectory
-
-
-class Diverged(RuntimeError):
-    """A network became non-finite; says which client, round and network."""
 
 
 class Interrupted(RuntimeError):
@@ -192,37 +188,19 @@ def _course(
     return Outcome(recorder.summarise(), recorder.scores)
 
 
-def divergence(played: Played, round: int, config: Any = None) -> str | None:
-    """Says which client's which network is no longer finite, or None.
+def divergence(
+    played: Played, round: int, config: RunConfig | None = None
+) -> str | None:
+    """Says which client's which network is no longer finite, and what to do, or None.
 
-    Participants that the server rejects (`server.reject_nonfinite`) are no
-    divergence: they are counted in rounds.csv.
+    Args:
+        played: what the round reports, fetched.
+        round: its number.
+        config: of the run; None rejects nobody.
     """
-    rejects = config is not None and config.server_options().get("reject_nonfinite")
-    bad: list[tuple[str, str]] = []
-    if not rejects:
-        clients = played.reported
-        bad = [
-            (int(client), name)
-            for name, finite in played.finite.items()
-            for client in clients[~finite]
-            if name != "upload"
-        ]
-        if not bad:
-            losses = played.metrics["total"]
-            bad = [(int(c), "loss") for c in clients[~np.isfinite(losses)]]
-        if not bad:
-            bad = [(int(c), "upload") for c in clients[~played.finite["upload"]]]
-        bad = [(f"client {client}", name) for client, name in sorted(bad)]
-    if not played.server_finite:
-        bad.append(("the server", "state"))
-    if not bad:
-        return None
-    listed = "; ".join(f"{owner}: {name}" for owner, name in bad[:10])
-    more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
-    return (
-        f"Training diverged in round {round}: no longer finite are {listed}{more}. "
-        f"The state after round {round - 1} is saved; lower --learning-rate or "
+    found = describe(played, round, config)
+    return found and (
+        f"{found} The state after round {round - 1} is saved; lower --learning-rate or "
         "--clip-norm, or leave such clients out with --set "
         "server.reject_nonfinite=true."
     )

@@ -9,6 +9,7 @@ The round knows no more about them.
 * `disk`: likewise, each in a file (`disk.py`).
 """
 
+import collections
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
@@ -112,9 +113,12 @@ def make(kind: str, mesh: Mesh, folder: pathlib.Path | None = None) -> Store:
         raise ValueError(
             "--client-store disk needs a folder for its files; give client_folder."
         )
+    versions: dict[str, disk.Versions] = collections.defaultdict(disk.Versions)
     return _by_rows(
         mesh,
-        lambda name, number, fresh: disk.FileRows(number, fresh, folder / name),
+        lambda name, number, fresh: disk.FileRows(
+            number, fresh, folder / name, versions[name]
+        ),
     )
 
 
@@ -190,7 +194,8 @@ def _by_rows(mesh: Mesh, begin: Callable[[str, int, Callable], Rows]) -> Store:
         for number, held in enumerate(helds):
             own = np.where(which == number, rows, NOWHERE)
             jax.tree.map(lambda part, new, own=own: part.put(own, new), held, values)
-        return list(helds)
+        # As donation does: the state that they were of is told from the new one.
+        return [jax.tree.map(lambda part: part.pass_on(), held) for held in helds]
 
     def block(held, rows):
         return jax.device_put(read(held, rows), split)

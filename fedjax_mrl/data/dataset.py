@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-class DatasetError(ValueError):
-    """The user's data cannot be used; says what must hold, what is, what to do."""
+from fedjax_mrl.data import checks
+from fedjax_mrl.data.error import DatasetError as DatasetError
 
 
 def damaged(path: Path | str, expected: str, found: str) -> DatasetError:
@@ -62,14 +61,15 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: as `fedjax_mrl.datasets.names` lists it.
-        x_train: uint8 [n, H, W, C].
+        x_train: uint8 [n, H, W, C]; float32 where augmentation is "raw".
         y_train: int32 [n], in `0..num_classes - 1`.
         x_test: uint8 [m, H, W, C].
         y_test: int32 [m].
         label_names: one name a class.
         mean: a channel's mean of pixel / 255.
         std: a channel's standard deviation of pixel / 255.
-        augmentation: what training does by default, "none" or "flip_erase_crop".
+        augmentation: what training does by default, "none" or "flip_erase_crop";
+            "raw" hands images to the networks as they are.
     """
 
     name: str
@@ -190,26 +190,18 @@ def build(spec: DatasetSpec, arrays: Arrays, origin: str) -> Dataset:
 
 
 def _images(spec: DatasetSpec, x: np.ndarray, what: str, expected: int) -> np.ndarray:
+    x = checks.images(x, what)
     wanted = (expected, *spec.image_shape)
-    if x.dtype != np.uint8 or x.shape != wanted:
+    if x.shape != wanted:
         raise DatasetError(
             f"{what} must be uint8 {list(wanted)} (0..255, channels last), but is "
             f"{x.dtype} {list(x.shape)}; convert it, or give the files of {spec.name}."
         )
-    return np.ascontiguousarray(x)
+    return x
 
 
 def _labels(spec: DatasetSpec, y: np.ndarray, what: str, expected: int) -> np.ndarray:
-    if not np.issubdtype(y.dtype, np.integer) or y.shape != (expected,):
-        raise DatasetError(
-            f"{what} must be integers [{expected}], one an image, but is {y.dtype} "
-            f"{list(y.shape)}; give labels and images in the same order and number."
-        )
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= spec.num_classes:
-        raise DatasetError(
-            f"{what} must lie in 0..{spec.num_classes - 1}, the classes of "
-            f"{spec.name}, but spans {low}..{high}; number the classes from 0, or "
-            "fetch the file again if it should be the official one."
-        )
-    return np.ascontiguousarray(y, dtype=np.int32)
+    y = checks.labels(y, what, expected)
+    hint = ", or fetch the file again if it should be the official one"
+    checks.within(y, what, spec.num_classes, spec.name, hint)
+    return y

@@ -95,7 +95,7 @@ def make(
     if extra.size:
         raise PartitionError(
             "Every class of the test images must occur among the training images, "
-            f"but {_some(extra)} do not."
+            f"but {_some(extra)} do not; leave those test images out."
         )
     if num_clients < 1:
         raise PartitionError(f"num_clients must be at least 1, but is {num_clients}.")

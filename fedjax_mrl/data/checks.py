@@ -1,0 +1,230 @@
+"""What images and labels must be, wherever they come from, and how to mend them.
+
+Where the meaning is certain an array is converted: lists, any whole numbers, labels in
+a column, grey images without the axis of channels. Everything else is refused with a
+sentence that says what must hold, what was given, and the line that converts it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fedjax_mrl.data.error import DatasetError
+
+RAW = "raw"  # the augmentation of images that are prepared already
+_MOST_CHANNELS = 4  # that an image has in front when channels come first
+
+
+def images(x: Any, what: str, *, raw: bool = False) -> np.ndarray:
+    """Checks images [n, H, W, C], or grey ones [n, H, W].
+
+    Args:
+        x: an array, or what NumPy makes one of.
+        what: their name, for messages.
+        raw: whether they are prepared already, so float and not uint8.
+
+    Returns:
+        uint8 [n, H, W, C], or float32 if raw.
+
+    Raises:
+        DatasetError: for another shape or type, no image, or a value that is not
+            finite.
+    """
+    x = _array(x, what)
+    if x.ndim == 3:
+        x = x[..., None]
+    kind = "float32" if raw else "uint8"
+    name = what.split()[0]
+    if x.ndim != 4:
+        raise DatasetError(
+            f"{what} must be {kind} [n, H, W, C], but is {_of(x)}; give one image "
+            "after another, channels last."
+        )
+    if not x.size:
+        raise DatasetError(
+            f"{what} must hold at least one image, but is {_of(x)}; give images."
+        )
+    if x.shape[1] <= _MOST_CHANNELS < min(x.shape[2:]):
+        raise DatasetError(
+            f"{what} must be {kind} [n, H, W, C], channels last, but is {_of(x)}, "
+            f"which looks like channels first; convert it: {name} = "
+            f"{name}.transpose(0, 2, 3, 1)."
+        )
+    return np.ascontiguousarray((_floats if raw else _pixels)(x, what, name))
+
+
+def labels(y: Any, what: str, count: int) -> np.ndarray:
+    """Checks labels [n], or a column [n, 1]; their range is checked later.
+
+    Args:
+        y: an array, or what NumPy makes one of.
+        what: their name, for messages.
+        count: n, the number of images.
+
+    Returns:
+        int32 [n].
+
+    Raises:
+        DatasetError: for another number of labels, or a type that names no classes.
+    """
+    y = _array(y, what)
+    name = what.split()[0]
+    must = f"{what} must be integers [{count}], one an image, but is {_of(y)}"
+    if y.dtype.kind in "USOT":
+        raise DatasetError(
+            f"{must}, which is text; number the classes: label_names, y = np.unique("
+            "np.concatenate([y_train, y_test]), return_inverse=True); y_train, y_test "
+            "= np.split(y, [len(y_train)])."
+        )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        raise DatasetError(
+            f"{must}; if that is one column a class (one-hot), convert it: {name} = "
+            f"{name}.argmax(axis=1)."
+        )
+    if y.dtype.kind == "f":
+        whole = np.isfinite(y).all() and (y == np.round(y)).all()
+        raise DatasetError(
+            f"{must}; "
+            + (
+                f"its values are whole, convert it: {name} = {name}.astype(np.int32)."
+                if whole
+                else "its values are no classes. Give a class a number from 0."
+            )
+        )
+    if y.dtype.kind not in "iub" or y.shape != (count,):
+        raise DatasetError(
+            f"{must}; give labels and images in the same order and number."
+        )
+    if y.size and (int(y.min()) < -(2**31) or int(y.max()) >= 2**31):
+        raise DatasetError(f"{must} up to {y.max()}; number the classes from 0.")
+    return np.ascontiguousarray(y, dtype=np.int32)
+
+
+def within(y: np.ndarray, what: str, num_classes: int, of: str, hint: str) -> None:
+    """Refuses labels that are not in 0..L - 1.
+
+    Args:
+        y: labels [n].
+        what: their name, for messages.
+        num_classes: L.
+        of: whose classes these are, for messages.
+        hint: what else to do about it.
+    """
+    low, high = (int(y.min()), int(y.max())) if y.size else (0, 0)
+    if low >= 0 and high < num_classes:
+        return
+    name = what.split()[0]
+    shift = (
+        f", as in {name} = {name} - {low}" if 0 < low <= high - num_classes + 1 else ""
+    )
+    raise DatasetError(
+        f"{what} must lie in 0..{num_classes - 1}, the classes of {of}, but spans "
+        f"{low}..{high}; number the classes from 0{shift}{hint}."
+    )
+
+
+def label_names(names: Any) -> tuple[str, ...]:
+    """Checks the names of the classes, at least two."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Sequence | np.ndarray):
+        raise DatasetError(
+            f"label_names must be a list of names, one a class; got {names!r}."
+        )
+    if len(names) < 2:
+        raise DatasetError(
+            f"There must be at least two classes, but label_names has {len(names)}; "
+            "give one name a class."
+        )
+    return tuple(str(name) for name in names)
+
+
+def moments(
+    mean: Any, std: Any, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Checks a mean and a standard deviation for each channel, of pixel / 255."""
+    found = []
+    for what, values in (("mean", mean), ("std", std)):
+        try:
+            values = tuple(float(value) for value in np.ravel(values))
+        except (TypeError, ValueError):
+            raise DatasetError(
+                f"{what} must be numbers, one a channel; got {values!r}."
+            ) from None
+        if len(values) != channels:
+            raise DatasetError(
+                f"{what} must have one value for each of the {channels} channels of "
+                f"the images, but has {len(values)}: {values}; give {channels}."
+            )
+        if not all(math.isfinite(value) and abs(value) <= 1 for value in values):
+            raise DatasetError(
+                f"{what} is that of pixel / 255, so at most 1, but is {values}; divide "
+                "it by 255 if it is of pixels from 0 to 255."
+            )
+        found.append(values)
+    if not all(value > 0 for value in found[1]):
+        raise DatasetError(f"std must be positive, but is {found[1]}.")
+    return found[0], found[1]
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # ragged lists, and whatever other libraries' arrays do
+        reason = " ".join(str(error).split())[:150]
+        raise DatasetError(
+            f"{what} must be an array, but NumPy cannot make one of it ({reason}); "
+            "give an array on the host, all of its rows of one shape."
+        ) from None
+
+
+def _of(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _floats(x: np.ndarray, what: str, name: str) -> np.ndarray:
+    if x.dtype.kind != "f":
+        raise DatasetError(
+            f"{what} must be float32 to be used as it is (augmentation {RAW!r}), but "
+            f"is {_of(x)}; without it uint8 images are normalised."
+        )
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    if bad.any():
+        raise DatasetError(
+            f"{what} must be finite, but {int(bad.sum())} images hold NaN or infinity, "
+            f"the first at position {int(bad.argmax())}; mend or remove them."
+        )
+    return x
+
+
+def _pixels(x: np.ndarray, what: str, name: str) -> np.ndarray:
+    if x.dtype == np.uint8:
+        return x
+    must = f"{what} must be uint8 [n, H, W, C] (0..255, channels last), but is {_of(x)}"
+    if x.dtype.kind == "b":
+        raise DatasetError(
+            f"{must}; convert it: {name} = 255 * {name}.astype(np.uint8)."
+        )
+    if x.dtype.kind not in "iuf":
+        raise DatasetError(f"{must}; give pixels from 0 to 255.")
+    low, high = x.min(), x.max()
+    if x.dtype.kind in "iu":
+        if low < 0 or high > 255:
+            raise DatasetError(
+                f"{must} from {low} to {high}; bring it to 0..255 and convert it: "
+                f"{name}.astype(np.uint8)."
+            )
+        return x.astype(np.uint8)
+    raw = f'give augmentation="{RAW}" for images that are prepared already'
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DatasetError(f"{must} with values that are not finite; mend them.")
+    spans = f"{must} from {low:g} to {high:g}"
+    if low < 0 or high > 255:
+        raise DatasetError(f"{spans}; undo its normalisation, or {raw}.")
+    scale = "255 * " if high <= 1 else ""
+    line = f"{name} = np.round({scale}{name}).astype(np.uint8)"
+    raise DatasetError(f"{spans}; convert it: {line}, or {raw}.")

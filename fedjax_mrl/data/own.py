@@ -1,0 +1,160 @@
+"""Data sets of the user's own arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedjax_mrl.data import checks
+from fedjax_mrl.data.dataset import Dataset, DatasetError
+
+
+def arrays(
+    x: ArrayLike,
+    y: ArrayLike,
+    x_test: ArrayLike,
+    y_test: ArrayLike,
+    *,
+    name: str = "arrays",
+    label_names: Sequence[str] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    augmentation: str = "none",
+) -> Dataset:
+    """Makes a data set of images and labels in memory.
+
+    Args:
+        x: training images, uint8 [n, H, W, C] with pixels from 0 to 255, or grey
+            [n, H, W]. With `augmentation="raw"` any floats, which networks get as they
+            are, in float32.
+        y: their classes, integers [n] from 0.
+        x_test: test images, of the same size.
+        y_test: their classes.
+        name: for tables and files.
+        label_names: one name a class; by default their numbers, and then every number
+            must occur in `y`.
+        mean: of each channel, of pixel / 255; by default that of `x`.
+        std: the standard deviation, likewise.
+        augmentation: "none"; "flip_erase_crop", as for CIFAR; or "raw" for images that
+            are prepared already.
+
+    Returns:
+        What `Federation(dataset=...)` takes.
+
+    Raises:
+        DatasetError: for arrays that cannot be used; says what must hold, what was
+            given and what to do.
+
+    Example:
+        >>> import numpy as np
+        >>> import fedjax_mrl as fm
+        >>> draw = np.random.default_rng(0)
+        >>> x, y = draw.integers(0, 256, (60, 8, 8)), np.arange(60) % 3
+        >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
+        >>> data.x_train.shape, data.num_classes
+        ((60, 8, 8, 1), 3)
+        >>> federation = fm.Federation(
+        ...     dataset=data, partition="iid", models=("mlp",), shared_model="mlp",
+        ...     num_clients=5,
+        ... )
+        >>> federation.play(federation.init())[0].round
+        1
+    """
+    raw = augmentation == checks.RAW
+    x = checks.images(x, "x_train", raw=raw)
+    y = checks.labels(y, "y_train", len(x))
+    x_test = checks.images(x_test, "x_test", raw=raw)
+    y_test = checks.labels(y_test, "y_test", len(x_test))
+    if label_names is None:
+        label_names = _numbers(y, y_test)
+    if mean is None or std is None:
+        own = ((0.0,) * x.shape[-1], (1.0,) * x.shape[-1]) if raw else _moments(x)
+        mean, std = (
+            a if b is None else b for a, b in zip(own, (mean, std), strict=True)
+        )
+    mean, std = (
+        (value,) * x.shape[-1] if np.ndim(value) == 0 else value
+        for value in (mean, std)
+    )
+    made = Dataset(
+        str(name), x, y, x_test, y_test, label_names, mean, std, augmentation
+    )
+    return check(made, augmentation)
+
+
+def check(given: Dataset, augmentation: str) -> Dataset:
+    """Checks a data set that somebody made.
+
+    Args:
+        given: its arrays may be anything that `images` and `labels` take.
+        augmentation: what training will do; "raw" needs images that are prepared.
+
+    Returns:
+        The same with arrays of the types that `Dataset` documents.
+
+    Raises:
+        DatasetError: as `checks.images` and `checks.labels`; for labels out of range,
+            too few names or classes, parts of other shapes, an unusable mean or std.
+    """
+    parts = {}
+    raw = augmentation == checks.RAW
+    for part in ("train", "test"):
+        x = checks.images(getattr(given, f"x_{part}"), f"x_{part}", raw=raw)
+        y = checks.labels(getattr(given, f"y_{part}"), f"y_{part}", len(x))
+        parts |= {f"x_{part}": x, f"y_{part}": y}
+    one, other = parts["x_train"].shape[1:], parts["x_test"].shape[1:]
+    if one != other:
+        raise DatasetError(
+            f"x_test must have images of the shape of x_train, {list(one)}, but they "
+            f"are {list(other)}; bring them to one size."
+        )
+    names = checks.label_names(given.label_names)
+    highest = int(max(parts["y_train"].max(), parts["y_test"].max()))
+    if parts["y_train"].min() == 0 and highest >= len(names):
+        raise DatasetError(
+            f"label_names must name all classes, but has {len(names)} names and the "
+            f"labels go up to {highest}; name all {highest + 1} classes from 0 on."
+        )
+    of = f"the {len(names)} label_names"
+    for part in ("train", "test"):
+        checks.within(parts[f"y_{part}"], f"y_{part}", len(names), of, "")
+    mean, std = checks.moments(given.mean, given.std, one[-1])
+    return given._replace(**parts, label_names=names, mean=mean, std=std)
+
+
+def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
+    """Names of the classes that occur: 0, 1, ... without a gap."""
+    low, high = int(y.min()), int(y.max())
+    missing = np.setdiff1d(np.arange(min(high, y.size) + 1), y)
+    if low < 0 or missing.size:
+        lost = f" and lacks {_some(missing)}" if missing.size else ""
+        shift = f", as in y = y - {low}, y_test = y_test - {low}" if low else ""
+        raise DatasetError(
+            "Classes must be numbered 0, 1, 2 and so on, but y_train spans "
+            f"{low}..{high}{lost}; number them from 0 without gaps{shift}, or give "
+            "label_names, one a class, if some have no training image."
+        )
+    extra = np.setdiff1d(y_test, y)
+    if extra.size:
+        raise DatasetError(
+            "Every class of y_test must have a training image, but the classes "
+            f"{_some(extra)} have none; leave their test images out, or number both "
+            "parts alike."
+        )
+    return tuple(map(str, range(high + 1)))
+
+
+def _some(values: np.ndarray) -> str:
+    return ", ".join(map(str, values[:10])) + (", ..." if values.size > 10 else "")
+
+
+def _moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of pixel / 255; 1 if constant."""
+    values = np.arange(256) / 255
+    mean, std = [], []
+    for channel in np.moveaxis(x, -1, 0):
+        share = np.bincount(channel.ravel(), minlength=256) / channel.size
+        center = float(share @ values)
+        mean.append(center)
+        std.append(float(np.sqrt(share @ (values - center) ** 2)) or 1.0)
+    return tuple(mean), tuple(std)
