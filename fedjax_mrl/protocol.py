@@ -118,7 +118,11 @@ class Client(NamedTuple):
 
 
 class Cohort(NamedTuple):
-    """What the server knows about this round's participants, in cohort order."""
+    """What the server knows about this round's participants, ascending by id.
+
+    At least one of them counts, that is, has a weight above zero: the server is not
+    asked otherwise. What one that does not count uploaded is zeros to the server.
+    """
 
     weights: jax.Array  # [K] float: training samples; 0 for one that failed
     round: jax.Array  # [] int32, counted from 1

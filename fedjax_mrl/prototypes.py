@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_mrl import local, losses, tree
+from fedjax_mrl import local, losses
 from fedjax_mrl.protocol import (
     Batch,
     Batches,
@@ -113,7 +113,7 @@ def merging(num_classes: int, width: int) -> Server:
     """A server that holds the merged class means of the last round.
 
     Every class is the unweighted mean over the participants that hold it; a class
-    that none of them holds is unknown. If no participant counts, all stays.
+    that none of them holds is unknown.
     """
 
     def init(key):
@@ -123,13 +123,10 @@ def merging(num_classes: int, width: int) -> Server:
             jnp.zeros((num_classes,), bool),
         )
 
-    def update(state, uploads, cohort):
-        return tree.where((cohort.weights > 0).any(), merge(uploads, cohort), state)
-
     return Server(
         init=init,
         broadcast=lambda state: state,
-        update=update,
+        update=lambda state, uploads, cohort: merge(uploads, cohort),
         broadcast_bytes=lambda state: num_bytes(state.known, state.vector),
     )
 
@@ -183,21 +180,19 @@ def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches
     """Minibatches of the pairs that exist, shuffled anew for each epoch.
 
     The last batch of an epoch may be partial. Only batches with a pair are counted
-    as steps, so the cost follows what was uploaded. What is in a batch does not
-    depend on the order of the participants.
+    as steps, so the cost follows what was uploaded.
     """
     places = examples.exists.shape[0]
     real = examples.exists.sum()
-    by_length = jnp.square(examples.x).sum(axis=-1)
-    by_length = jnp.argsort(jnp.where(examples.exists, by_length, jnp.inf))
-    by_length = by_length.astype(jnp.int32)  # those that exist come first
+    there = jnp.argsort(~examples.exists, stable=True)  # those that exist come first
+    there = there.astype(jnp.int32)
     per_epoch = -(-places // batch_size)
     fill = per_epoch * batch_size - places
 
     def epoch(key):
         order = jax.random.permutation(key, places)
         order = order[jnp.argsort(order >= real, stable=True)]
-        order = jnp.where(order < real, by_length[order], -1)
+        order = jnp.where(order < real, there[order], -1)
         return jnp.pad(order, (0, fill), constant_values=-1)
 
     table = jax.vmap(epoch)(jax.random.split(key, epochs))

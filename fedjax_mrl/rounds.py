@@ -77,8 +77,8 @@ class Played(NamedTuple):
     They are in the order of `reported`, and up to then [K], padded.
     """
 
-    cohort: np.ndarray  # [K] client ids that were sampled
-    reported: np.ndarray  # [R <= K] those that did not drop out
+    cohort: np.ndarray  # [K] client ids that were sampled, ascending
+    reported: np.ndarray  # [R <= K] those that did not drop out, ascending
     stragglers: int  # of them, how many completed only a part
     metrics: dict[str, jax.Array]  # [R] each, mean over the local steps
     finite: dict[str, jax.Array]  # network -> [R] bool
@@ -170,8 +170,9 @@ def make_together(
         config: cohort, epochs, batches; its seed is not used.
         num_trials: J, how many are played at once.
         holdout: for each client, positions kept out of training.
-        sample: round -> ids of its participants, at most K; by default K of them,
-            all clients equally likely (`cohort`).
+        sample: round -> ids of its participants, at most K, in any order
+            (`turns.in_order`); by default K of them, all clients equally likely
+            (`turns.cohort`).
         schedule: round, client -> its minibatches [S, B], -1 for no example; by
             default shuffled local epochs (`batches.local_epochs`).
         mesh: devices that the clients are split over; by default the first one.

@@ -30,24 +30,19 @@ def averaging(init: Any, aggregation: str = "mean") -> Server:
     return Server(
         init=init,
         broadcast=lambda state: state,
-        update=lambda state, uploads, cohort: aggregate(
-            state, uploads, cohort, aggregation
-        ),
+        update=lambda state, uploads, cohort: aggregate(uploads, cohort, aggregation),
     )
 
 
-def aggregate(state: Any, uploads: Any, cohort: Cohort, aggregation: str) -> Any:
-    """Aggregates uploads [K, ...]; `state` stays if no participant counts."""
+def aggregate(uploads: Any, cohort: Cohort, aggregation: str) -> Any:
+    """Aggregates uploads [K, ...] of the participants that count."""
     present = cohort.weights > 0
     if aggregation == "last_client":
         last = jnp.max(jnp.where(present, jnp.arange(present.shape[0]), -1))
-        new = tree.take(uploads, jnp.maximum(last, 0))
-    else:
-        uniform = aggregation == "uniform"
-        weights = present.astype(cohort.weights.dtype) if uniform else cohort.weights
-        safe = jnp.where(present.any(), weights, jnp.ones_like(weights))
-        new = tree.weighted_mean(uploads, safe)
-    return tree.where(present.any(), new, state)
+        return tree.take(uploads, jnp.maximum(last, 0))
+    uniform = aggregation == "uniform"
+    weights = present.astype(cohort.weights.dtype) if uniform else cohort.weights
+    return tree.weighted_mean(uploads, weights)
 
 
 def constant() -> Server:

@@ -177,8 +177,7 @@ def fedkd(
         return ServerState(network, compression.full_ranks(network))
 
     def update(state, uploads, cohort):
-        still = jax.tree.map(jnp.zeros_like, state.shared)
-        mean = servers.aggregate(still, uploads, cohort, aggregation)
+        mean = servers.aggregate(uploads, cohort, aggregation)
         moved = compress(mean, cohort.round)
         network = jax.tree.map(jnp.add, state.shared, moved.values)
         return ServerState(network, moved.ranks)
