@@ -126,7 +126,7 @@ def in_order(
         )
     if ids.min() < 0 or ids.max() >= num_clients or ids.size > cohort_size:
         raise ValueError(
-            f"A sampled cohort must have at most {cohort_size} ids, each at least 0 and "
-            f"below {num_clients}; got {given!r}. Change `sample`, or cohort_size."
+            f"A sampled cohort must have at most {cohort_size} ids, each at least 0 "
+            f"and below {num_clients}; got {given!r}. Change `sample`, or cohort_size."
         )
     return np.sort(ids).astype(np.int64)
