@@ -80,7 +80,7 @@ def fedkd(
     Args:
         setup: `setup.shared` makes the mentee, at width `setup.feature_dim`.
         energy_start: share of the squared singular values that an update keeps, in
-            (0, 1]; 1 sends everything. In round t it is `energy_start` + t /
+            (0, 1]; 1 sends updates as they are. In round t it is `energy_start` + t /
             `setup.num_rounds` (`energy_end` - `energy_start`).
         energy_end: what it is in the last round.
         detach: whether a model's loss takes the other model's outputs and the divisor
@@ -192,4 +192,6 @@ def fedkd(
 
 
 def _energy(progress: jax.Array, start: float, end: float) -> jax.Array:
-    return start + progress * (end - start)
+    # Rounding must not keep the last round from an end of 1, which sends everything.
+    on_the_way = start + progress * (end - start)
+    return jnp.where(progress < 1, on_the_way, jnp.full_like(on_the_way, end))
