@@ -15,6 +15,7 @@ from jax import lax
 
 from fedjax_mrl import local, losses
 from fedjax_mrl.protocol import (
+    UNKNOWN,
     Batch,
     Batches,
     Cohort,
@@ -26,14 +27,12 @@ from fedjax_mrl.protocol import (
     Visit,
 )
 
-FAR = 1e9  # distance of a class without prototype; finite, so that losses are
-
 
 class ClassMeans(NamedTuple):
     """What a client uploads."""
 
     mean: jax.Array  # [L, D]
-    count: jax.Array  # [L] float, examples behind each mean
+    count: jax.Array  # [L] int32, examples behind each mean
 
 
 class Prototypes(NamedTuple):
@@ -93,7 +92,8 @@ def require_at_least(**bounds: tuple[float, float]) -> None:
 
 def of_sums(sums: jax.Array, count: jax.Array) -> ClassMeans:
     """Class sums [L, D] and counts [L], as `local.class_sums` gives, to means."""
-    return ClassMeans(sums / jnp.maximum(count, 1)[:, None], count)
+    mean = sums / jnp.maximum(count, 1)[:, None]
+    return ClassMeans(mean, count.astype(jnp.int32))
 
 
 def of_features(
@@ -154,11 +154,11 @@ def pull(prototypes: Prototypes, features: jax.Array, batch: Batch) -> jax.Array
 def nearness(prototypes: Prototypes, features: jax.Array) -> jax.Array:
     """Logits [B, L]: minus the mean squared difference to each prototype.
 
-    It is `-FAR` for an unknown class; if none is known, all are equal.
+    It is `UNKNOWN` for an unknown class; if none is known, all are equal.
     """
     difference = features[:, None, :] - prototypes.vector[None, :, :]
     distance = jnp.square(difference).mean(axis=-1)
-    return jnp.where(prototypes.known[None, :], -distance, -FAR)
+    return jnp.where(prototypes.known[None, :], -distance, UNKNOWN)
 
 
 def num_bytes(present: jax.Array, vectors: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import algorithms, prototypes
+from fedjax_mrl import algorithms, protocol, prototypes
 from fedjax_mrl.algorithms.fedproto import Trained
 from fedjax_mrl.protocol import Batch, Batches, Cohort, Visit
 from tests import oracle
@@ -41,7 +41,7 @@ def compare(path, dtype):
                 difference.network(f"r{round}.c{k}.large", private.private)
             logits = case.client(k).predict(server, private, case.held())
             difference.array(f"r{round}.eval.c{k}.logits", logits["local"])
-            far = logits["prototype"] <= -prototypes.FAR
+            far = logits["prototype"] <= protocol.UNKNOWN
             distance = jnp.where(far, jnp.inf, -logits["prototype"])
             difference.array(f"r{round}.eval.c{k}.proto_dist", distance)
     return difference
