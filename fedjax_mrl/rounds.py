@@ -291,7 +291,7 @@ def make_together(
             for wave in waves:
                 taken = store.take(held, wave.trial, wave.rows)
                 after, report = part.step(taken, common, wave.members)
-                worked.append(_Worked(part, wave, after))
+                worked.append(_Worked(part, wave, after, report["sound"]))
                 to = np.full((len(now), part.places), NOWHERE, np.int32)
                 for (number, client), place in zip(
                     wave.present, wave.places, strict=True
@@ -324,10 +324,10 @@ def make_together(
             common = common_of(now, servers, Purpose.CLIENT_FINISH)
         clients = [dict(state.clients) for state in states]
         copies = [dict(state.copies) for state in states]
-        for part, wave, (private, copy) in worked:
+        for part, wave, (private, copy), sound in worked:
             name = part.group.name
             if finishes:
-                private = part.finish(private, common, wave.members)
+                private = part.finish(private, common, wave.members, sound)
             held = [(a[name], b[name]) for a, b in zip(clients, copies, strict=True)]
             held = store.put(held, wave.trial, wave.rows, (private, copy))
             for number, (a, b) in enumerate(held):
@@ -361,6 +361,7 @@ class _Worked(NamedTuple):
     part: Part
     wave: Wave
     after: tuple[Any, Any]  # private states and copies [R, ...]
+    sound: jax.Array  # [R] bool
 
 
 def settings_of(

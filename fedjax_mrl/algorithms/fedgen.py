@@ -17,6 +17,8 @@ Differences:
       (They have no cohort's label counts before that either.)
     - The ensemble is the mean of the logits, for each label weighted by the clients'
       counts of that label; the authors' code averages the losses instead.
+    - Headers are averaged by training samples, as in the authors' code; a plain mean
+      is another reading of the method.
     - Labels are drawn in proportion to the cohort's counts, noise is Gaussian.
     - No batch normalisation, weight decay or learning-rate decay in the generator.
     - Clients lack the authors' second regulariser, from predictions on generated
@@ -66,7 +68,7 @@ class Upload(NamedTuple):
     """What a client sends."""
 
     header: Params
-    label_counts: jax.Array  # [L] float
+    label_counts: jax.Array  # [L] int32
 
 
 class ClientState(NamedTuple):
@@ -134,6 +136,7 @@ def fedgen(
 
     def server_update(state, uploads, cohort):
         headers, counts = uploads
+        counts = counts.astype(state.shared.label_counts.dtype)
         total = counts.sum(axis=0)
 
         def step(i, carry):
@@ -182,10 +185,11 @@ def fedgen(
             start = (Network(state.extractor, broadcast.header),)
             networks, metrics, _ = local.train(loss, start, setup, visit, key)
             ((extractor, header),) = networks
+            held = local.sweep(counts, visit.sweep, setup, visit)
             return ClientUpdate(
                 state=ClientState(extractor),
                 shared=broadcast._replace(header=header),
-                upload=Upload(header, local.sweep(counts, visit.sweep, setup, visit)),
+                upload=Upload(header, held.astype(jnp.int32)),
                 metrics=metrics,
             )
 
