@@ -29,7 +29,8 @@ def compress(tree: Any, energy: jax.Array) -> Compressed:
 
     Args:
         tree: arrays. A matrix of zeros stays one.
-        energy: share of the squared singular values to keep, in (0, 1].
+        energy: share of the squared singular values to keep, in (0, 1]; with 1 all
+            matrices stay as they are, to the last bit, and have full rank.
     """
     leaves, structure = jax.tree.flatten(tree)
     pairs = [_truncate(leaf, energy) for leaf in leaves]
@@ -86,4 +87,8 @@ def _truncate(leaf: jax.Array, energy: jax.Array) -> tuple[jax.Array, jax.Array]
     chosen = jnp.arange(vectors.shape[1], dtype=rank.dtype) < rank
     basis = jnp.where(chosen[None, :], vectors, jnp.zeros((), vectors.dtype))
     low = (tall @ basis) @ basis.T
-    return (low if rows >= columns else low.T).reshape(leaf.shape), rank
+    low = (low if rows >= columns else low.T).reshape(leaf.shape)
+    # The smallest singular values are below the rounding of the sum of all.
+    everything = energy >= 1
+    full = jnp.asarray(min(rows, columns), rank.dtype)
+    return jnp.where(everything, leaf, low), jnp.where(everything, full, rank)

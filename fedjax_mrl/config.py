@@ -124,8 +124,8 @@ class RunConfig:
 
     @property
     def cohort_size(self) -> int:
-        """K = round(participation * N), participants a round."""
-        return round(self.participation * self.num_clients)
+        """K, participants a round: participation * N, to the nearest; halves go up."""
+        return math.floor(self.participation * self.num_clients + 0.5)
 
     def algorithm_options(self) -> dict[str, Any]:
         """The algorithm's hyper-parameters that are not left at their default."""

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from fedjax_mrl import batches, layout, losses, stores
 from fedjax_mrl.population import Group
-from fedjax_mrl.protocol import Algorithm, Batches, Examples
+from fedjax_mrl.protocol import UNKNOWN, Algorithm, Batches, Examples
 from fedjax_mrl.rounds import State, require_live
 from fedjax_mrl.stores import Store
 
@@ -31,6 +31,7 @@ class Scores(NamedTuple):
     correct: np.ndarray  # int32 [2, heads, N]
     loss_sum: np.ndarray  # float32 [2, heads, N], summed cross-entropy
     num_test: np.ndarray  # int32 [N]
+    num_loss: np.ndarray  # int32 [2, heads, N], examples that have a loss
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -40,9 +41,12 @@ class Scores(NamedTuple):
 
     @property
     def loss(self) -> np.ndarray:
-        """[2, heads, N]; NaN for a client without test examples."""
+        """[2, heads, N], a mean over the examples that have one; NaN if none has.
+
+        An example has no loss where its class has no prototype (`protocol.UNKNOWN`).
+        """
         with np.errstate(invalid="ignore"):
-            return self.loss_sum / self.num_test
+            return self.loss_sum / self.num_loss
 
 
 def make(
@@ -93,7 +97,7 @@ def make(
     )
 
     def of_group(state, group, broadcast):
-        """Counts and losses [N_g, points, heads], block by block."""
+        """What `_count` yields [N_g, points, heads], block by block."""
         held = state.clients[group.name], state.copies[group.name]
         table, number = tables[group.name], group.clients.size
         size = store.block_size(number)
@@ -114,15 +118,17 @@ def make(
         }
         shape = (len(POINTS), len(algorithm.heads), len(test))
         correct, loss = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        counted = np.zeros(shape, np.int32)
         for group in groups:
             blocks = stores.on_host(results[group.name], mesh)
-            c, l = (
+            c, l, n = (
                 np.concatenate(leaves)[: group.clients.size]
                 for leaves in zip(*blocks, strict=True)
             )
             correct[:, :, group.clients] = np.moveaxis(c, 0, -1)
             loss[:, :, group.clients] = np.moveaxis(l, 0, -1)
-        return Scores(correct, loss, num_test)
+            counted[:, :, group.clients] = np.moveaxis(n, 0, -1)
+        return Scores(correct, loss, num_test, counted)
 
     return evaluate
 
@@ -136,7 +142,8 @@ def _program(
         def one(client):
             state, copy, table = client
             zero = jnp.zeros((len(POINTS), len(algorithm.heads)))
-            start = (zero.astype(jnp.int32), zero.astype(jnp.float32))
+            whole = zero.astype(jnp.int32)
+            start = (whole, zero.astype(jnp.float32), whole)
 
             def step(i, sums):
                 index = table.index[i]
@@ -177,10 +184,14 @@ def _program(
 
 
 def _count(logits, y, mask):
+    """Right ones, the sum of losses, and how many have a loss, of a minibatch."""
     right = (jnp.argmax(logits, axis=-1) == y) & mask
+    own = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
+    has = mask & (own != UNKNOWN)  # what is no number has: it must be seen
     loss = losses.cross_entropy_per_example(logits, y)
-    loss = jnp.where(mask, loss, jnp.zeros((), loss.dtype)).sum()
-    return right.sum().astype(jnp.int32), loss.astype(jnp.float32)
+    loss = jnp.where(has, loss, jnp.zeros((), loss.dtype)).sum()
+    whole = lambda values: values.sum().astype(jnp.int32)
+    return whole(right), loss.astype(jnp.float32), whole(has)
 
 
 def predict_all(
@@ -208,8 +219,13 @@ def predict_all(
     return result
 
 
-def summarise(scores: Scores, heads: Sequence[str]) -> list[dict[str, float | str]]:
-    """Rows of metrics.csv: one for each point and head, over clients with tests."""
+def summarise(
+    scores: Scores, heads: Sequence[str]
+) -> list[dict[str, float | str | None]]:
+    """Rows of metrics.csv: one for each point and head, over clients with tests.
+
+    `mean_loss` is a mean over the clients that have one (`Scores.loss`), or None.
+    """
     tested = scores.num_test > 0
     rows = []
     for (p, point), (h, head) in (
@@ -217,6 +233,7 @@ def summarise(scores: Scores, heads: Sequence[str]) -> list[dict[str, float | st
     ):
         accuracy = scores.accuracy[p, h, tested]
         total = int(scores.num_test.sum())
+        loss = scores.loss[p, h, scores.num_loss[p, h] > 0]
         rows.append(
             {
                 "point": point,
@@ -225,7 +242,7 @@ def summarise(scores: Scores, heads: Sequence[str]) -> list[dict[str, float | st
                 "mean_accuracy": float(accuracy.mean()),
                 "std_accuracy": float(accuracy.std()),
                 "weighted_accuracy": float(scores.correct[p, h].sum() / total),
-                "mean_loss": float(scores.loss[p, h, tested].mean()),
+                "mean_loss": float(loss.mean()) if loss.size else None,
             }
         )
     return rows

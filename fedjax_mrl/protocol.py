@@ -22,6 +22,7 @@ import jax
 
 Params = Any  # a pytree of arrays
 Key = jax.Array  # one typed key
+UNKNOWN = -1e9  # logit of a class that a head cannot predict yet; it is finite
 State = Any  # a pytree of arrays, opaque to everything but its algorithm
 
 
@@ -93,7 +94,8 @@ class ClientUpdate(NamedTuple):
 
     state: State  # stays on the client
     shared: Any  # the broadcast as this client holds it after training
-    upload: Any  # goes to the server; equal shapes for every architecture
+    upload: Any  # goes to the server; equal shapes for every architecture. Counts of
+    # examples are integers: how large an upload is says its norm without them.
     metrics: dict[str, jax.Array]  # traces over the local steps, [S] each
     upload_bytes: jax.Array | None = None  # [] where shapes overstate the traffic
 
@@ -105,7 +107,8 @@ class Client(NamedTuple):
         init: key -> private state.
         update: broadcast, state, visit, key -> `ClientUpdate`.
         predict: shared, state, x [B, H, W, C] -> logits [B, L] by inference mode
-            (*head*), the same names as `Algorithm.heads`. `shared` is either the
+            (*head*), the same names as `Algorithm.heads`; `UNKNOWN` for a class that
+            a head knows nothing of, whose examples have no loss. `shared` is either the
             client's own copy (`ClientUpdate.shared`) or a fresh broadcast.
         finish: optional; broadcast, state, visit, key -> state, for participants,
             after the server's update.
@@ -118,7 +121,11 @@ class Client(NamedTuple):
 
 
 class Cohort(NamedTuple):
-    """What the server knows about this round's participants, in cohort order."""
+    """What the server knows about this round's participants, ascending by id.
+
+    At least one of them counts, that is, has a weight above zero: the server is not
+    asked otherwise. What one that does not count uploaded is zeros to the server.
+    """
 
     weights: jax.Array  # [K] float: training samples; 0 for one that failed
     round: jax.Array  # [] int32, counted from 1

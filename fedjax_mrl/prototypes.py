@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_mrl import local, losses, tree
+from fedjax_mrl import local, losses
 from fedjax_mrl.protocol import (
+    UNKNOWN,
     Batch,
     Batches,
     Cohort,
@@ -26,14 +27,12 @@ from fedjax_mrl.protocol import (
     Visit,
 )
 
-FAR = 1e9  # distance of a class without prototype; finite, so that losses are
-
 
 class ClassMeans(NamedTuple):
     """What a client uploads."""
 
     mean: jax.Array  # [L, D]
-    count: jax.Array  # [L] float, examples behind each mean
+    count: jax.Array  # [L] int32, examples behind each mean
 
 
 class Prototypes(NamedTuple):
@@ -93,7 +92,8 @@ def require_at_least(**bounds: tuple[float, float]) -> None:
 
 def of_sums(sums: jax.Array, count: jax.Array) -> ClassMeans:
     """Class sums [L, D] and counts [L], as `local.class_sums` gives, to means."""
-    return ClassMeans(sums / jnp.maximum(count, 1)[:, None], count)
+    mean = sums / jnp.maximum(count, 1)[:, None]
+    return ClassMeans(mean, count.astype(jnp.int32))
 
 
 def of_features(
@@ -113,7 +113,7 @@ def merging(num_classes: int, width: int) -> Server:
     """A server that holds the merged class means of the last round.
 
     Every class is the unweighted mean over the participants that hold it; a class
-    that none of them holds is unknown. If no participant counts, all stays.
+    that none of them holds is unknown.
     """
 
     def init(key):
@@ -123,13 +123,10 @@ def merging(num_classes: int, width: int) -> Server:
             jnp.zeros((num_classes,), bool),
         )
 
-    def update(state, uploads, cohort):
-        return tree.where((cohort.weights > 0).any(), merge(uploads, cohort), state)
-
     return Server(
         init=init,
         broadcast=lambda state: state,
-        update=update,
+        update=lambda state, uploads, cohort: merge(uploads, cohort),
         broadcast_bytes=lambda state: num_bytes(state.known, state.vector),
     )
 
@@ -157,11 +154,11 @@ def pull(prototypes: Prototypes, features: jax.Array, batch: Batch) -> jax.Array
 def nearness(prototypes: Prototypes, features: jax.Array) -> jax.Array:
     """Logits [B, L]: minus the mean squared difference to each prototype.
 
-    It is `-FAR` for an unknown class; if none is known, all are equal.
+    It is `UNKNOWN` for an unknown class; if none is known, all are equal.
     """
     difference = features[:, None, :] - prototypes.vector[None, :, :]
     distance = jnp.square(difference).mean(axis=-1)
-    return jnp.where(prototypes.known[None, :], -distance, -FAR)
+    return jnp.where(prototypes.known[None, :], -distance, UNKNOWN)
 
 
 def num_bytes(present: jax.Array, vectors: jax.Array) -> jax.Array:
@@ -183,21 +180,19 @@ def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches
     """Minibatches of the pairs that exist, shuffled anew for each epoch.
 
     The last batch of an epoch may be partial. Only batches with a pair are counted
-    as steps, so the cost follows what was uploaded. What is in a batch does not
-    depend on the order of the participants.
+    as steps, so the cost follows what was uploaded.
     """
     places = examples.exists.shape[0]
     real = examples.exists.sum()
-    by_length = jnp.square(examples.x).sum(axis=-1)
-    by_length = jnp.argsort(jnp.where(examples.exists, by_length, jnp.inf))
-    by_length = by_length.astype(jnp.int32)  # those that exist come first
+    there = jnp.argsort(~examples.exists, stable=True)  # those that exist come first
+    there = there.astype(jnp.int32)
     per_epoch = -(-places // batch_size)
     fill = per_epoch * batch_size - places
 
     def epoch(key):
         order = jax.random.permutation(key, places)
         order = order[jnp.argsort(order >= real, stable=True)]
-        order = jnp.where(order < real, by_length[order], -1)
+        order = jnp.where(order < real, there[order], -1)
         return jnp.pad(order, (0, fill), constant_values=-1)
 
     table = jax.vmap(epoch)(jax.random.split(key, epochs))

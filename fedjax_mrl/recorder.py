@@ -188,10 +188,16 @@ def client_rows(
             "num_test": int(scores.num_test[client]),
             "correct": int(scores.correct[p, h, client]),
             "accuracy": float(scores.accuracy[p, h, client]),
-            "loss": float(scores.loss[p, h, client]),
+            "loss": _loss(scores, p, h, client),
         }
         for client in range(scores.num_test.size)
         if scores.num_test[client]
         for p, point in enumerate(POINTS)
         for h, head in enumerate(federation.algorithm.heads)
     ]
+
+
+def _loss(scores: Scores, point: int, head: int, client: int) -> float | None:
+    """A client's mean loss; None where no test example has one."""
+    has = scores.num_loss[point, head, client] > 0
+    return float(scores.loss[point, head, client]) if has else None

@@ -105,8 +105,8 @@ class Played(NamedTuple):
     They are in the order of `reported`, and up to then [K], padded.
     """
 
-    cohort: np.ndarray  # [K] client ids that were sampled
-    reported: np.ndarray  # [R <= K] those that did not drop out
+    cohort: np.ndarray  # [K] client ids that were sampled, ascending
+    reported: np.ndarray  # [R <= K] those that did not drop out, ascending
     stragglers: int  # of them, how many completed only a part
     metrics: dict[str, jax.Array]  # [R] each, mean over the local steps
     finite: dict[str, jax.Array]  # network -> [R] bool
@@ -198,8 +198,9 @@ def make_together(
         config: cohort, epochs, batches; its seed is not used.
         num_trials: J, how many are played at once.
         holdout: for each client, positions kept out of training.
-        sample: round -> ids of its participants, at most K; by default K of them,
-            all clients equally likely (`cohort`).
+        sample: round -> ids of its participants, at most K, in any order
+            (`turns.in_order`); by default K of them, all clients equally likely
+            (`turns.cohort`).
         schedule: round, client -> its minibatches [S, B], -1 for no example; by
             default shuffled local epochs (`batches.local_epochs`).
         mesh: devices that the clients are split over; by default the first one.
@@ -319,7 +320,7 @@ def make_together(
             for wave in waves:
                 taken = store.take(held, wave.trial, wave.rows)
                 after, report = part.step(taken, common, wave.members)
-                worked.append(_Worked(part, wave, after))
+                worked.append(_Worked(part, wave, after, report["sound"]))
                 to = np.full((len(now), part.places), NOWHERE, np.int32)
                 for (number, client), place in zip(
                     wave.present, wave.places, strict=True
@@ -352,10 +353,10 @@ def make_together(
             common = common_of(now, servers, Purpose.CLIENT_FINISH)
         clients = [dict(state.clients) for state in states]
         copies = [dict(state.copies) for state in states]
-        for part, wave, (private, copy) in worked:
+        for part, wave, (private, copy), sound in worked:
             name = part.group.name
             if finishes:
-                private = part.finish(private, common, wave.members)
+                private = part.finish(private, common, wave.members, sound)
             held = [(a[name], b[name]) for a, b in zip(clients, copies, strict=True)]
             held = store.put(held, wave.trial, wave.rows, (private, copy))
             for number, (a, b) in enumerate(held):
@@ -389,6 +390,7 @@ class _Worked(NamedTuple):
     part: Part
     wave: Wave
     after: tuple[Any, Any]  # private states and copies [R, ...]
+    sound: jax.Array  # [R] bool
 
 
 def settings_of(

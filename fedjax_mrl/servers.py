@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from fedjax_mrl import tree
@@ -16,8 +17,10 @@ def averaging(init: Any, aggregation: str = "mean") -> Server:
     Args:
         init: key -> state.
         aggregation: `mean` weights uploads by training samples, `uniform` equally
-            over the participants; `last_client` takes the last participant's
-            upload, which is what the authors' FedMRL code does by aliasing.
+            over the participants; `last_client` takes one participant's upload, any
+            of them equally likely. That is what the authors' FedMRL code does: its
+            uploads are one network, which the last participant of an order drawn at
+            random in each round was the last to train.
 
     Raises:
         ValueError: for another aggregation.
@@ -30,24 +33,20 @@ def averaging(init: Any, aggregation: str = "mean") -> Server:
     return Server(
         init=init,
         broadcast=lambda state: state,
-        update=lambda state, uploads, cohort: aggregate(
-            state, uploads, cohort, aggregation
-        ),
+        update=lambda state, uploads, cohort: aggregate(uploads, cohort, aggregation),
     )
 
 
-def aggregate(state: Any, uploads: Any, cohort: Cohort, aggregation: str) -> Any:
-    """Aggregates uploads [K, ...]; `state` stays if no participant counts."""
+def aggregate(uploads: Any, cohort: Cohort, aggregation: str) -> Any:
+    """Aggregates uploads [K, ...] of the participants that count."""
     present = cohort.weights > 0
     if aggregation == "last_client":
-        last = jnp.max(jnp.where(present, jnp.arange(present.shape[0]), -1))
-        new = tree.take(uploads, jnp.maximum(last, 0))
-    else:
-        uniform = aggregation == "uniform"
-        weights = present.astype(cohort.weights.dtype) if uniform else cohort.weights
-        safe = jnp.where(present.any(), weights, jnp.ones_like(weights))
-        new = tree.weighted_mean(uploads, safe)
-    return tree.where(present.any(), new, state)
+        number = jnp.maximum(present.sum(), 1)
+        drawn = jax.random.randint(cohort.key, (), 0, number)
+        return tree.take(uploads, jnp.argsort(~present, stable=True)[drawn])
+    uniform = aggregation == "uniform"
+    weights = present.astype(cohort.weights.dtype) if uniform else cohort.weights
+    return tree.weighted_mean(uploads, weights)
 
 
 def constant() -> Server:

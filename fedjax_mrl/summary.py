@@ -18,7 +18,8 @@ def summarise(
     """Builds summary.json from the rows of rounds.csv and metrics.csv.
 
     The headline is the mean over clients of the local test accuracy at point
-    `local` in the algorithm's first inference mode.
+    `local` in the algorithm's first inference mode. Its `last10` is the mean over the
+    evaluations in the ten rounds up to the last evaluation, however many these are.
 
     Args:
         algorithm: its name.
@@ -57,7 +58,7 @@ def _headline(curve: list[tuple[int, float]], head: str) -> dict[str, Any] | Non
     if not curve:
         return None
     best_round, best = max(curve, key=lambda point: (point[1], -point[0]))
-    last10 = [accuracy for _, accuracy in curve[-10:]]
+    last10 = [accuracy for number, accuracy in curve if number > curve[-1][0] - 10]
     return {
         "point": "local",
         "head": head,

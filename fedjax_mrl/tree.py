@@ -30,7 +30,7 @@ def weighted_mean(stack: Any, weights: jax.Array) -> Any:
 
     Args:
         stack: leaves [K, ...].
-        weights: [K], not all zero.
+        weights: [K], at least 0; if all are 0, so is the result.
     """
 
     # One upload after another: a sum over the leading axis is a hundred times slower on
@@ -39,7 +39,9 @@ def weighted_mean(stack: Any, weights: jax.Array) -> Any:
         def with_next(total, leaf):
             # Counts are exact in any precision; their ratio is taken in the leaf's.
             exact = weights.astype(leaf.dtype)
-            return total + leaf[k] * (exact[k] / exact.sum())
+            whole = exact.sum()
+            whole = jnp.where(whole > 0, whole, jnp.ones_like(whole))
+            return total + leaf[k] * (exact[k] / whole)
 
         return jax.tree.map(with_next, sums, stack)
 

@@ -24,8 +24,8 @@ class Turn(NamedTuple):
 
     trial: Trial
     round: int
-    members: np.ndarray  # [K] ids that were sampled
-    reported: np.ndarray  # [R] those that do not drop out
+    members: np.ndarray  # [K] ids that were sampled, ascending
+    reported: np.ndarray  # [R] those that do not drop out, ascending
     share: np.ndarray  # [R] of its steps that each completes
 
     def key(self, purpose: Purpose) -> np.ndarray:
@@ -43,7 +43,8 @@ class Turns:
         batch_size: B.
         dropout: as of `faults.completed`.
         straggler: likewise.
-        sample: round -> ids of its participants; None draws them (`cohort`).
+        sample: round -> ids of its participants, in any order, as `in_order` takes
+            them; None draws them (`cohort`).
         schedule: round, client -> its minibatches [S, B]; None shuffles.
     """
 
@@ -90,13 +91,42 @@ class Turns:
         return faults.cut(steps, turn.share[turn.reported == client][0])
 
     def _cohort(self, trial: Trial, round: int) -> np.ndarray:
-        if self._sample is not None:
-            return self._sample(round)
         number, size = len(self._train), self._cohort_size
-        return cohort(trial.seed, round, num_clients=number, cohort_size=size)
+        if self._sample is None:
+            return cohort(trial.seed, round, num_clients=number, cohort_size=size)
+        return in_order(self._sample(round), num_clients=number, cohort_size=size)
 
 
 def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.ndarray:
     """Draws the participants of a round: [K] ids, ascending, all equally likely."""
     draw = rng.host(seed, Purpose.COHORT, round)
     return np.sort(draw.choice(num_clients, cohort_size, replace=False))
+
+
+def in_order(
+    given: Sequence[int] | np.ndarray, *, num_clients: int, cohort_size: int
+) -> np.ndarray:
+    """Participants that somebody chose, as a cohort: ids [<= K], ascending.
+
+    Everything that depends on the order of participants then follows from who they
+    are: the order of sums, and which place of the server's draws is whose.
+
+    Raises:
+        ValueError: if they are no whole numbers, not all different, no clients, or
+            more than K.
+    """
+    ids = np.asarray(given)
+    if not ids.size:
+        return np.zeros(0, np.int64)
+    whole = ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
+    if not whole or np.unique(ids).size < ids.size:
+        raise ValueError(
+            "A sampled cohort must be a list of different client ids, whole numbers; "
+            f"got {given!r}."
+        )
+    if ids.min() < 0 or ids.max() >= num_clients or ids.size > cohort_size:
+        raise ValueError(
+            f"A sampled cohort must have at most {cohort_size} ids, each at least 0 "
+            f"and below {num_clients}; got {given!r}. Change `sample`, or cohort_size."
+        )
+    return np.sort(ids).astype(np.int64)

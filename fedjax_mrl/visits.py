@@ -33,6 +33,7 @@ class Members(NamedTuple):
     train: Batches  # index [R, S, B], steps [R]
     sweep: Batches
     holdout: Batches
+    sound: np.ndarray  # [R] bool; one that is not keeps its state when they finish
     count: np.ndarray  # [D] int32, members on each device; they come first
 
 
@@ -135,7 +136,9 @@ class Part:
         self._tables = in_order(train), in_order(holdout)
         client = algorithm.client(group.model)
         self._step = _program(_train(client, settings), settings.mesh, chunk)
-        self._finish = client.finish and _program(_finish(client), settings.mesh, chunk)
+        self._finish = client.finish and _program(
+            _finish(client), settings.mesh, chunk, settings.keep_sound
+        )
 
     @property
     def chunk(self) -> int:
@@ -182,8 +185,14 @@ class Part:
         """Trains the members: (states, copies) [R, ...], and their reports [R, ...]."""
         return self._step(held, common, self._examples, members)
 
-    def finish(self, held: Any, common: Common, members: Members) -> Any:
-        """What members do with the server's new broadcast: states [R, ...]."""
+    def finish(
+        self, held: Any, common: Common, members: Members, sound: jax.Array
+    ) -> Any:
+        """What members do with the server's new broadcast: states [R, ...].
+
+        Those whose visit was rejected, as `sound` [R] of the reports says, do nothing.
+        """
+        members = members._replace(sound=sound)
         return self._finish(held, common, self._examples, members)[0]
 
     def waves(
@@ -248,24 +257,30 @@ class Part:
             Batches(table.index[at], table.steps[at]) for table in self._tables
         )
         count = np.array([own.size for own in dealt], np.int32)
-        members = Members(ids, trial, Batches(index, steps), sweep, holdout, count)
+        sound = np.ones(self.places, bool)
+        train = Batches(index, steps)
+        members = Members(ids, trial, train, sweep, holdout, sound, count)
         members = jax.device_put(members, layout.over_clients(settings.mesh))
         return Wave(given, places, trial, rows, members)
 
 
-def _program(one: Callable, mesh: Mesh, chunk: int) -> Callable:
-    """Runs `one` for every member, on the device that has it."""
+def _program(one: Callable, mesh: Mesh, chunk: int, keeps: bool = False) -> Callable:
+    """Runs `one` for every member, on the device that has it.
+
+    With `keeps` a member that is not sound keeps its state.
+    """
 
     def on_device(held, common, examples, members):
         def of(state, member):
-            id_, trial, train, sweep, holdout = member
+            id_, trial, train, sweep, holdout, sound = member
             broadcast, round, key, rate = jax.tree.map(
                 lambda leaf: lax.dynamic_index_in_dim(leaf, trial, keepdims=False),
                 common,
             )
             visit = Visit(examples, train, sweep, holdout, round, rate)
-            key = rng.wrap(key)
-            return one(broadcast, state, visit, jax.random.fold_in(key, id_))
+            key = jax.random.fold_in(rng.wrap(key), id_)
+            after, output = one(broadcast, state, visit, key)
+            return (tree.where(sound, after, state) if keeps else after), output
 
         count = members.count[0]
         return mapping.over_members(of, held, members[:-1], count, chunk)
@@ -319,7 +334,11 @@ def _finish(client: Client) -> Callable:
 
 
 def sound(upload: Any, max_norm: float = 0.0) -> jax.Array:
-    """Whether an upload is finite, and not absurdly large if there is a limit."""
+    """Whether an upload is finite, and not absurdly large if there is a limit.
+
+    Counts of examples are integers, of which neither is asked: a client is not odd
+    because it has many examples.
+    """
     square = tree.squared_norm(_floating(upload))
     good = jnp.isfinite(square)
     return good & (square <= max_norm**2) if max_norm else good

@@ -18,7 +18,9 @@ def scores():
     loss_sum = np.array(
         [[[1, 6, 0, 4], [2, 3, 0, 8]], [[4, 0, 0, 2], [1, 3, 0, 2]]], np.float32
     )
-    return evaluation.Scores(correct, loss_sum, np.array([2, 6, 0, 8], np.int32))
+    num_test = np.array([2, 6, 0, 8], np.int32)
+    num_loss = np.broadcast_to(num_test, correct.shape)
+    return evaluation.Scores(correct, loss_sum, num_test, num_loss)
 
 
 def test_accuracy_and_loss_are_per_test_image_and_undefined_without():

@@ -151,25 +151,28 @@ def test_computing_several_clients_at_once_changes_little(name):
 
 
 @every_algorithm
-def test_the_order_of_participants_changes_nothing_but_rounding(name):
+def test_the_order_of_participants_changes_no_bit(name):
     case = played(name)
-    toy, play, states, cohorts, sampled = (
-        case.toy,
-        case.play,
-        case.states,
-        case.cohorts,
-        case.sampled,
-    )
-    sampled[1] = cohorts[0][::-1]
+    play, states, cohorts, sampled = case.play, case.states, case.cohorts, case.sampled
+    sampled[1] = cohorts[0][::-1].tolist()
     try:
-        after, _ = play(jax.device_put(states[0]))
+        after, report = play(jax.device_put(states[0]))
     finally:
         sampled.clear()
-    assert_trees_close(after.server, states[1].server, atol=2e-5)
-    if toy.algorithm.client(toy.models[0]).finish is None:
-        assert_trees_equal(after.clients, states[1].clients)
-    else:
-        assert_trees_close(after.clients, states[1].clients)
+    assert_trees_equal(after, states[1])
+    np.testing.assert_array_equal(report.cohort, cohorts[0])
+
+
+@every_algorithm
+def test_a_round_in_which_nobody_counts_changes_nothing(name):
+    case = played(name)
+    case.sampled[2] = []
+    try:
+        after, report = case.play(jax.device_put(case.states[1]))
+    finally:
+        case.sampled.clear()
+    assert report.cohort.size == 0 and after.round == 2
+    assert_trees_equal(after._replace(round=1), case.states[1])
 
 
 @every_algorithm

@@ -453,22 +453,18 @@ def cohort_of(*weights):
     return Cohort(jnp.asarray(weights, jnp.float32), jnp.int32(1), jax.random.key(0))
 
 
-def test_aggregation_weighs_by_training_samples_or_takes_one_upload():
+def test_aggregation_weighs_by_training_samples_or_equally():
     uploads = {"w": jnp.array([[1.0, 0.0], [5.0, 8.0], [9.0, 4.0], [7.0, 7.0]])}
-    old = {"w": jnp.array([-1.0, -1.0])}
     cohort = cohort_of(1, 2, 5, 0)  # the last one is padding
     expected = {
         "mean": (np.array([1, 0]) + 2 * np.array([5, 8]) + 5 * np.array([9, 4])) / 8,
         "uniform": np.array([5, 4]),
-        "last_client": np.array([9, 4]),
     }
     for aggregation, value in expected.items():
-        found = servers.aggregate(old, uploads, cohort, aggregation)
+        found = servers.aggregate(uploads, cohort, aggregation)
         np.testing.assert_allclose(found["w"], value, rtol=1e-6)
-        nobody = servers.aggregate(old, uploads, cohort_of(0, 0, 0, 0), aggregation)
-        assert_trees_equal(nobody, old)
     with pytest.raises(ValueError, match="mean, uniform, last_client; got 'median'"):
-        servers.averaging(lambda key: old, "median")
+        servers.averaging(lambda key: uploads, "median")
 
 
 @pytest.fixture(scope="module")
@@ -500,17 +496,6 @@ def test_the_aggregate_is_the_weighted_mean_and_none_of_the_uploads(trained):
             lambda new, leaf, k=k: float(abs(new - leaf[k]).max()), server, uploads
         )
         assert min(jax.tree.leaves(far)) > 1e-4
-
-
-def test_last_client_is_the_upload_of_the_participant_with_the_highest_number(trained):
-    toy, old, _, cohort, uploads = trained
-    last = algorithms.build(
-        "fedmrl", toy.setup, shared_dim=3, aggregation="last_client"
-    )
-    weights = cohort_of(*(toy.train[c].size for c in cohort))
-    server = last.server.update(old, uploads, weights)
-    assert_trees_equal(server, jax.tree.map(lambda leaf: leaf[-1], uploads))
-    assert (np.diff(cohort) > 0).all()
 
 
 def test_networks_of_three_kinds_train_together():

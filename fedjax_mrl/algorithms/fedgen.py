@@ -17,6 +17,8 @@ Differences:
       (They have no cohort's label counts before that either.)
     - The ensemble is the mean of the logits, for each label weighted by the clients'
       counts of that label; the authors' code averages the losses instead.
+    - Headers are averaged by training samples, as in the authors' code; a plain mean
+      is another reading of the method.
     - Labels are drawn in proportion to the cohort's counts, noise is Gaussian.
     - No batch normalisation, weight decay or learning-rate decay in the generator.
     - Clients lack the authors' second regulariser, from predictions on generated
@@ -30,7 +32,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fedjax_mrl import generators, local, losses, prototypes, rng, servers, tree
+from fedjax_mrl import generators, local, losses, prototypes, rng, servers
 from fedjax_mrl.generators import Generator
 from fedjax_mrl.protocol import (
     Algorithm,
@@ -66,7 +68,7 @@ class Upload(NamedTuple):
     """What a client sends."""
 
     header: Params
-    label_counts: jax.Array  # [L] float
+    label_counts: jax.Array  # [L] int32
 
 
 class ClientState(NamedTuple):
@@ -133,7 +135,8 @@ def fedgen(
         return fit + diversity_weight * generators.diversity(drawn.noise, features)
 
     def server_update(state, uploads, cohort):
-        (headers, counts), weights = _in_own_order(uploads, cohort.weights)
+        headers, counts = uploads
+        counts = counts.astype(state.shared.label_counts.dtype)
         total = counts.sum(axis=0)
 
         def step(i, carry):
@@ -148,10 +151,8 @@ def fedgen(
 
         carry = (state.shared.generator, state.optimizer)
         generator, optimizer_state = lax.fori_loop(0, server_steps, step, carry)
-        cohort = cohort._replace(weights=weights)
-        header = servers.aggregate(state.shared.header, headers, cohort, "mean")
-        new = ServerState(Shared(header, generator, total), optimizer_state)
-        return tree.where((weights > 0).any(), new, state)
+        header = servers.aggregate(headers, cohort, "mean")
+        return ServerState(Shared(header, generator, total), optimizer_state)
 
     server = Server(server_init, lambda state: state.shared, server_update)
 
@@ -184,10 +185,11 @@ def fedgen(
             start = (Network(state.extractor, broadcast.header),)
             networks, metrics, _ = local.train(loss, start, setup, visit, key)
             ((extractor, header),) = networks
+            held = local.sweep(counts, visit.sweep, setup, visit)
             return ClientUpdate(
                 state=ClientState(extractor),
                 shared=broadcast._replace(header=header),
-                upload=Upload(header, local.sweep(counts, visit.sweep, setup, visit)),
+                upload=Upload(header, held.astype(jnp.int32)),
                 metrics=metrics,
             )
 
@@ -200,15 +202,3 @@ def fedgen(
         return Client(init, update, predict)
 
     return Algorithm(server, client, heads=("global",))
-
-
-def _in_own_order(uploads, weights):
-    """Uploads [K, ...], zero where the weight is, and weights, by size of the headers.
-
-    The ensemble is then the same to the last bit whatever the order of the cohort;
-    the generator's ReLUs would magnify the rounding.
-    """
-    rows = lambda leaf: (weights > 0).reshape((-1,) + (1,) * (leaf.ndim - 1))
-    uploads = jax.tree.map(lambda leaf: jnp.where(rows(leaf), leaf, 0), uploads)
-    size = jax.vmap(tree.squared_norm)(uploads.header)
-    return tree.take((uploads, weights), jnp.argsort(size))

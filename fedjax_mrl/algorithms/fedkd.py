@@ -80,7 +80,7 @@ def fedkd(
     Args:
         setup: `setup.shared` makes the mentee, at width `setup.feature_dim`.
         energy_start: share of the squared singular values that an update keeps, in
-            (0, 1]; 1 sends everything. In round t it is `energy_start` + t /
+            (0, 1]; 1 sends updates as they are. In round t it is `energy_start` + t /
             `setup.num_rounds` (`energy_end` - `energy_start`).
         energy_end: what it is in the last round.
         detach: whether a model's loss takes the other model's outputs and the divisor
@@ -177,8 +177,7 @@ def fedkd(
         return ServerState(network, compression.full_ranks(network))
 
     def update(state, uploads, cohort):
-        still = jax.tree.map(jnp.zeros_like, state.shared)
-        mean = servers.aggregate(still, uploads, cohort, aggregation)
+        mean = servers.aggregate(uploads, cohort, aggregation)
         moved = compress(mean, cohort.round)
         network = jax.tree.map(jnp.add, state.shared, moved.values)
         return ServerState(network, moved.ranks)
@@ -193,4 +192,6 @@ def fedkd(
 
 
 def _energy(progress: jax.Array, start: float, end: float) -> jax.Array:
-    return start + progress * (end - start)
+    # Rounding must not keep the last round from an end of 1, which sends everything.
+    on_the_way = start + progress * (end - start)
+    return jnp.where(progress < 1, on_the_way, jnp.full_like(on_the_way, end))

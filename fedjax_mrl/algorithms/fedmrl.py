@@ -12,7 +12,8 @@ Reference:
 
 Differences:
     - The server averages. In the authors' code the uploads are references to one
-      network, so the last participant wins (`aggregation="last_client"`).
+      network, so the last participant of the round's random order wins; with
+      `aggregation="last_client"` a participant drawn at random does.
     - Aggregation weights count training samples, not test samples.
     - Momentum starts at zero at each visit instead of leaking between clients.
 """

@@ -151,7 +151,6 @@ def test_participants_without_weight_do_not_exist():
     np.testing.assert_array_equal(got.known, [True, True, False, False])
     broken = given._replace(mean=given.mean.at[2].set(jnp.nan))
     assert_trees_equal(server.update(start, broken, cohort(11, 4, 0)), got)
-    assert_trees_equal(server.update(got, given, cohort(0, 0, 0)), got)
 
 
 def test_only_classes_that_are_held_travel(played):
