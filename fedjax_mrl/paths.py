@@ -23,14 +23,17 @@ class PathError(ValueError):
     """A path that cannot be used; the message says what to do."""
 
 
-def local(given: str | os.PathLike, what: str = "the path") -> pathlib.Path:
+def local(
+    given: str | os.PathLike, what: str = "The path", below: int = 0
+) -> pathlib.Path:
     """The file or folder of this machine that a user names; need not exist.
 
     A leading `~` or `~user` is a home; every other character stands for itself.
 
     Args:
         given: as the user wrote it.
-        what: names it in messages, as in "--out".
+        what: names it, at the start of a message, as in "--out".
+        below: bytes to leave for names below it, as of `RESERVED`.
 
     Raises:
         PathError: for nothing, an address as of a bucket, the home of nobody, what no
@@ -39,60 +42,57 @@ def local(given: str | os.PathLike, what: str = "the path") -> pathlib.Path:
     text = os.fspath(given)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
-    subject = f"{what[0].upper()}{what[1:]}"
     if not text:
-        raise PathError(f"{subject} must name a file or folder; it is empty.")
+        raise PathError(f"{what} must name a file or folder; it is empty.")
     address = _ADDRESS.match(text)
     if address:
         raise PathError(
-            f"{subject} must be on a file system of this machine, not {text[:200]!r}: "
+            f"{what} must be on a file system of this machine, not {text[:200]!r}: "
             f"nothing is read from or written to {address[1]}: addresses. Give a local "
             "folder and copy it afterwards, or a bucket's mount point (gcsfuse, "
             f"s3fs). (A folder of that very name is ./{address[1]}:.)"
         )
-    _refuse_characters(text, subject)
+    _refuse_characters(text, what)
     try:
         path = pathlib.Path(text).expanduser()
     except RuntimeError:
         raise PathError(
-            f"{subject} names a home that is not known: {text[:200]!r}. Give its whole "
+            f"{what} names a home that is not known: {text[:200]!r}. Give its whole "
             "path, or ./~ for a file whose name begins so."
         ) from None
-    _refuse_length(path, subject)
+    _refuse_length(path, what, below)
     return path
 
 
-def _refuse_characters(text: str, subject: str) -> None:
+def _refuse_characters(text: str, what: str) -> None:
     if "\0" in text:
-        raise PathError(
-            f"{subject} must be without NUL characters; got {text[:200]!r}."
-        )
+        raise PathError(f"{what} must be without NUL characters; got {text[:200]!r}.")
     try:
         text.encode("utf-8")
         os.fsencode(text)
     except UnicodeEncodeError:
         raise PathError(
-            f"{subject} must be text in the encoding of this system; {text[:200]!r} "
+            f"{what} must be text in the encoding of this system; {text[:200]!r} "
             "is not. Rename the folder, or set LANG=C.UTF-8."
         ) from None
 
 
-def _refuse_length(path: pathlib.Path, subject: str) -> None:
+def _refuse_length(path: pathlib.Path, what: str, below: int) -> None:
     longest = max((os.fsencode(part) for part in path.parts), key=len, default=b"")
     limit, whole = _limits(path)
     if len(longest) > limit:
         raise PathError(
-            f"{subject} must have names of at most {limit} bytes (File name too long): "
+            f"{what} must have names of at most {limit} bytes (File name too long): "
             f"{os.fsdecode(longest)[:40]!r}... has {len(longest)}."
         )
     try:
         length = len(os.fsencode(path.resolve()))
     except (OSError, RuntimeError) as error:  # links that lead in a circle
         reason = getattr(error, "strerror", None) or error
-        raise PathError(f"{subject} cannot be followed: {reason}.") from None
-    if length > whole - RESERVED:
+        raise PathError(f"{what} cannot be followed: {reason}.") from None
+    if length > whole - below:
         raise PathError(
-            f"{subject} must be at most {whole - RESERVED} bytes long with all folders "
+            f"{what} must be at most {whole - below} bytes long with all folders "
             f"above it; {str(path)[:40]!r}... has {length}."
         )
 

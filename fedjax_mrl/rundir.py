@@ -91,7 +91,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = paths.local(path, "the run directory")
+        self.path = paths.local(path, "The run directory")
         self.unprotected: str | None = None
         self._lock: Any = None
 
@@ -142,7 +142,7 @@ class RunDirectory:
                 comparison of several.
             PathError: if nothing can be written to such a path.
         """
-        folder = paths.local(path, "the run directory")
+        folder = paths.local(path, "The run directory", paths.RESERVED)
         try:
             paths.unusual(folder)
             compared = [name for name in TABLES if (folder / name).exists()]

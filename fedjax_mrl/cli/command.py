@@ -51,7 +51,8 @@ class Parser(argparse.ArgumentParser):
             return super()._get_value(action, arg_string)
         name = action.option_strings[0] if action.option_strings else action.metavar
         try:
-            return str(paths.local(arg_string, name))
+            below = paths.RESERVED if action.metavar == "DIR" else 0
+            return str(paths.local(arg_string, name, below))
         except paths.PathError as error:
             raise UsageError(str(error)) from None
 

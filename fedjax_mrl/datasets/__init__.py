@@ -66,7 +66,7 @@ def load_spec(spec: DatasetSpec, data_dir: str | Path | None = None) -> Dataset:
         folder = (
             default_data_dir()
             if data_dir is None
-            else paths.local(data_dir, f"the folder of {spec.name}")
+            else paths.local(data_dir, f"The folder of {spec.name}")
         )
     except paths.PathError as error:
         raise DatasetError(str(error)) from None

@@ -112,7 +112,7 @@ def make(
 
 def save(path: str | os.PathLike, partition: Partition) -> None:
     """Writes `partition` to the npz file `path`, which never is there half written."""
-    path = paths.local(path, "the partition")
+    path = paths.local(path, "The partition")
     arrays = {}
     for part, positions in partition._asdict().items():
         arrays[part] = np.concatenate([*positions, np.zeros(0, np.int32)])
@@ -133,7 +133,7 @@ def load(path: str | os.PathLike) -> Partition:
         PartitionError: if there is no such file or it holds something else.
     """
     try:
-        path = paths.local(path, "the partition")
+        path = paths.local(path, "The partition")
     except paths.PathError as error:
         raise PartitionError(str(error)) from None
     try:
