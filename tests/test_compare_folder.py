@@ -14,9 +14,13 @@ OPTIONS += ["--partition", "iid", "--feature-dim", "8", "--devices", "1", "--qui
 OPTIONS += ["--checkpoint-every", "1"]
 
 
-def compare(folder, names, *more, rounds="1"):
+def compare(folder, names, *more, rounds="0"):
     argv = ["compare", "--algorithms", names, "--out", str(folder), *OPTIONS]
     return main([*argv, "--rounds", rounds, *more])
+
+
+def trained(*argv):
+    return compare(*argv, rounds="1")
 
 
 def rows(folder):
@@ -35,8 +39,9 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
+    """No round is played: enough where only files matter."""
     folder = tmp_path_factory.mktemp("compared") / "c[1]"
-    assert compare(folder, "standalone", "--target", "0.05") == 0
+    assert compare(folder, "standalone") == 0
     return folder
 
 
@@ -50,7 +55,7 @@ def copied(compared, tmp_path):
     [
         (["--batch-size", "32"], ["standalone-0", "batch_size: 64 -> 32"]),
         (["--learning-rate", "0.2"], ["standalone-0", "learning_rate: 0.01 -> 0.2"]),
-        (["--rounds", "2"], ["standalone-0", "rounds: 1 -> 2"]),
+        (["--rounds", "2"], ["standalone-0", "rounds: 0 -> 2"]),
         (["--algorithms", "fd", "--epochs", "2"], ["standalone-0", "epochs: 1 -> 2"]),
         (
             ["--set", "server.max_upload_norm=3", "--algorithms", "fd"],
@@ -70,27 +75,28 @@ def test_other_results_are_refused_before_anything_is_touched(
 
 def test_the_same_command_again_does_nothing(copied):
     before = contents(copied / "standalone-0")
-    assert compare(copied, "standalone", "--target", "0.05") == 0
+    assert compare(copied, "standalone") == 0
     # Nor does one that is laid out otherwise, or says --overwrite without need.
     more = ["--keep-checkpoints", "5", "--client-store", "host", "--overwrite"]
     assert compare(copied, "standalone", *more) == 0
     assert contents(copied / "standalone-0") == before
 
 
-def test_what_is_added_stands_beside_what_was_there(copied):
-    before = contents(copied / "standalone-0")
-    first = rows(copied)["standalone", "0", "0.01"]
+def test_what_is_added_stands_beside_what_was_there(tmp_path):
+    folder = tmp_path / "c"
+    assert trained(folder, "standalone", "--target", "0.05") == 0
+    first = rows(folder)["standalone", "0", "0.01"]
     assert first["rounds_to_target"] == "1"
     # Fewer settings, as of an earlier version.
-    known = json.loads((copied / "standalone-0" / "config.json").read_text())
+    known = json.loads((folder / "standalone-0" / "config.json").read_text())
     assert known.pop("strategies") == []
-    RunDirectory(copied / "standalone-0").write_json("config.json", known)
-    before = contents(copied / "standalone-0")
-    assert compare(copied, "lg_fedavg") == 0
-    assert compare(copied, "standalone", "--seeds", "1") == 0
-    assert compare(copied, "standalone", "--learning-rates", "0.02") == 0
-    assert compare(copied, "standalone", "--learning-rates", "0.01,0.03") == 0
-    found = rows(copied)
+    RunDirectory(folder / "standalone-0").write_json("config.json", known)
+    before = contents(folder / "standalone-0")
+    assert trained(folder, "lg_fedavg") == 0
+    assert trained(folder, "standalone", "--seeds", "1") == 0
+    assert trained(folder, "standalone", "--learning-rates", "0.02") == 0
+    assert trained(folder, "standalone", "--learning-rates", "0.01,0.03") == 0
+    found = rows(folder)
     assert list(found) == [
         ("standalone", "0", "0.01"),
         ("standalone", "0", "0.03"),
@@ -101,10 +107,10 @@ def test_what_is_added_stands_beside_what_was_there(copied):
     assert found["standalone", "0", "0.01"] == first  # its target too
     assert {row["status"] for row in found.values()} == {"done"}
     assert {row["target"] for row in found.values()} == {"0.05"}
-    text = (copied / "comparison.md").read_text()
+    text = (folder / "comparison.md").read_text()
     assert text.count("| standalone | 0.0") == 3 and "| lg_fedavg | 0.01" in text
-    assert contents(copied / "standalone-0") == before
-    assert not (copied / "standalone-0-lr0.01").exists()
+    assert contents(folder / "standalone-0") == before
+    assert not (folder / "standalone-0-lr0.01").exists()
 
 
 def test_overwrite_replaces_what_is_in_the_way_and_nothing_else(copied, capsys):
@@ -119,20 +125,20 @@ def test_overwrite_replaces_what_is_in_the_way_and_nothing_else(copied, capsys):
     assert config["batch_size"] == 32
 
 
-def test_runs_that_did_not_end_are_in_the_tables_as_such(copied):
+def test_runs_that_did_not_end_are_in_the_tables_as_such(tmp_path):
     rates = ["--learning-rates", "1e18"]
-    assert compare(copied, "standalone", "--seeds", "3", *rates) == 3
-    assert compare(copied, "standalone", "--seeds", "1,2") == 0
-    (copied / "standalone-1" / "summary.json").unlink()
-    assert compare(copied, "standalone") == 0
-    found = {key: row["status"] for key, row in rows(copied).items()}
+    assert trained(tmp_path, "standalone", "--seeds", "3", *rates) == 3
+    assert trained(tmp_path, "standalone", "--seeds", "1,2") == 0
+    (tmp_path / "standalone-1" / "summary.json").unlink()
+    assert trained(tmp_path, "standalone") == 0
+    found = {key: row["status"] for key, row in rows(tmp_path).items()}
     assert found.pop(("standalone", "3", "1e+18")).startswith("Training diverged")
     assert "fedjax-mrl resume" in found.pop(("standalone", "1", "0.01"))
     assert set(found.values()) == {"done"}
 
 
 def test_a_run_and_a_comparison_do_not_share_a_folder(copied, tmp_path, capsys):
-    run = ["run", "--algorithm", "standalone", *OPTIONS, "--rounds", "1"]
+    run = ["run", "--algorithm", "standalone", *OPTIONS, "--rounds", "0"]
     assert main([*run, "--overwrite", "--out", str(copied)]) == 2
     assert "holds a comparison" in capsys.readouterr().err
     for flags in ([], ["--overwrite"]):
