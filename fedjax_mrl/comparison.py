@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from fedjax_mrl import algorithms, pictures
+from fedjax_mrl import algorithms, pictures, restoring
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.rundir import RunDirectory
 
@@ -82,46 +82,88 @@ def plan(
     seeds = list(dict.fromkeys(seeds))
     for name in dict.fromkeys(names):
         for rate, seed in itertools.product(rates, seeds):
-            known = algorithms.hyperparameters(name)
-            settings = {}
-            for key, value in base.set:
-                prefix, _, option = key.partition(".")
-                if prefix == "server":
-                    settings[key] = value
-                elif prefix == name or (prefix == "algorithm" and option in known):
-                    settings[f"algorithm.{option}"] = value
-            config = dataclasses.replace(
-                base,
-                algorithm=name,
-                seed=seed,
-                learning_rate=rate,
-                set=tuple(settings.items()),
-                shared_dim=base.shared_dim if "shared_dim" in known else None,
-            )
-            folder = f"{name}-{seed}" + (f"-lr{rate:g}" if len(rates) > 1 else "")
-            runs.append(Run(config, out / folder))
+            config = configured(base, name, seed, rate)
+            runs.append(Run(config, out / folder(config, several=len(rates) > 1)))
     return runs
+
+
+def configured(base: RunConfig, name: str, seed: int, rate: float) -> RunConfig:
+    """The configuration of one run of a comparison, see `plan`."""
+    known = algorithms.hyperparameters(name)
+    settings = {}
+    for key, value in base.set:
+        prefix, _, option = key.partition(".")
+        if prefix == "server":
+            settings[key] = value
+        elif prefix == name or (prefix == "algorithm" and option in known):
+            settings[f"algorithm.{option}"] = value
+    return dataclasses.replace(
+        base,
+        algorithm=name,
+        seed=seed,
+        learning_rate=rate,
+        set=tuple(settings.items()),
+        shared_dim=base.shared_dim if "shared_dim" in known else None,
+    )
+
+
+def folder(config: RunConfig, *, several: bool) -> str:
+    """Name of a run's folder, with the learning rate if there are `several`."""
+    rate = f"{config.learning_rate:g}"
+    if float(rate) != config.learning_rate:
+        rate = repr(config.learning_rate)  # two close ones have two folders
+    return f"{config.algorithm}-{config.seed}" + (f"-lr{rate}" if several else "")
 
 
 def finished(run: Run) -> bool:
     """Whether the run was completed earlier under the same configuration."""
+    played = rounds_played(run.path)
+    return played == run.config.rounds and begun(run)
+
+
+def rounds_played(path: pathlib.Path) -> int | None:
+    """Rounds of a run that ended, by itself or diverged; None of any other."""
     try:
-        summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return begun(run) and summary["rounds"] == run.config.rounds
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+        return int(summary["rounds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def begun(run: Run) -> bool:
     """Whether the run was begun earlier under the same configuration.
 
-    Also by an earlier version, which may have had fewer settings.
+    Also by an earlier version, which may have had fewer settings, and also under other
+    settings that change no number (`FREE`).
     """
     try:
         text = (run.path / "config.json").read_text(encoding="utf-8")
-        return RunConfig.from_json(text) == run.config
+        return not differing(RunConfig.from_json(text), run.config)
     except (OSError, ValueError):
         return False
+
+
+# Settings that a run of a comparison may have otherwise: they change no table.
+FREE = tuple(
+    key
+    for key in restoring.FREE
+    if key not in ("rounds", "schedule_rounds", "eval_every")
+)
+
+
+def differing(
+    old: RunConfig, new: RunConfig, but: Sequence[str] = ()
+) -> dict[str, tuple[Any, Any]]:
+    """Settings in which two configurations differ that are to have equal tables."""
+    values = {name: (getattr(old, name), getattr(new, name)) for name in vars(old)}
+    values["set"] = dict(old.set), dict(new.set)
+    return {
+        name: pair
+        for name, pair in values.items()
+        if name not in but
+        and pair[0] != pair[1]
+        and not (name in FREE and restoring.may_differ(name, *pair))
+    }
 
 
 def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:
@@ -289,12 +331,20 @@ def _difference(found: Sequence[dict], alone: Sequence[dict]) -> str:
 
 
 def write(directory: pathlib.Path, runs: Sequence[Run], rows: list[dict]) -> str:
-    """Writes comparison.csv, comparison.md and curves.png; returns the table."""
+    """Writes comparison.csv, comparison.md and curves.png; returns the table.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
     directory.mkdir(parents=True, exist_ok=True)  # every run may have been refused
     folder = RunDirectory(directory)
     config = runs[0].config
     table = to_markdown(rows, config.cohort_size)
-    folder.write_text("comparison.csv", to_csv(rows))
-    folder.write_text("comparison.md", table)
-    draw(directory / "curves.png", runs)
+    folder.lock(wait=True)  # another comparison of the folder may end at the same time
+    try:
+        folder.write_text("comparison.csv", to_csv(rows))
+        folder.write_text("comparison.md", table)
+        draw(directory / "curves.png", runs)
+    finally:
+        folder.unlock()
     return table

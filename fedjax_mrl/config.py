@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from fedjax_mrl import paths
+
 _LARGEST = 1e300  # of a number; NaN is not below it
 
 
@@ -34,7 +36,9 @@ class RunConfig:
     algorithm: str = _option("fedmrl", "method, see `fedjax-mrl list`")
     dataset: str = _option("digits", "data set, see `fedjax-mrl list`")
     data_dir: str | None = _option(
-        None, "folder of prepared or official files (default: TFDS's own)"
+        None,
+        "folder of prepared or official files (default: TFDS's own)",
+        metavar="DIR",
     )
     models: tuple[str, ...] = _option(
         ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5"),
@@ -209,12 +213,14 @@ def read_yaml(path: str | pathlib.Path) -> Mapping[str, Any]:
         ConfigError: if it cannot be read or is not a mapping.
     """
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        text = _path(path, "--config").read_text(encoding="utf-8")
         values = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
             f"Cannot read the configuration {path}: {error.strerror}."
         ) from None
+    except ConfigError:
+        raise
     # The parser lets KeyError, AttributeError and more through, as for `!!bool x`.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
@@ -297,11 +303,22 @@ def _check(field: dataclasses.Field, value: Any) -> Any:
     if field.name == "set":
         return _settings(value)
     converted = _convert(field, kind, value)
+    if field.metadata.get("metavar") == "DIR":
+        return str(_path(converted, _flag(field)))
+    if field.name == "partition" and converted.startswith("file:"):
+        return f"file:{_path(converted.removeprefix('file:'), _flag(field))}"
     low, high = field.metadata.get("low"), field.metadata.get("high")
     if (low is not None and converted < low) or (high is not None and converted > high):
         limits = f"at least {low}" + (f" and at most {high}" if high else "")
         raise ConfigError(f"{_flag(field)} must be {limits}; got {converted}.")
     return converted
+
+
+def _path(text: str, flag: str) -> pathlib.Path:
+    try:
+        return paths.local(text, flag)
+    except paths.PathError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:

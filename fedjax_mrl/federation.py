@@ -6,7 +6,6 @@ The command line and notebooks share this. Nothing here writes files or prints.
 import copy
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from fedjax_mrl import (
     models,
     numerics,
     partitions,
+    paths,
     population,
     rounds,
     starts,
@@ -102,6 +102,9 @@ class Federation:
         if isinstance(partition, str):
             options["partition"], partition = partition, None
         self.config = config = _config(config, options)
+        folder = client_folder
+        if folder is not None:
+            folder = paths.local(folder, "client_folder")
         conv.resolve(config.lowering)
         if config.precision not in PRECISIONS:
             raise ConfigError(
@@ -172,7 +175,6 @@ class Federation:
             straggler=config.straggler,
             **server,
         )
-        folder = None if client_folder is None else pathlib.Path(client_folder)
         self.store = stores.make(config.client_store, self.mesh, folder)
         data = self.dataset
         self.examples = jax.device_put(

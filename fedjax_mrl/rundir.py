@@ -5,6 +5,7 @@ temporary name and are renamed, so that nothing is ever half-written.
 """
 
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -13,6 +14,8 @@ import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from fedjax_mrl import paths
 
 COLUMNS = {
     "rounds.csv": (
@@ -62,7 +65,11 @@ FILES = (
     "summary.json",
 )
 FOLDERS = ("checkpoints", "clients", "tensorboard")
+# Of a comparison, which is a folder of run directories.
+TABLES = ("comparison.csv", "comparison.md", "curves.png")
 _LOCK = ".lock"
+# What a file system without locks answers; EBADF is that of some over networks.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 
 
 class RunDirectoryError(ValueError):
@@ -74,10 +81,18 @@ class RunDirectory:
 
     Args:
         path: the folder; made by `create`, taken as it is by `open`.
+
+    Attributes:
+        path: the folder, with a leading `~` replaced.
+        unprotected: why other processes cannot be kept out; None if they are.
+
+    Raises:
+        PathError: if `path` is none of this machine, see `paths.local`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = pathlib.Path(path)
+        self.path = paths.local(path, "The run directory")
+        self.unprotected: str | None = None
         self._lock: Any = None
 
     @classmethod
@@ -123,17 +138,28 @@ class RunDirectory:
         """Names what a run left in `path`; touches nothing.
 
         Raises:
-            RunDirectoryError: if there is a run and it is not to be replaced.
+            RunDirectoryError: if there is a run and it is not to be replaced, or a
+                comparison of several.
+            PathError: if nothing can be written to such a path.
         """
-        folder = pathlib.Path(path)
+        folder = paths.local(path, "The run directory", paths.RESERVED)
         try:
+            paths.unusual(folder)
+            compared = [name for name in TABLES if (folder / name).exists()]
             held = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
+        except paths.PathError:
+            raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RunDirectoryError(
                 f"Cannot look into the run directory {str(folder)[:200]!r}: {reason}. "
                 "Choose another --out."
             ) from None
+        if compared:
+            raise RunDirectoryError(
+                f"{folder} holds a comparison ({', '.join(compared)}), whose runs are "
+                "folders in it. Choose another --out."
+            )
         if held and not overwrite:
             raise RunDirectoryError(
                 f"{folder} already holds a run ({', '.join(held[:3])}). Choose another "
@@ -156,24 +182,42 @@ class RunDirectory:
             )
         return run
 
-    def lock(self) -> None:
+    def lock(self, *, wait: bool = False) -> None:
         """Keeps other processes from writing; ends with this process, however it ends.
+
+        On a file system without locks it does not, and says so in `unprotected`.
+
+        Args:
+            wait: for another process that has the lock.
 
         Raises:
             RunDirectoryError: if another process has the lock.
         """
         try:
             self._lock = (self.path / _LOCK).open("a")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"Cannot write the run directory {str(self.path)!r}: {error.strerror}."
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
+            self.unlock()
             raise RunDirectoryError(
                 f"Another process is writing {self.path}. Wait for it, stop it, or "
                 "choose another --out."
             ) from None
         except OSError as error:
-            raise RunDirectoryError(
-                f"Cannot write the run directory {str(self.path)!r}: {error.strerror}."
-            ) from None
+            self.unlock()
+            if error.errno not in _NO_LOCKS:
+                raise RunDirectoryError(
+                    f"Cannot lock the run directory {str(self.path)!r}: "
+                    f"{error.strerror}."
+                ) from None
+            self.unprotected = (
+                f"The file system of {self.path} has no locks ({error.strerror}): "
+                "nothing keeps a second process from writing there, so start none."
+            )
 
     def unlock(self) -> None:
         """Lets other processes write."""
@@ -264,7 +308,7 @@ class RunDirectory:
 class Follower(RunDirectory):
     """The run directory for a process that leaves writing to another one."""
 
-    def lock(self) -> None:
+    def lock(self, *, wait: bool = False) -> None:
         """Nothing to protect."""
 
     def write_text(self, name: str, text: str) -> None:

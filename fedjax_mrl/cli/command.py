@@ -5,6 +5,11 @@ import difflib
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from fedjax_mrl import paths
+
+# Metavars of options and arguments whose values are paths.
+PATHS = ("DIR", "FILE", "PATH", "RUN")
+
 
 class UsageError(ValueError):
     """Wrong use of the command line."""
@@ -19,7 +24,11 @@ class Command(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises instead of exiting and names the nearest valid word."""
+    """argparse that raises instead of exiting and names the nearest valid word.
+
+    Values of options whose metavar is one of `PATHS` are paths of this machine, with
+    a leading `~` replaced; others are refused.
+    """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -36,6 +45,16 @@ class Parser(argparse.ArgumentParser):
                 f"There is no {action.metavar or action.dest} {value!r}.{hint} Valid: "
                 f"{', '.join(map(str, choices))}."
             )
+
+    def _get_value(self, action, arg_string):
+        if action.metavar not in PATHS:
+            return super()._get_value(action, arg_string)
+        name = action.option_strings[0] if action.option_strings else action.metavar
+        try:
+            below = paths.RESERVED if action.metavar == "DIR" else 0
+            return str(paths.local(arg_string, name, below))
+        except paths.PathError as error:
+            raise UsageError(str(error)) from None
 
     def refuse_unknown(self, words: list[str]) -> None:
         """Answers words that no option takes."""

@@ -34,7 +34,18 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="ACCURACY", help="also report the rounds to reach it"
     )
-    parser.add_argument("--out", metavar="DIR", default="runs/compare")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default="runs/compare",
+        help="folder of the comparison (runs/compare); the runs of one configuration "
+        "that it holds stay and are in its tables",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace runs of another configuration that are in the way",
+    )
     parser.add_argument("--quiet", action="store_true", help="print only the table")
     options.add(parser)
 
@@ -55,18 +66,34 @@ def _execute(args: argparse.Namespace) -> int:
             raise UsageError(f"--together must be at least 0; got {together}.")
         target = args.target and _number(float, "--target", args.target)
         logging.getLogger("absl").setLevel(logging.ERROR)
-        from fedjax_mrl import comparison, datasets, planning
+        from fedjax_mrl import comparison, comparison_folder, datasets, planning
         from fedjax_mrl.cli import devices
 
         devices.provide(base)
         devices.require()
         from fedjax_mrl.cli import console
         from fedjax_mrl.federation import Federation
+        from fedjax_mrl.rundir import RunDirectory, RunDirectoryError
 
         out = pathlib.Path(args.out)
         names = [name.strip() for name in args.algorithms.split(",")]
         runs = comparison.plan(base, names, seeds, out, rates)
         dataset = datasets.load(base.dataset, base.data_dir)
+        place = comparison_folder.find(
+            out,
+            base,
+            runs,
+            rates=bool(rates),
+            overwrite=args.overwrite,
+            data_sha256=dataset.sha256(),
+        )
+        runs = place.runs
+        for run in runs:
+            if not comparison.begun(run):
+                RunDirectory.check(run.path, overwrite=run.path in place.replaced)
+    for path in place.left_out:
+        text = f"{path} is of another configuration; it stays and is in no table."
+        print(f"fedjax-mrl: {text}", file=sys.stderr)
     label = lambda run: f"[{runs.index(run) + 1}/{len(runs)}] {run.path.name}"
     ends: dict[pathlib.Path, str] = {}
     worst = 0
@@ -86,7 +113,7 @@ def _execute(args: argparse.Namespace) -> int:
                 federation = federation or Federation(todo[0].config, dataset=dataset)
                 size = together or planning.trials_that_fit(federation)
                 some = todo[:size]
-                played = _play(some, federation, label, args)
+                played = _play(some, federation, label, args, place.replaced)
             except ValueError as error:
                 played = [(str(error), 2)] * len(some)
             todo = todo[len(some) :]
@@ -96,14 +123,24 @@ def _execute(args: argparse.Namespace) -> int:
                     print(f"fedjax-mrl: {run.path.name}: {status}", file=sys.stderr)
             if worst > 128:  # a signal stops all; the same command goes on from here
                 return worst
-    rows = [comparison.row(run, target, ends[run.path]) for run in runs]
-    table = comparison.write(out, runs, rows)
+    before = comparison_folder.earlier(out)
+    if target is None:
+        target = comparison_folder.target(before)
+    ends |= {run.path: comparison_folder.status(run, before) for run in place.others}
+    every = [*runs, *place.others]
+    rows = [comparison.row(run, target, ends[run.path]) for run in every]
+    try:
+        table = comparison.write(out, every, rows)
+    except (OSError, RunDirectoryError) as error:
+        text = f"The tables in {out} are not written: {error} The runs stay; mend it, "
+        print(f"fedjax-mrl: {text}then repeat the command.", file=sys.stderr)
+        return max(worst, 1)
     print(table, end="")
     console.show(f"Written to {out}")
     return worst
 
 
-def _play(runs, federation, label, args) -> list[tuple[str, int]]:
+def _play(runs, federation, label, args, replaced) -> list[tuple[str, int]]:
     """Plays trials of one federation together: what became of each, and its status."""
     from fedjax_mrl.cli import training
     from fedjax_mrl.runner import Entry
@@ -112,7 +149,7 @@ def _play(runs, federation, label, args) -> list[tuple[str, int]]:
     for run in runs:
         own = federation.with_trial(run.config.seed, run.config.learning_rate)
         try:
-            directory, state = _open(run, own)
+            directory, state = _open(run, own, run.path in replaced)
         except ValueError as error:
             refused[run.path] = (str(error), 2)
         else:
@@ -137,14 +174,14 @@ def _play(runs, federation, label, args) -> list[tuple[str, int]]:
     return result
 
 
-def _open(run, federation):
+def _open(run, federation, overwrite):
     """The run's directory, and the state to go on from if it was interrupted."""
     from fedjax_mrl import comparison, restoring
     from fedjax_mrl.rundir import RunDirectory
 
     text = run.config.to_json()
     if not comparison.begun(run):
-        return RunDirectory.create(run.path, config=text, overwrite=True), None
+        return RunDirectory.create(run.path, config=text, overwrite=overwrite), None
     directory = RunDirectory(run.path)
     directory.lock()
     try:

@@ -34,13 +34,12 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.data import prepared
 
         spec = datasets.get(args.dataset)
-        folder = pathlib.Path(args.data_dir or datasets.default_data_dir()).expanduser()
+        folder = pathlib.Path(args.data_dir or datasets.default_data_dir())
         if args.download:
             made = prepared.download(spec, folder, overwrite=args.overwrite)
         else:
-            source = pathlib.Path(args.source).expanduser()
             made = prepared.import_dataset(
-                spec, source, folder, overwrite=args.overwrite
+                spec, pathlib.Path(args.source), folder, overwrite=args.overwrite
             )
     print(f"{spec.name} is ready in {made}")
     return 0

@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             flag,
             default=None,
-            metavar="VALUE",
+            metavar=field.metadata.get("metavar", "VALUE"),
             help=(field.metadata["help"] + suffix).replace("%", "%%"),
         )
 

@@ -28,6 +28,7 @@ def play(
 
     rounds = federation.config.rounds
     start = 0 if state is None else state.round
+    _warn_unprotected([directory])
     try:
         with (
             signals.Stop() as stop,
@@ -57,6 +58,7 @@ def play_together(
 
     rounds = entries[0].federation.config.rounds * len(entries)
     start = sum(entry.state.round for entry in entries if entry.state is not None)
+    _warn_unprotected([entry.directory for entry in entries])
     try:
         with (
             signals.Stop() as stop,
@@ -76,6 +78,13 @@ def play_together(
         else (0, "", end)
         for entry, end in zip(entries, ended, strict=True)
     ]
+
+
+def _warn_unprotected(directories: "Sequence[RunDirectory]") -> None:
+    """Says once if a file system has no locks."""
+    found = [text for text in (each.unprotected for each in directories) if text]
+    if found:
+        print(f"fedjax-mrl: {found[0]}", file=sys.stderr)
 
 
 def _end(error: Exception, directory: "RunDirectory") -> tuple[int, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fedjax_mrl import paths
 from fedjax_mrl.data import official, records
 from fedjax_mrl.data.dataset import (
     Arrays,
@@ -70,8 +71,12 @@ def read(spec: DatasetSpec, data_dir: Path) -> Arrays | None:
 def _read(spec: DatasetSpec, folder: Path) -> Arrays:
     tfds = _tfds()
     again = f"`fedjax-mrl data import {spec.name} --from DIR --overwrite`"
-    with _quiet(), border(folder, "a prepared TFDS data set"):
-        builder = tfds.builder_from_directory(folder)
+    with (
+        _quiet(),
+        border(folder, "a prepared TFDS data set"),
+        paths.plain(folder) as way,
+    ):
+        builder = tfds.builder_from_directory(way)
         if builder.info.file_format.value != "array_record":
             raise DatasetError(
                 f"{folder} must be in the array_record format to be read without "
@@ -212,23 +217,25 @@ def _fetch(
                 f"({type(error).__name__}); {by_hand}."
             ) from error
     try:
-        with _quiet(progress):
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with _quiet(progress), paths.plain(data_dir) as way:
             manager = tfds.download.DownloadManager(
-                download_dir=data_dir / "downloads",
+                download_dir=way / "downloads",
                 url_infos=known,
                 dataset_name=spec.builder[0],
                 force_checksums_validation=True,
             )
-            paths = manager.download(
+            found = manager.download(
                 {info.filename: url for url, info in known.items()}
             )
+            found = {name: Path(path).resolve() for name, path in found.items()}
     # TFDS has several errors for this, and lets those of requests through.
     except Exception as error:
         raise DatasetError(
             f"Downloading {spec.name} must give the files whose checksums TFDS knows, "
             f"but: {error}. Try again later, or {by_hand}."
         ) from error
-    return {filename: Path(path).resolve() for filename, path in paths.items()}
+    return found
 
 
 def _tfds() -> Any:
@@ -289,10 +296,10 @@ def _split(tfds: Any, builder: Any, spec: DatasetSpec, part: str) -> tuple[Any, 
 def _write(spec: DatasetSpec, dataset: Dataset, data_dir: Path) -> Path:
     """Prepares `dataset` in `data_dir` and returns the folder of its version."""
     tfds = _tfds()
-    with _quiet():
+    with _quiet(), paths.plain(data_dir) as way:
         builder = records.builder(tfds, spec, dataset)(
-            data_dir=os.fspath(data_dir), file_format="array_record"
+            data_dir=os.fspath(way), file_format="array_record"
         )
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         builder.download_and_prepare(download_config=config)
-    return Path(builder.data_dir)
+    return data_dir / Path(builder.data_dir).relative_to(way)

@@ -7,7 +7,7 @@ this folder is what makes it available.
 import os
 from pathlib import Path
 
-from fedjax_mrl import discovery
+from fedjax_mrl import discovery, paths
 from fedjax_mrl.data import official, prepared
 from fedjax_mrl.data.dataset import Dataset, DatasetError, DatasetSpec, build
 
@@ -27,8 +27,13 @@ def get(name: str) -> DatasetSpec:
 
 
 def default_data_dir() -> Path:
-    """Returns the folder of TFDS: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    """Returns the folder of TFDS: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+
+    Raises:
+        PathError: if the variable is no path of this machine.
+    """
+    given = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return paths.local(given, "$TFDS_DATA_DIR")
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
@@ -58,12 +63,13 @@ def load_spec(spec: DatasetSpec, data_dir: str | Path | None = None) -> Dataset:
     if spec.embedded:
         return build(spec, spec.embedded(), f"the embedded {spec.name}")
     try:
-        folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
-    except RuntimeError as error:
-        raise DatasetError(
-            f"The folder of {spec.name} must exist, but {data_dir} names the home of "
-            f"nobody ({error}); give its whole path."
-        ) from None
+        folder = (
+            default_data_dir()
+            if data_dir is None
+            else paths.local(data_dir, f"The folder of {spec.name}")
+        )
+    except paths.PathError as error:
+        raise DatasetError(str(error)) from None
     try:
         arrays = prepared.read(spec, folder)
     except DatasetError:

@@ -7,7 +7,6 @@ law and the shares of its training part.
 """
 
 import os
-import pathlib
 import re
 import zipfile
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_mrl import discovery, rng
+from fedjax_mrl import discovery, paths, rng
 
 _EXAMPLES = "for example 'class:2', 'dirichlet:0.1', 'iid' or 'quantity:1.0'"
 
@@ -113,7 +112,7 @@ def make(
 
 def save(path: str | os.PathLike, partition: Partition) -> None:
     """Writes `partition` to the npz file `path`, which never is there half written."""
-    path = pathlib.Path(path)
+    path = paths.local(path, "The partition")
     arrays = {}
     for part, positions in partition._asdict().items():
         arrays[part] = np.concatenate([*positions, np.zeros(0, np.int32)])
@@ -133,6 +132,10 @@ def load(path: str | os.PathLike) -> Partition:
     Raises:
         PartitionError: if there is no such file or it holds something else.
     """
+    try:
+        path = paths.local(path, "The partition")
+    except paths.PathError as error:
+        raise PartitionError(str(error)) from None
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             parts = {
