@@ -106,7 +106,7 @@ class RunDirectory:
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
             run.write_text("config.json", config)
             for name, columns in COLUMNS.items():
-                with (run.path / name).open("x", newline="") as file:
+                with (run.path / name).open("x", encoding="utf-8", newline="") as file:
                     csv.writer(file, lineterminator="\n").writerow(columns)
         except RunDirectoryError:
             raise
@@ -126,6 +126,16 @@ class RunDirectory:
             RunDirectoryError: if there is a run and it is not to be replaced.
         """
         folder = pathlib.Path(path)
+        try:
+            str(folder.resolve()).encode()
+        except UnicodeEncodeError:
+            raise RunDirectoryError(
+                f"The path of the run directory {str(folder)[:200]!r} must be UTF-8, "
+                "which checkpoints need. Choose another --out; if it is UTF-8, set "
+                "PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8."
+            ) from None
+        except (OSError, RuntimeError, ValueError):
+            pass  # told below
         try:
             held = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
         except (OSError, ValueError) as error:
@@ -250,7 +260,7 @@ class RunDirectory:
 
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds lines to one of the tables; floats keep six significant digits."""
-        with (self.path / name).open("a", newline="") as file:
+        with (self.path / name).open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             for row in rows:
                 writer.writerow([_cell(row[column]) for column in COLUMNS[name]])

@@ -1,10 +1,10 @@
 """Entry point: finds the commands, parses, and turns errors into exit statuses."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from fedjax_mrl import discovery
+from fedjax_mrl.cli import streams
 from fedjax_mrl.cli.command import Command, Parser, UsageError
 
 
@@ -16,21 +16,35 @@ def commands() -> dict[str, Command]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
-    0 done; 2 wrong use or configuration; 3 a run that diverged; 130 after SIGINT.
+    0 done; 1 something outside failed; 2 wrong use or configuration; 3 a run that
+    diverged; 128 and its number after a signal.
+
+    Args:
+        argv: words; None takes those of the process, whose streams are then its own.
     """
-    parser = Parser(
-        prog="fedjax-mrl",
-        description="Federated learning where every client has its own model.",
-    )
-    parser.add_argument("--version", action="store_true", help="print the version")
-    choices = parser.add_subparsers(dest="command", metavar="command")
-    parsers = {}
-    for name, command in commands().items():
-        parsers[name] = choices.add_parser(
-            name, help=command.help, description=command.help
-        )
-        command.configure(parsers[name])
+    if argv is not None:
+        return _run(argv)
     try:
+        streams.own()
+        return streams.status(_run(sys.argv[1:]))
+    except SystemExit as end:  # --help
+        sys.exit(streams.status(int(end.code or 0)))
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        parser = Parser(
+            prog="fedjax-mrl",
+            description="Federated learning where every client has its own model.",
+        )
+        parser.add_argument("--version", action="store_true", help="print the version")
+        choices = parser.add_subparsers(dest="command", metavar="command")
+        parsers = {}
+        for name, command in commands().items():
+            parsers[name] = choices.add_parser(
+                name, help=command.help, description=command.help
+            )
+            command.configure(parsers[name])
         args, unknown = parser.parse_known_args(argv)
         if args.version:
             from fedjax_mrl import __version__
@@ -46,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(error, 2)
     except KeyboardInterrupt:
         return fail("Interrupted.", 130)
-    except BrokenPipeError:
-        # The reader went away (`| head`): not an error, and nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of another program's stream went away
         return 0
 
 
