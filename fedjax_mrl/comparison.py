@@ -192,7 +192,7 @@ def read_curve(run: Run) -> list[tuple[int, float]]:
     """Rounds and headline accuracies of a finished run."""
     summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
     headline = summary["headline"]
-    with (run.path / "metrics.csv").open(newline="") as file:
+    with (run.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
         return [
             (int(line["round"]), float(line["mean_accuracy"]))
             for line in csv.DictReader(file)

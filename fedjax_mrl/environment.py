@@ -63,16 +63,18 @@ def devices() -> list[jax.Device]:
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:  # the second without a word
-        reason = " ".join(str(error).split()).partition(" (set JAX_")[0][:200]
+        reason = " ".join(str(error).split()).partition(" (")[0][:200].rstrip(".")
     asked = os.environ.get("JAX_PLATFORMS")
     named = f" (JAX_PLATFORMS is {asked!r})" if asked else ""
-    why = f": {reason}".rstrip(":. ")
-    raise DeviceError(
-        f"JAX finds no device to compute on{named}{why}. Unset JAX_PLATFORMS to use "
-        "what is there, or install what it names: for "
+    remedy = (
+        "Unset JAX_PLATFORMS to use what is there, or install what it names: for "
         'NVIDIA GPUs pip install "fedjax-mrl[cuda]", for TPUs pip install '
         '"fedjax-mrl[tpu]".'
+        if asked
+        else "Look at the variables JAX_... and XLA_FLAGS of this shell."
     )
+    why = f": {reason}".rstrip(": ")
+    raise DeviceError(f"JAX finds no device to compute on{named}{why}. {remedy}")
 
 
 def version(package: str) -> str | None:

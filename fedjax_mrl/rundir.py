@@ -121,7 +121,7 @@ class RunDirectory:
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
             run.write_text("config.json", config)
             for name, columns in COLUMNS.items():
-                with (run.path / name).open("x", newline="") as file:
+                with (run.path / name).open("x", encoding="utf-8", newline="") as file:
                     csv.writer(file, lineterminator="\n").writerow(columns)
         except RunDirectoryError:
             raise
@@ -299,7 +299,7 @@ class RunDirectory:
 
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds lines to one of the tables; floats keep six significant digits."""
-        with (self.path / name).open("a", newline="") as file:
+        with (self.path / name).open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             for row in rows:
                 writer.writerow([_cell(row[column]) for column in COLUMNS[name]])

@@ -65,7 +65,7 @@ def _execute(args: argparse.Namespace) -> int:
         if together < 0:
             raise UsageError(f"--together must be at least 0; got {together}.")
         target = args.target and _number(float, "--target", args.target)
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl import comparison, comparison_folder, datasets, planning
         from fedjax_mrl.cli import devices
 

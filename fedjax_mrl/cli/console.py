@@ -33,7 +33,7 @@ class Progress:
     ) -> None:
         self._quiet = quiet
         self._bar = None
-        if sys.stdout.isatty() and not quiet:
+        if not quiet and sys.stdout is not None and sys.stdout.isatty():
             size = shutil.get_terminal_size()
             self._bar = tqdm(
                 total=rounds,

@@ -1,11 +1,11 @@
 """Entry point: finds the commands, parses, and turns errors into exit statuses."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from fedjax_mrl import discovery
+from fedjax_mrl.cli import streams
 from fedjax_mrl.cli.command import Command, Parser, UsageError
 
 
@@ -41,8 +41,22 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
-    0 done; 2 wrong use or configuration; 3 a run that diverged; 130 after SIGINT.
+    0 done; 1 something outside failed; 2 wrong use or configuration; 3 a run that
+    diverged; 128 and its number after a signal.
+
+    Args:
+        argv: words; None takes those of the process, whose streams are then its own.
     """
+    if argv is not None:
+        return _run(argv)
+    try:
+        streams.own()
+        return streams.status(_run(sys.argv[1:]))
+    except SystemExit as end:  # --help
+        sys.exit(streams.status(int(end.code or 0)))
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         args = parse(argv)
         if args.version:
@@ -57,9 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(error, 2)
     except KeyboardInterrupt:
         return fail("Interrupted.", 130)
-    except BrokenPipeError:
-        # The reader went away (`| head`): not an error, and nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of another program's stream went away
         return 0
 
 

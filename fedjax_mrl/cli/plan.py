@@ -39,7 +39,7 @@ def _execute(args: argparse.Namespace) -> int:
         if args.distributed is not None:
             raise UsageError("A plan is of one process; leave --distributed out.")
         devices.join(args)  # refuses what needs --distributed
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         devices.provide(config)
         devices.require()
         # Of the runner only its libraries, which a run holds in memory too.

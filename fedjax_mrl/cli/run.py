@@ -30,7 +30,7 @@ def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         config = options.resolve(args)
         # JAX is imported only here: mistakes above are answered at once.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl.cli import training
         from fedjax_mrl.federation import Federation
         from fedjax_mrl.rundir import Follower, RunDirectory

@@ -1,0 +1,113 @@
+"""Standard streams that may be closed, full, or unable to show every letter."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+# The reader went away (`| head`), or the terminal was closed.
+GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+
+
+class Lenient:
+    """A text stream whose troubles end no training; otherwise the stream itself.
+
+    Letters that its encoding lacks are escaped. What cannot be written is dropped.
+
+    Attributes:
+        error: the first one, None while there was none.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+        with contextlib.suppress(AttributeError, ValueError):  # of another kind
+            if stream.errors in ("strict", "surrogateescape"):
+                stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Writes or drops."""
+        if self.error is None:
+            with self._watched():
+                self._stream.write(fitting(text, self._stream.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes or drops what is held back."""
+        if self.error is None:
+            with self._watched():
+                self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = error
+            _discard(self._stream)
+
+
+def fitting(text: str, encoding: str | None) -> str:
+    """The text with what stands for letters that an encoding lacks."""
+    try:
+        "±".encode(encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return text.replace("±", "+-")
+    return text
+
+
+def own() -> None:
+    """Makes the streams of this process such that no output can end it.
+
+    For a process that is this program's own; another program's streams are its own.
+    """
+    for descriptor in range(3):
+        # A file that is opened later would take a closed one's number, and whatever a
+        # library prints would end in that file.
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        setattr(sys, name, Lenient(stream))
+
+
+def status(code: int) -> int:
+    """The exit status of this process, with all its output written.
+
+    1 if some of it was lost for another reason than that nobody reads it.
+    """
+    out = sys.stdout
+    if not isinstance(out, Lenient):
+        return code
+    out.flush()
+    if out.error is not None and out.error.errno not in GONE:
+        print(
+            f"fedjax-mrl: The output cannot be written: {out.error.strerror}.",
+            file=sys.stderr,
+        )
+        code = code or 1
+    sys.stderr.flush()
+    return code
+
+
+def _discard(stream: TextIO) -> None:
+    """Throws away what a stream holds back, so that no one tries it again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = stream.fileno()
+        kept, nothing = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nothing, descriptor)
+            stream.flush()
+        finally:
+            os.dup2(kept, descriptor)
+            os.close(kept)
+            os.close(nothing)
