@@ -9,11 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import algorithms, discovery, images, models, optimizers, rng, shapes
+from fedjax_mrl import (
+    algorithms,
+    discovery,
+    images,
+    models,
+    optimizers,
+    partitions,
+    rng,
+    shapes,
+)
 from fedjax_mrl import flops as counting
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset, DatasetError
+from fedjax_mrl.partitions import Partition
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Batches, Examples, Model, Setup, Visit
 from fedjax_mrl.rounds import RoundConfig
@@ -128,6 +138,26 @@ def data(config: RunConfig, given: Dataset) -> Dataset:
             discovery.unknown("augmentation", chosen, images.AUGMENTATIONS)
         )
     return own.check(given, chosen)
+
+
+def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
+    """The images of every client: those given, or what the configuration says.
+
+    Positions are in the data set as it was loaded.
+
+    Raises:
+        PartitionError: if there is no such split of these images.
+    """
+    if given is not None:
+        sizes = len(data.y_train), len(data.y_test)
+        return partitions.given("the given split", given, config.num_clients, *sizes)
+    return partitions.make(
+        config.partition,
+        data.y_train,
+        data.y_test,
+        config.num_clients,
+        config.data_seed,
+    )
 
 
 def augmentation(config: RunConfig, data: Dataset) -> str:

@@ -22,7 +22,6 @@ from fedjax_mrl import (
     evaluation,
     layout,
     models,
-    partitions,
     population,
     rounds,
     starts,
@@ -32,7 +31,6 @@ from fedjax_mrl import (
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.digest import Digester
-from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Examples
 from fedjax_mrl.rounds import Played, State
 from fedjax_mrl.turns import Trial
@@ -56,7 +54,10 @@ class Federation:
         config: what to run; keyword arguments make or change it.
         dataset: a name, or images to use instead of loading any (`arrays`), whose
             name the configuration takes over.
-        partition: a text such as "class:2", or a split to use instead of making one.
+        partition: a text such as "class:2", or a split to use instead of making one:
+            a pair (train, test), each a list or dict with the positions of every
+            client's images; one array as test is for all clients, and without test
+            parts all have all test images.
         client_folder: where `client_store="disk"` keeps its files.
 
     Attributes:
@@ -88,7 +89,7 @@ class Federation:
         config: RunConfig | None = None,
         *,
         dataset: Dataset | str | None = None,
-        partition: Partition | str | None = None,
+        partition: Any = None,
         client_folder: str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
@@ -119,14 +120,7 @@ class Federation:
         if dataset is None:
             dataset = datasets.load(config.dataset, config.data_dir)
         self.dataset = building.data(config, dataset)
-        labels = self.dataset.y_train, self.dataset.y_test
-        self.partition = partition or partitions.make(
-            config.partition, *labels, config.num_clients, config.data_seed
-        )
-        if partition is not None:
-            partitions.check(
-                "the given partition", partition, config.num_clients, *map(len, labels)
-            )
+        self.partition = building.split(config, self.dataset, partition)
         found = strategies.parse(config.strategies, config.models)
         fallback = strategies.default(
             config.lowering, config.chunk, jax.default_backend()
