@@ -143,21 +143,44 @@ def data(config: RunConfig, given: Dataset) -> Dataset:
 def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
     """The images of every client: those given, or what the configuration says.
 
-    Positions are in the data set as it was loaded.
+    Positions are in the data set as it was loaded, also where the configuration limits
+    how many images are used.
 
     Raises:
         PartitionError: if there is no such split of these images.
+        ConfigError: for a limit where the split is given.
     """
+    seed, number = config.data_seed, config.num_clients
+    train = partitions.subset("train", data.y_train, config.limit_train, seed)
+    test = partitions.subset("test", data.y_test, config.limit_test, seed)
+    labels = data.y_train, data.y_test
     if given is not None:
-        sizes = len(data.y_train), len(data.y_test)
-        return partitions.given("the given split", given, config.num_clients, *sizes)
-    return partitions.make(
-        config.partition,
-        data.y_train,
-        data.y_test,
-        config.num_clients,
-        config.data_seed,
-    )
+        made = partitions.given("the given split", given, number, *map(len, labels))
+    elif config.partition.startswith("file:"):
+        made = partitions.make(config.partition, *labels, number, seed)
+    else:
+        labels = data.y_train[train], data.y_test[test]
+        made = partitions.make(config.partition, *labels, number, seed)
+        return Partition(
+            tuple(train[part] for part in made.train),
+            tuple(test[part] for part in made.test),
+        )
+    _require_within("train", made.train, train, len(data.y_train))
+    _require_within("test", made.test, test, len(data.y_test))
+    return made
+
+
+def _require_within(
+    name: str, parts: Sequence[np.ndarray], kept: np.ndarray, number: int
+) -> None:
+    """Refuses limits beside a given split, unless it is that of a run with them."""
+    inside = np.zeros(number, bool)
+    inside[kept] = True
+    if not all(inside[part].all() for part in parts):
+        raise ConfigError(
+            f"A given split says which {name} images are used; got --limit-{name} "
+            f"{kept.size} as well. Leave that out."
+        )
 
 
 def augmentation(config: RunConfig, data: Dataset) -> str:

@@ -24,6 +24,7 @@ from fedjax_mrl import (
     models,
     population,
     rounds,
+    schedules,
     starts,
     stores,
     strategies,
@@ -148,6 +149,7 @@ class Federation:
             self.partition.train, self.algorithm.holdout, config.data_seed
         )
         self.trial = Trial(config.seed, config.learning_rate)
+        self._decay = schedules.decay(config.learning_rate_decay, self.setup.num_rounds)
         chunks = {name: of.chunk for name, of in self.strategies.items()}
         self.mesh = layout.mesh(config.devices)
         self.round_config = rounds.RoundConfig(
@@ -226,8 +228,18 @@ class Federation:
             What `play` would return for each by itself; None for those left out.
         """
         play = self._player(len(trials))
+        trials = [
+            trial if state is None else self._in_round(trial, state.round + 1)
+            for trial, state in zip(trials, states, strict=True)
+        ]
         with jax.default_matmul_precision(self.config.precision):
             return play(trials, states)
+
+    def _in_round(self, trial: Trial, round: int) -> Trial:
+        """The trial with its learning rate of a round, which the programs are given."""
+        if trial.learning_rate is None:
+            return trial
+        return trial._replace(learning_rate=trial.learning_rate * self._decay(round))
 
     def _player(self, trials: int) -> Callable:
         """The programs for so many trials, made once."""

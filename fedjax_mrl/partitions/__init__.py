@@ -18,6 +18,7 @@ import numpy as np
 from fedjax_mrl import discovery, rng
 from fedjax_mrl.partitions._given import normalise
 from fedjax_mrl.partitions._partition import Partition, PartitionError, some
+from fedjax_mrl.partitions._subset import subset as subset
 
 _EXAMPLES = "for example 'class:2', 'dirichlet:0.1', 'iid' or 'quantity:1.0'"
 
