@@ -9,11 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import algorithms, discovery, images, models, optimizers, rng, shapes
+from fedjax_mrl import (
+    algorithms,
+    discovery,
+    images,
+    models,
+    optimizers,
+    partitions,
+    rng,
+    shapes,
+)
 from fedjax_mrl import flops as counting
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset, DatasetError
+from fedjax_mrl.partitions import Partition
 from fedjax_mrl.population import Group
 from fedjax_mrl.protocol import Algorithm, Batches, Examples, Model, Setup, Visit
 from fedjax_mrl.rounds import RoundConfig
@@ -128,6 +138,49 @@ def data(config: RunConfig, given: Dataset) -> Dataset:
             discovery.unknown("augmentation", chosen, images.AUGMENTATIONS)
         )
     return own.check(given, chosen)
+
+
+def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
+    """The images of every client: those given, or what the configuration says.
+
+    Positions are in the data set as it was loaded, also where the configuration limits
+    how many images are used.
+
+    Raises:
+        PartitionError: if there is no such split of these images.
+        ConfigError: for a limit where the split is given.
+    """
+    seed, number = config.data_seed, config.num_clients
+    train = partitions.subset("train", data.y_train, config.limit_train, seed)
+    test = partitions.subset("test", data.y_test, config.limit_test, seed)
+    labels = data.y_train, data.y_test
+    if given is not None:
+        made = partitions.given("the given split", given, number, *map(len, labels))
+    elif config.partition.startswith("file:"):
+        made = partitions.make(config.partition, *labels, number, seed)
+    else:
+        labels = data.y_train[train], data.y_test[test]
+        made = partitions.make(config.partition, *labels, number, seed)
+        return Partition(
+            tuple(train[part] for part in made.train),
+            tuple(test[part] for part in made.test),
+        )
+    _require_within("train", made.train, train, len(data.y_train))
+    _require_within("test", made.test, test, len(data.y_test))
+    return made
+
+
+def _require_within(
+    name: str, parts: Sequence[np.ndarray], kept: np.ndarray, number: int
+) -> None:
+    """Refuses limits beside a given split, unless it is that of a run with them."""
+    inside = np.zeros(number, bool)
+    inside[kept] = True
+    if not all(inside[part].all() for part in parts):
+        raise ConfigError(
+            f"A given split says which {name} images are used; got --limit-{name} "
+            f"{kept.size} as well. Leave that out."
+        )
 
 
 def augmentation(config: RunConfig, data: Dataset) -> str:

@@ -54,10 +54,22 @@ class RunConfig:
     partition: str = _option(
         "class:2", "class:C, dirichlet:A, iid, quantity:A, or file:PARTITION.npz"
     )
+    limit_train: int | None = _option(
+        None,
+        "train on so many images only, drawn by data_seed with the shares of their "
+        "classes (default: all)",
+        low=1,
+    )
+    limit_test: int | None = _option(None, "test on so many only, likewise", low=1)
     rounds: int = _option(20, "communication rounds", low=0)
     epochs: int = _option(1, "local epochs of a participant", low=1)
     batch_size: int = _option(64, "examples of a local step", low=1)
     learning_rate: float = _option(0.01, "of local SGD", low=0)
+    learning_rate_decay: str = _option(
+        "none",
+        "of the learning rate by round: none, exponential:RATE, step:ROUNDS:RATE, "
+        "linear:END or cosine:END (over schedule_rounds)",
+    )
     momentum: float = _option(0.9, "of local SGD", low=0, high=1)
     weight_decay: float = _option(1e-3, "of local SGD, weights and biases", low=0)
     clip_norm: float = _option(50.0, "gradient norm limit of each network", low=0)

@@ -22,10 +22,10 @@ from fedjax_mrl import (
     layout,
     models,
     numerics,
-    partitions,
     paths,
     population,
     rounds,
+    schedules,
     starts,
     stores,
     strategies,
@@ -33,7 +33,6 @@ from fedjax_mrl import (
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.digest import Digester
-from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Examples
 from fedjax_mrl.rounds import Played, State
 from fedjax_mrl.turns import Trial
@@ -57,7 +56,10 @@ class Federation:
         config: what to run; keyword arguments make or change it.
         dataset: a name, or images to use instead of loading any (`arrays`), whose
             name the configuration takes over.
-        partition: a text such as "class:2", or a split to use instead of making one.
+        partition: a text such as "class:2", or a split to use instead of making one:
+            a pair (train, test), each a list or dict with the positions of every
+            client's images; one array as test is for all clients, and without test
+            parts all have all test images.
         client_folder: where `client_store="disk"` keeps its files.
 
     Attributes:
@@ -90,7 +92,7 @@ class Federation:
         config: RunConfig | None = None,
         *,
         dataset: Dataset | str | None = None,
-        partition: Partition | str | None = None,
+        partition: Any = None,
         client_folder: str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
@@ -124,14 +126,7 @@ class Federation:
         if dataset is None:
             dataset = datasets.load(config.dataset, config.data_dir)
         self.dataset = building.data(config, dataset)
-        labels = self.dataset.y_train, self.dataset.y_test
-        self.partition = partition or partitions.make(
-            config.partition, *labels, config.num_clients, config.data_seed
-        )
-        if partition is not None:
-            partitions.check(
-                "the given partition", partition, config.num_clients, *map(len, labels)
-            )
+        self.partition = building.split(config, self.dataset, partition)
         found = strategies.parse(config.strategies, config.models)
         fallback = strategies.default(
             config.lowering, config.chunk, jax.default_backend()
@@ -159,6 +154,7 @@ class Federation:
             self.partition.train, self.algorithm.holdout, config.data_seed
         )
         self.trial = Trial(config.seed, config.learning_rate)
+        self._decay = schedules.decay(config.learning_rate_decay, self.setup.num_rounds)
         chunks = {name: of.chunk for name, of in self.strategies.items()}
         self.mesh = layout.mesh(config.devices)
         self.round_config = rounds.RoundConfig(
@@ -237,8 +233,18 @@ class Federation:
             What `play` would return for each by itself; None for those left out.
         """
         play = self._player(len(trials))
+        trials = [
+            trial if state is None else self._in_round(trial, state.round + 1)
+            for trial, state in zip(trials, states, strict=True)
+        ]
         with numerics.fixed(self.config.precision):
             return play(trials, states)
+
+    def _in_round(self, trial: Trial, round: int) -> Trial:
+        """The trial with its learning rate of a round, which the programs are given."""
+        if trial.learning_rate is None:
+            return trial
+        return trial._replace(learning_rate=trial.learning_rate * self._decay(round))
 
     def _player(self, trials: int) -> Callable:
         """The programs for so many trials, made once."""

@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
     SPLIT = 7
     CLIENT_FINISH = 8
     FAULTS = 9
+    SUBSET = 10
 
 
 def key(seed: int, purpose: Purpose, *path: int | jax.Array) -> jax.Array:

@@ -9,30 +9,17 @@ law and the shares of its training part.
 import os
 import re
 import zipfile
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from fedjax_mrl import discovery, paths, rng
+from fedjax_mrl.partitions._given import normalise
+from fedjax_mrl.partitions._partition import Partition, PartitionError, some
+from fedjax_mrl.partitions._subset import subset as subset
 
 _EXAMPLES = "for example 'class:2', 'dirichlet:0.1', 'iid' or 'quantity:1.0'"
-
-
-class PartitionError(ValueError):
-    """A partition that cannot be made, or a file that holds none."""
-
-
-class Partition(NamedTuple):
-    """The images of every client.
-
-    Attributes:
-        train: of each client, int32 positions into the training images, sorted.
-        test: of each client, int32 positions into the test images, sorted.
-    """
-
-    train: tuple[np.ndarray, ...]
-    test: tuple[np.ndarray, ...]
 
 
 Scheme = Callable[
@@ -85,8 +72,7 @@ def make(
     """
     if text.startswith("file:"):
         partition = load(text.removeprefix("file:"))
-        check(text, partition, num_clients, len(y_train), len(y_test))
-        return partition
+        return given(text, partition, num_clients, len(y_train), len(y_test))
     name, argument = _parse(text)
     scheme = get(name)
     y_train, y_test = _labels("y_train", y_train), _labels("y_test", y_test)
@@ -94,7 +80,7 @@ def make(
     if extra.size:
         raise PartitionError(
             "Every class of the test images must occur among the training images, "
-            f"but {_some(extra)} do not; leave those test images out."
+            f"but {some(extra)} do not; leave those test images out."
         )
     if num_clients < 1:
         raise PartitionError(f"num_clients must be at least 1, but is {num_clients}.")
@@ -184,6 +170,46 @@ def _labels(what: str, y: np.ndarray) -> np.ndarray:
     return y
 
 
+def given(
+    text: str, split: Any, num_clients: int, num_train: int, num_test: int
+) -> Partition:
+    """Takes a split that the user made, in any usual form, and checks it.
+
+    Test parts may overlap, and be one common set; only training parts may not.
+
+    Args:
+        text: what to call it in messages.
+        split: as of `_given.normalise`.
+        num_clients: N.
+        num_train: n, of the training images.
+        num_test: m, of the test images.
+
+    Raises:
+        PartitionError: if it is none, or not one of these images and clients.
+
+    Example:
+        >>> given("mine", {0: [5, 2], 1: [3]}, num_clients=2, num_train=6, num_test=2)
+        ... # doctest: +NORMALIZE_WHITESPACE
+        Partition(train=(array([2, 5], dtype=int32), array([3], dtype=int32)),
+            test=(array([0, 1], dtype=int32), array([0, 1], dtype=int32)))
+    """
+    partition = normalise(split, num_clients, num_test)
+    _check_numbers(text, partition, num_clients)
+    for part, num in zip(Partition._fields, (num_train, num_test), strict=True):
+        _check_range(text, part, getattr(partition, part), num)
+    _check_disjoint(text, "train", partition.train)
+    # Equal parts are one object: of a common test part only one is looked at.
+    for part in {id(part): part for part in partition.test}.values():
+        _check_disjoint(text, "test", [part])
+    if not any(part.size for part in partition.test):
+        raise PartitionError(
+            f"Some client must have a test image, but in {text!r} none has one; give "
+            "test parts, or None for all test images."
+        )
+    _check_everyone_trains(text, partition)
+    return partition
+
+
 def check(
     text: str, partition: Partition, num_clients: int, num_train: int, num_test: int
 ) -> None:
@@ -193,38 +219,51 @@ def check(
         PartitionError: for positions that are out of range, not sorted or given
             twice, another number of clients, or one without training images.
     """
+    _check_numbers(text, partition, num_clients)
     for part, num in zip(Partition._fields, (num_train, num_test), strict=True):
         arrays = getattr(partition, part)
+        if any(a.dtype != np.int32 or (np.diff(a) < 0).any() for a in arrays):
+            raise PartitionError(
+                f"Positions must be int32 and sorted, but the {part} parts of "
+                f"{text!r} are not."
+            )
+        _check_range(text, part, arrays, num)
+        _check_disjoint(text, part, arrays)
+    _check_everyone_trains(text, partition)
+
+
+def _check_numbers(text: str, partition: Partition, num_clients: int) -> None:
+    for part, arrays in partition._asdict().items():
         if len(arrays) != num_clients:
             raise PartitionError(
                 f"A partition must have one {part} part a client, but {text!r} has "
                 f"{len(arrays)} for {num_clients} clients."
             )
-        every = np.concatenate(arrays)
-        if every.dtype != np.int32 or any((np.diff(a) < 0).any() for a in arrays):
-            raise PartitionError(
-                f"Positions must be int32 and sorted, but the {part} parts of "
-                f"{text!r} are not."
-            )
-        if every.size and not (every.min() >= 0 and every.max() < num):
-            raise PartitionError(
-                f"Positions must be in [0, {num}), but the {part} parts of {text!r} "
-                f"reach from {every.min()} to {every.max()}."
-            )
-        position, count = np.unique(every, return_counts=True)
-        if (count > 1).any():
-            raise PartitionError(
-                f"No image may occur twice, but in the {part} parts of {text!r} the "
-                f"positions {_some(position[count > 1])} do."
-            )
+
+
+def _check_range(text: str, part: str, arrays: Sequence[np.ndarray], num: int) -> None:
+    low = min((int(a.min()) for a in arrays if a.size), default=0)
+    high = max((int(a.max()) for a in arrays if a.size), default=0)
+    if low < 0 or high >= num:
+        raise PartitionError(
+            f"Positions must be in [0, {num}), but the {part} parts of {text!r} "
+            f"reach from {low} to {high}."
+        )
+
+
+def _check_disjoint(text: str, part: str, arrays: Sequence[np.ndarray]) -> None:
+    position, count = np.unique(np.concatenate(arrays), return_counts=True)
+    if (count > 1).any():
+        raise PartitionError(
+            f"No image may occur twice, but in the {part} parts of {text!r} the "
+            f"positions {some(position[count > 1])} do."
+        )
+
+
+def _check_everyone_trains(text: str, partition: Partition) -> None:
     empty = [client for client, part in enumerate(partition.train) if not part.size]
     if empty:
         raise PartitionError(
             "Every client must have a training image, but with "
-            f"{text!r} the clients {_some(empty)} have none; use fewer clients."
+            f"{text!r} the clients {some(empty)} have none; use fewer clients."
         )
-
-
-def _some(values) -> str:
-    values = [str(value) for value in values]
-    return ", ".join(values[:10]) + (", ..." if len(values) > 10 else "")

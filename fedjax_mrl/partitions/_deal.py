@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_mrl.partitions import Partition, PartitionError
+from fedjax_mrl.partitions._partition import Partition, PartitionError
 
 
 def apportion(total: int, weights: np.ndarray) -> np.ndarray:
