@@ -2,11 +2,13 @@
 
 A case is an npz of four clients with two architectures, two rounds, given
 minibatches and given participants. The full cases lie beside the project
-(`../shared/golden`) and their tests are skipped where they are absent; small
-copies, in which every parameter tensor is represented by three projections, lie in
-`tests/fixtures`.
+(`../shared/golden`). Where they are absent, the tests use the small copies in
+`tests/fixtures`, in which every tensor is represented by three projections, and which
+take images and initial weights from that of FedMRL, since all cases have the same.
+`python -m tests.oracle` makes the copies anew.
 """
 
+import math
 import operator
 import pathlib
 from collections.abc import Callable
@@ -30,6 +32,9 @@ from fedjax_mrl.protocol import (
 )
 from tests.helpers import SHARED
 
+BASE = "fedmrl"  # the case that the small copies of others share arrays with
+NAMES = (BASE, "fedmrl_clip", "fml", "standalone", "fedavg", "lg_fedavg", "fedproto")
+NAMES += ("fd", "fedgh", "fedkd", "fedapen")
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 SHAPE = (32, 32, 3)
 PARTS = ("conv1", "conv2", "fc1", "fc2", "fc3")
@@ -63,8 +68,7 @@ class Case:
         build: Callable[[Setup, dict[str, Any]], Algorithm],
         dtype: Any,
     ) -> None:
-        with np.load(path, allow_pickle=False) as file:
-            self.data = dict(file)
+        self.data = load(path)
         self.dtype = dtype
         self.options = {
             key[4:]: value.item()
@@ -258,12 +262,28 @@ class Difference:
         assert self.found[worst] <= atol, (worst, self.found[worst])
 
 
-def shrink(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Writes the small copy of a case."""
-    with np.load(source, allow_pickle=False) as file:
+def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a full case or of a small copy, by name."""
+    with np.load(path, allow_pickle=False) as file:
         data = dict(file)
+    if "same.names" in data:
+        base = load(path.with_name(f"{BASE}.npz"))
+        data |= {str(name): base[str(name)] for name in data.pop("same.names")}
+    if "packed.values" in data:
+        values, start = data.pop("packed.values"), 0
+        for entry in data.pop("packed.names"):
+            name, kind, *shape = str(entry).split()
+            shape = tuple(map(int, shape))
+            stop = start + math.prod(shape)
+            data[name] = values[start:stop].reshape(shape).astype(kind)
+            start = stop
+    return data
+
+
+def small(source: pathlib.Path) -> dict[str, np.ndarray]:
+    """What the small copy of a full case holds, by name."""
     kept = {}
-    for key, value in data.items():
+    for key, value in load(source).items():
         if key.startswith("dbg.") or ".gnorm." in key:
             continue
         if (key.endswith(".x") and key.startswith("data.")) or key.endswith(".xa"):
@@ -273,11 +293,38 @@ def shrink(source: pathlib.Path, target: pathlib.Path) -> None:
         elif key.startswith("init.") and ".eval" not in key:
             kept[key] = value.astype(np.float32)  # exact by construction
             assert (kept[key] == value).all()
-        elif value.size > 120 and value.dtype == np.float64 and ".eval" not in key:
+        elif value.size > 16 and value.dtype == np.float64 and np.isfinite(value).all():
             kept[f"{key}.projections"] = projections(value)
         else:
             kept[key] = value
-    np.savez_compressed(target, **kept)
+    return kept
+
+
+def shrink(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Writes the small copy of a case; that of FedMRL has to be there for the others.
+
+    Hundreds of small arrays are packed into one: alone, each is a file in the archive.
+    """
+    kept, held = small(source), {}
+    base = {} if target.stem == BASE else load(target.with_name(f"{BASE}.npz"))
+    same = [key for key in kept if key in base and _equal(kept[key], base[key])]
+    names, values = [], []
+    for key, value in kept.items():
+        if key in same:
+            continue
+        if value.dtype.kind in "if" and value.nbytes <= 1000:
+            names.append(" ".join([key, value.dtype.str, *map(str, value.shape)]))
+            values.append(value.astype(np.float64).ravel())
+        else:
+            held[key] = value
+    if same:
+        held["same.names"] = np.array(same)
+    held |= {"packed.names": np.array(names), "packed.values": np.concatenate(values)}
+    np.savez_compressed(target, **held)
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:
@@ -290,6 +337,11 @@ def _cnn(name: str, channels: int, hidden: int, width: int):
 
 
 def cases(name: str) -> list[pathlib.Path]:
-    """The small copy, if one is kept, and the full case, if it is there."""
-    paths = [FIXTURES / f"{name}.npz", full(name)]
-    return [path for path in paths if path.exists()]
+    """The full case if it is there, else its small copy, which is always there."""
+    path = full(name)
+    return [path if path.exists() else FIXTURES / f"{name}.npz"]
+
+
+if __name__ == "__main__":
+    for name in NAMES:
+        shrink(full(name), FIXTURES / f"{name}.npz")

@@ -40,8 +40,8 @@ def fedproto(setup: Setup, *, weight: float = 1.0) -> Algorithm:
 
     The head `prototype` has minus the mean squared difference to each prototype
     for logits, and -1e9 for a class without, whose examples have no loss; where
-    there is no prototype at all, as in the first round, all logits are equal. `local`
-    is the client's own header.
+    there is no prototype at all, as in the first round, all logits are equal.
+    `local` is the client's own header.
 
     Args:
         setup: `setup.feature_dim` is the width of the prototypes.

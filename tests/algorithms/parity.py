@@ -1,11 +1,9 @@
 """Walks through both rounds of an oracle's case, for methods with any state."""
 
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 
 from fedjax_mrl.protocol import ClientUpdate
 from tests import oracle
@@ -21,11 +19,6 @@ class Round(NamedTuple):
     server: Any  # state after aggregation
     states: list[Any]
     copies: list[Any]  # the shared part as each client last held it
-
-
-def cases(name: str) -> list[pathlib.Path]:
-    """The files of a case; skips the test where there are none."""
-    return oracle.cases(name) or pytest.skip(f"no oracle of {name} here")
 
 
 def replay(

@@ -40,12 +40,12 @@ def compare(path, dtype):
 
 
 def test_two_rounds_equal_the_oracle_in_float64(x64):
-    for path in parity.cases("lg_fedavg"):
+    for path in oracle.cases("lg_fedavg"):
         compare(path, jnp.float64).check(1e-9, at_least=107)
 
 
 def test_two_rounds_equal_the_oracle_in_float32():
-    for path in parity.cases("lg_fedavg")[-1:]:
+    for path in oracle.cases("lg_fedavg"):
         compare(path, jnp.float32).check(2e-5, at_least=107)
 
 
