@@ -66,7 +66,7 @@ def local(
 
 def _refuse_characters(text: str, what: str) -> None:
     if "\0" in text:
-        raise PathError(f"{what} must be without NUL characters; got {text[:200]!r}.")
+        raise PathError(f"{what} must be without a null byte; got {text[:200]!r}.")
     try:
         text.encode("utf-8")
         os.fsencode(text)
