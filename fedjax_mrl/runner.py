@@ -34,13 +34,10 @@ class Outcome:
     scores: Scores | None
 
 
-def prepare(federation: Federation, run: RunDirectory) -> None:
-    """Writes everything that is known before the first round."""
+def prepare(federation: Federation, run: RunDirectory, first: int = 1) -> None:
+    """Writes everything that is known before the round `first`."""
     run.write_text("config.json", federation.config.to_json())
-    found = environment.describe()
-    run.write_json(
-        "environment.json", found | {"data_sha256": federation.dataset.sha256()}
-    )
+    environment.record(run, first, {"data_sha256": federation.dataset.sha256()})
     if isinstance(run, Follower):
         return
     partitions.save(run.path / "partition.npz", federation.partition)
@@ -150,7 +147,7 @@ def _course(
     many runs shared the time.
     """
     config = federation.config
-    prepare(federation, directory)
+    prepare(federation, directory, 1 if state is None else state.round + 1)
     if state is None:
         state = federation.init()
     with contextlib.ExitStack() as stack:

@@ -1,8 +1,7 @@
 """Plays a run again and compares it with its record, round by round, leaf by leaf."""
 
-import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedjax_mrl import environment
 from fedjax_mrl.federation import Federation
@@ -15,12 +14,16 @@ class Verdict(NamedTuple):
     Attributes:
         rounds: compared, equal ones and the first that differs.
         difference: where the first difference lies; None if all is equal.
-        environment: what differs between the machine of the run and this one.
+        environment: what differs between here and where the round of the first
+            difference, or else the last compared round, was recorded.
+        since: the first round of those that were recorded there; above 1 if the run
+            went on elsewhere than it began.
     """
 
     rounds: int
     difference: str | None
     environment: list[str]
+    since: int = 1
 
 
 def verify(
@@ -46,13 +49,22 @@ def verify(
     for row in directory.rows("digests.csv"):
         of_round = leaves.setdefault(int(row["round"]), {})
         of_round[row["owner"], row["leaf"]] = row["sha256"]
-    changes = environment_changes(directory)
+    found_there = environment.recorded(directory)
+    here = environment.describe()
+
+    def verdict(compared: int, round: int, difference: str | None) -> Verdict:
+        there = environment.of_round(found_there, max(round, 1))
+        if there is None:
+            return Verdict(compared, difference, ["environment.json cannot be read"])
+        changes = environment.changes(there, here)
+        return Verdict(compared, difference, changes, there["from_round"])
+
     digester = federation.digester()
     state = federation.init()
     sha, _ = digester(state)
     started = leaves.get(0, {}).get(("all", ""), sha)
     if started != sha:
-        return Verdict(0, "round 0: the initial weights", changes)
+        return verdict(0, 0, "round 0: the initial weights")
     compared = 0
     while state.round < min(rounds, max(recorded, default=0)):
         state, played = federation.play(state)
@@ -66,8 +78,8 @@ def verify(
         if not equal:
             there = leaves.get(state.round, {})
             where = _first(found, there)
-            return Verdict(compared, f"round {state.round}: {where}", changes)
-    return Verdict(compared, None, changes)
+            return verdict(compared, state.round, f"round {state.round}: {where}")
+    return verdict(compared, state.round, None)
 
 
 def _first(found: list, recorded: dict[tuple[str, str], str]) -> str:
@@ -75,27 +87,3 @@ def _first(found: list, recorded: dict[tuple[str, str], str]) -> str:
         if recorded.get((leaf.owner, leaf.leaf)) != leaf.sha256:
             return f"{leaf.owner}, leaf {leaf.leaf}"
     return "who took part, or a client that did not"
-
-
-def environment_changes(directory: RunDirectory) -> list[str]:
-    """What differs between the run's environment and this one, one text each."""
-    try:
-        old = json.loads(directory.read_text("environment.json"))
-    except (OSError, ValueError):
-        return ["environment.json cannot be read"]
-    new = environment.describe()
-    ignored = ("git_commit", "data_sha256")
-    return [
-        f"{key}: {before} -> {after}"
-        for key, before, after in _pairs(old, new)
-        if before != after and key.split(".")[0] not in ignored
-    ]
-
-
-def _pairs(old: Any, new: Any, prefix: str = ""):
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in dict.fromkeys([*old, *new]):
-            name = f"{prefix}.{key}" if prefix else str(key)
-            yield from _pairs(old.get(key), new.get(key), name)
-    else:
-        yield prefix, old, new

@@ -6,7 +6,7 @@ import logging
 import pathlib
 import sys
 
-from fedjax_mrl.cli import options
+from fedjax_mrl.cli import options, stored
 from fedjax_mrl.cli.command import Command, UsageError
 
 __all__ = ["compare"]
@@ -187,7 +187,11 @@ def _open(run, federation, overwrite):
     try:
         warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
         state = restoring.restore(federation, directory, warn)
-        directory.cut(0 if state is None else state.round, run.config.eval_every)
+        round = 0 if state is None else state.round
+        elsewhere = stored.moved(directory, round)
+        if elsewhere:
+            warn(elsewhere)
+        directory.cut(round, run.config.eval_every)
     except BaseException:
         directory.unlock()
         raise

@@ -59,6 +59,9 @@ def _go_on(args, directory, config, first: bool) -> int:
         if not args.quiet:
             print(f"{directory.path} is complete: {round} rounds. --rounds adds some.")
         return 0
+    elsewhere = stored.moved(directory, round)
+    if elsewhere:
+        warn(elsewhere)
     directory.cut(round, config.eval_every)
     if first and not args.quiet:
         print(f"Going on after round {round} of {config.rounds}.", flush=True)

@@ -60,7 +60,7 @@ def federation(
     )
     try:
         known = json.loads(directory.read_text("environment.json"))["data_sha256"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return built  # killed before it was written, or of an older version
     if known != built.dataset.sha256():
         raise UsageError(
@@ -69,3 +69,22 @@ def federation(
             "new run."
         )
     return built
+
+
+def moved(directory: "RunDirectory", round: int) -> str | None:
+    """What to say of a run that goes on elsewhere than its last round was played.
+
+    Args:
+        directory: the run.
+        round: the last one that is kept; 0 if it begins again.
+    """
+    from fedjax_mrl import environment
+
+    there = environment.of_round(environment.recorded(directory), round)
+    changes = there and environment.changes(there, environment.describe())
+    if not changes:
+        return None
+    return (
+        f"{directory.path} goes on in another environment than round {round} ("
+        f"{'; '.join(changes)}); last bits may differ from here on."
+    )

@@ -53,6 +53,11 @@ def _execute(args: argparse.Namespace) -> int:
         print(f"{verdict.rounds} rounds are equal, bit for bit.")
         return 0
     print(f"The first difference lies in {verdict.difference}.")
+    if verdict.since > 1:
+        print(
+            f"Rounds from {verdict.since} on were recorded in another environment than "
+            "the rounds before."
+        )
     if verdict.environment:
         print("The environment differs (see above), which may explain it.")
     else:
