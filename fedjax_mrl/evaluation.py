@@ -188,17 +188,20 @@ def predict_all(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Logits of all clients for the same prepared images x [B, H, W, C].
 
+    For images as they are stored, and one client, see `Federation.predict`.
+
     Returns:
         point -> head -> [N, B, L] (clients of different tasks are not supported).
     """
-    broadcast = algorithm.server.broadcast(state.server)
+    require_live(state)
+    broadcast = jax.device_get(algorithm.server.broadcast(state.server))
     num_clients = sum(group.clients.size for group in groups)
     result: dict[str, dict[str, np.ndarray]] = {point: {} for point in POINTS}
     for group in groups:
         predict = jax.jit(algorithm.client(group.model).predict)
-        for i, client in enumerate(group.clients):
+        for row, client in enumerate(group.clients):
             private, copy = (
-                jax.tree.map(lambda leaf, i=i: leaf[i], held[group.name])
+                stores.row_of(held[group.name], row)
                 for held in (state.clients, state.copies)
             )
             for point, shared in zip(POINTS, (copy, broadcast), strict=True):

@@ -227,6 +227,17 @@ def _by_rows(mesh: Mesh, begin: Callable[[str, int, Callable], Rows]) -> Store:
     )
 
 
+def row_of(held: Any, row: int) -> Any:
+    """One client's state on the host, of what any store holds."""
+
+    def of(part):
+        if isinstance(part, Rows):
+            return jax.tree.map(lambda leaf: leaf[0], part.take(np.array([row])))
+        return np.asarray(part[row])
+
+    return jax.tree.map(of, held)
+
+
 def on_host(values: Any, mesh: Mesh) -> Any:
     """Arrays on the host, also of what other processes hold."""
     if jax.process_count() > 1:
