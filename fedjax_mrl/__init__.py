@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from fedjax_mrl.data.own import arrays as arrays
     from fedjax_mrl.divergence import Diverged as Diverged
     from fedjax_mrl.federation import Federation as Federation
+    from fedjax_mrl.loading import load as load
 
 _PUBLIC = {
     "Diverged": "fedjax_mrl.divergence",
     "Federation": "fedjax_mrl.federation",
     "RunConfig": "fedjax_mrl.config",
     "arrays": "fedjax_mrl.data.own",
+    "load": "fedjax_mrl.loading",
 }
-__all__ = ["Diverged", "Federation", "RunConfig", "__version__", "arrays"]
+__all__ = ["Diverged", "Federation", "RunConfig", "__version__", "arrays", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -194,31 +194,6 @@ def _count(logits, y, mask):
     return whole(right), loss.astype(jnp.float32), whole(has)
 
 
-def predict_all(
-    algorithm: Algorithm, groups: Sequence[Group], state: State, x: jax.Array
-) -> dict[str, dict[str, np.ndarray]]:
-    """Logits of all clients for the same prepared images x [B, H, W, C].
-
-    Returns:
-        point -> head -> [N, B, L] (clients of different tasks are not supported).
-    """
-    broadcast = algorithm.server.broadcast(state.server)
-    num_clients = sum(group.clients.size for group in groups)
-    result: dict[str, dict[str, np.ndarray]] = {point: {} for point in POINTS}
-    for group in groups:
-        predict = jax.jit(algorithm.client(group.model).predict)
-        for i, client in enumerate(group.clients):
-            private, copy = (
-                jax.tree.map(lambda leaf, i=i: leaf[i], held[group.name])
-                for held in (state.clients, state.copies)
-            )
-            for point, shared in zip(POINTS, (copy, broadcast), strict=True):
-                for head, logits in predict(shared, private, x).items():
-                    empty = np.zeros((num_clients, *logits.shape), logits.dtype)
-                    result[point].setdefault(head, empty)[client] = logits
-    return result
-
-
 def summarise(
     scores: Scores, heads: Sequence[str]
 ) -> list[dict[str, float | str | None]]:

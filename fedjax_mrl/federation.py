@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fedjax_mrl import (
     building,
@@ -24,6 +25,7 @@ from fedjax_mrl import (
     numerics,
     paths,
     population,
+    prediction,
     rounds,
     schedules,
     starts,
@@ -31,6 +33,7 @@ from fedjax_mrl import (
     strategies,
 )
 from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.digest import Digester
 from fedjax_mrl.protocol import Examples
@@ -70,7 +73,7 @@ class Federation:
         partition: positions of every client's images.
         groups: clients by architecture.
         algorithm: the built `protocol.Algorithm`.
-        state: the newest state that `rounds` played; None before that.
+        state: the newest state that `rounds` played or `load` read; None before.
 
     Raises:
         ValueError: for anything in the configuration that cannot be run, before
@@ -191,6 +194,7 @@ class Federation:
         )
         self._compiled = {"init": init, "evaluate": evaluate}
         self.state: State | None = None
+        self.state_folder: Any = None  # of a loaded run on the disk, kept while needed
         self._player(1)
 
     def with_trial(
@@ -271,6 +275,59 @@ class Federation:
         state = self._given(state)
         with numerics.fixed(self.config.precision):
             return self._compiled["evaluate"](state)
+
+    def predict(
+        self,
+        x: ArrayLike,
+        client: int | None = None,
+        *,
+        head: str | None = None,
+        state: State | None = None,
+        point: str = "local",
+    ) -> np.ndarray:
+        """What a trained client says of new images.
+
+        Args:
+            x: images like the training images, as they are stored and not normalised:
+                [B, H, W, C], or one [H, W, C]. Grey ones may lack C.
+            client: its number; None asks all clients.
+            head: the inference mode; by default the headline's, the first of
+                `algorithm.heads`.
+            state: of which round; by default the newest one (`self.state`).
+            point: "local", with the shared part as the client last held it, or
+                "global", with the newest aggregate.
+
+        Returns:
+            Logits [B, L], for all clients [N, B, L]; without B for one image. The
+            class is the `argmax` over the last axis, and `jax.nn.softmax` makes
+            probabilities.
+
+        Raises:
+            ValueError: for images of another shape or type, and for a client, head or
+                point that there is not.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+            ... )
+            >>> results = list(federation.rounds())
+            >>> federation.predict(federation.dataset.x_test[:7], client=3).shape
+            (7, 10)
+            >>> federation.predict(federation.dataset.x_test[0]).shape
+            (5, 10)
+        """
+        state = self._given(state)
+        x, single = own.like(
+            self.dataset, x, building.augmentation(self.config, self.dataset)
+        )
+        if "predict" not in self._compiled:
+            self._compiled["predict"] = prediction.make(
+                self.algorithm, self.groups, self.setup.prepare.test, self.store
+            )
+        with numerics.fixed(self.config.precision):
+            found = self._compiled["predict"](state, x, client, head, point)
+        return found[..., 0, :] if single else found
 
     def _given(self, state: State | None) -> State:
         """The state, or the newest one."""

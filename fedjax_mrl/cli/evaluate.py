@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from fedjax_mrl.cli import options, stored
-from fedjax_mrl.cli.command import Command, UsageError
+from fedjax_mrl.cli.command import Command
 
 __all__ = ["evaluate"]
 
@@ -24,18 +24,11 @@ def _execute(args: argparse.Namespace) -> int:
         directory = RunDirectory.open(args.run)
         config = stored.configuration(directory, data_dir=args.data_dir)
         federation = stored.federation(directory, config)
-        from fedjax_mrl import restoring
+        from fedjax_mrl import loading
         from fedjax_mrl.cli import console
 
         unusable: list[str] = []
-        state = restoring.restore(federation, directory, unusable.append)
-        if state is None:
-            found = " ".join(unusable) or (
-                f"There is no checkpoint in {directory.checkpoints}."
-            )
-            raise UsageError(
-                f"{found} `fedjax-mrl resume {directory.path}` plays the run again."
-            )
+        state = loading.newest(federation, directory, unusable.append)
     for text in unusable:
         print(f"fedjax-mrl: {text}", file=sys.stderr)
     scores = federation.evaluate(state)

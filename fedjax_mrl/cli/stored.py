@@ -4,8 +4,6 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fedjax_mrl.cli.command import UsageError
-
 if TYPE_CHECKING:
     import pathlib
 
@@ -30,45 +28,17 @@ def federation(
     unfinished: bool = False,
     client_folder: "pathlib.Path | None" = None,
 ) -> "Federation":
-    """The run's federation on the split that was saved with it.
-
-    Args:
-        directory: the run.
-        config: its configuration.
-        unfinished: the split may be missing, as a killed run leaves it, and is made
-            anew.
-        client_folder: of a store on the disk; by default the run's own.
-
-    Raises:
-        UsageError: if the images are no longer those of the run.
-    """
+    """The run's federation, on the devices of the command line; see `loading`."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    import json
-
-    from fedjax_mrl import partitions
     from fedjax_mrl.cli import devices
-    from fedjax_mrl.federation import Federation
 
     devices.provide(config)
     devices.require()
-    saved = directory.path / "partition.npz"
-    made = unfinished and not saved.exists()
-    built = Federation(
-        config,
-        partition=None if made else partitions.load(saved),
-        client_folder=client_folder or directory.clients,
+    from fedjax_mrl import loading
+
+    return loading.federation(
+        directory, config, unfinished=unfinished, client_folder=client_folder
     )
-    try:
-        known = json.loads(directory.read_text("environment.json"))["data_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return built  # killed before it was written, or of an older version
-    if known != built.dataset.sha256():
-        raise UsageError(
-            f"The images of {config.dataset} are not those that {directory.path} "
-            "began with (their checksum differs). Restore the data files, or begin a "
-            "new run."
-        )
-    return built
 
 
 def moved(directory: "RunDirectory", round: int) -> str | None:

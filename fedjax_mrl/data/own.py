@@ -122,6 +122,35 @@ def check(given: Dataset, augmentation: str) -> Dataset:
     return given._replace(**parts, label_names=names, mean=mean, std=std)
 
 
+def like(data: Dataset, x: ArrayLike, augmentation: str) -> tuple[np.ndarray, bool]:
+    """Checks new images for networks that were trained on a data set.
+
+    Args:
+        data: what they were trained on.
+        x: images as those of `data` are stored, [B, H, W, C] or one [H, W, C]; grey
+            ones may lack C.
+        augmentation: what training did.
+
+    Returns:
+        Images [B, H, W, C] of the data set's type, and whether it was a single one.
+
+    Raises:
+        DatasetError: for images of another shape or type.
+    """
+    shape = data.x_train.shape[1:]
+    grey = shape[:-1] if shape[-1] == 1 else None
+    given = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
+    single = given in (shape, grey)
+    x = checks.images([x] if single else x, "x", raw=augmentation == checks.RAW)
+    if x.shape[1:] != shape:
+        raise DatasetError(
+            f"x must be images {list(shape)} like the training images, one or [B, "
+            f"{', '.join(map(str, shape))}], but is {list(given)}; bring them to this "
+            "size and number of channels."
+        )
+    return x, single
+
+
 def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
     """Names of the classes that occur: 0, 1, ... without a gap."""
     low, high = int(y.min()), int(y.max())
