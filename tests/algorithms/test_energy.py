@@ -29,7 +29,6 @@ def test_full_energy_keeps_every_bit_and_every_rank_in_float32():
 
 
 def test_an_energy_that_grows_to_one_sends_everything_in_the_last_round():
-    # 0.9 + 1 (1 - 0.9) is below 1 in float32.
     ours = Tiny("fedkd", widths=(WIDTH,), energy_start=0.9, energy_end=1.0)
     played = [played for _, played in ours.play(3)]
     assert (played[0].bytes_up < DENSE).any()
