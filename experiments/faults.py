@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from fedjax_mrl.rundir import RunDirectory
+from fedjax_mrl.runs.directory import RunDirectory
 
 ROUNDS = 12
 RUN = {

@@ -20,10 +20,11 @@ from collections.abc import Sequence
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
-from fedjax_mrl import algorithms, restoring, runner
+from fedjax_mrl import algorithms
 from fedjax_mrl.config import RunConfig, build
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.rundir import RunDirectory
+from fedjax_mrl.runs import resuming, runner
+from fedjax_mrl.runs.directory import RunDirectory
 
 ROUNDS = 3
 BASE = {
@@ -88,7 +89,7 @@ def interrupted(federation: Federation, folder: pathlib.Path, after: int) -> lis
     with contextlib.suppress(runner.Interrupted):
         stop = lambda: 15 if next(calls) == after else None
         runner.run(federation, directory, stop=stop)
-    state = restoring.restore(federation, directory, warn=print)
+    state = resuming.restore(federation, directory, warn=print)
     assert state is not None and state.round == after
     directory.cut(after, federation.config.eval_every)
     runner.run(federation, directory, state=state)

@@ -15,8 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_mrl import algorithms, images, models, optimizers, shapes, tree
+from fedjax_mrl import algorithms, models, tree
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.protocol import Batches, Examples, Network, Setup, Visit
+from fedjax_mrl.simulation import shapes
 
 TARGET = pathlib.Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 SHAPE, CLASSES, WIDTH = (32, 32, 3), 10, 500

@@ -13,19 +13,12 @@ import argparse
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import (
-    algorithms,
-    datasets,
-    evaluation,
-    images,
-    models,
-    optimizers,
-    partitions,
-    rounds,
-    starts,
-)
-from fedjax_mrl.population import Group
+from fedjax_mrl import algorithms, datasets, models, partitions
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.protocol import Examples, Setup
+from fedjax_mrl.simulation import evaluation, initialization, rounds
+from fedjax_mrl.simulation.population import Group
 
 TASKS = {
     "digit": np.arange(10),
@@ -68,7 +61,7 @@ def run(num_rounds: int, *, seed: int = 0, **options: float) -> dict[str, float]
     evaluate = evaluation.make(
         algorithm, groups, test, list(split.test), setup.prepare.test
     )
-    state = starts.init(algorithm, groups, config)
+    state = initialization.init(algorithm, groups, config)
     for _ in range(num_rounds):
         state, _ = play(state)
     accuracy = evaluate(state).accuracy[0, 0]  # point local, head personal

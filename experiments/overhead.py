@@ -16,12 +16,12 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from fedjax_mrl import visits
-from fedjax_mrl.checkpoint import Checkpoints
 from fedjax_mrl.cli import devices
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.rounds import State
+from fedjax_mrl.runs.checkpoint import Checkpoints
+from fedjax_mrl.simulation import group_program
+from fedjax_mrl.simulation.rounds import State
 
 
 def cost(work: Callable[..., object], *arguments: object) -> float:
@@ -54,7 +54,9 @@ def main() -> None:
     config = RunConfig(dataset=args.dataset, data_dir=args.data_dir, shared_dim=100)
     devices.provide(config)  # as `fedjax-mrl run` is laid out
     checked = Federation(config)
-    with mock.patch.object(visits, "_finite", lambda held: {"state": jnp.bool_(True)}):
+    with mock.patch.object(
+        group_program, "_finite", lambda held: {"state": jnp.bool_(True)}
+    ):
         unchecked = Federation(config)
         other, _ = unchecked.play(unchecked.init())  # compiles
     state, played = checked.play(checked.init())

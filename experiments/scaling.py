@@ -11,17 +11,11 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from fedjax_mrl import (
-    algorithms,
-    images,
-    models,
-    optimizers,
-    population,
-    shapes,
-    tree,
-    visits,
-)
+from fedjax_mrl import algorithms, models, tree
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.protocol import Setup
+from fedjax_mrl.simulation import group_program, population, shapes
 
 MODELS = ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5")
 CIFAR10 = (32, 32, 3)
@@ -79,7 +73,7 @@ def sizes(feature_dim: int = 500, shared_dim: int = 100) -> Sizes:
 def need(of: Sizes, clients: int, cohort: int, devices: int) -> Need:
     """What a round and a checkpoint take."""
     group = clients // len(MODELS)
-    room = devices * visits.capacity(cohort / len(MODELS), devices)
+    room = devices * group_program.capacity(cohort / len(MODELS), devices)
     states = group * sum(of.held)
     taking = room * sum(of.held)
     gathered = len(MODELS) * room * of.upload

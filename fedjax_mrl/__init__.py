@@ -17,16 +17,16 @@ from fedjax_mrl._version import __version__ as __version__
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig as RunConfig
     from fedjax_mrl.data.own import arrays as arrays
-    from fedjax_mrl.divergence import Diverged as Diverged
     from fedjax_mrl.federation import Federation as Federation
-    from fedjax_mrl.loading import load as load
+    from fedjax_mrl.runs.loading import load as load
+    from fedjax_mrl.simulation.divergence import Diverged as Diverged
 
 _PUBLIC = {
-    "Diverged": "fedjax_mrl.divergence",
+    "Diverged": "fedjax_mrl.simulation.divergence",
     "Federation": "fedjax_mrl.federation",
     "RunConfig": "fedjax_mrl.config",
     "arrays": "fedjax_mrl.data.own",
-    "load": "fedjax_mrl.loading",
+    "load": "fedjax_mrl.runs.loading",
 }
 __all__ = ["Diverged", "Federation", "RunConfig", "__version__", "arrays", "load"]
 

@@ -14,31 +14,33 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_mrl import (
-    building,
-    conv,
     datasets,
     discovery,
-    divergence,
-    evaluation,
-    layout,
+    from_config,
     models,
     numerics,
     paths,
-    population,
-    prediction,
-    rounds,
-    schedules,
-    starts,
+    sharding,
     stores,
-    strategies,
 )
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
-from fedjax_mrl.digest import Digester
+from fedjax_mrl.learning import schedules
+from fedjax_mrl.ops import conv
 from fedjax_mrl.protocol import Examples
-from fedjax_mrl.rounds import Played, State
-from fedjax_mrl.turns import Trial
+from fedjax_mrl.simulation import (
+    divergence,
+    evaluation,
+    initialization,
+    population,
+    prediction,
+    rounds,
+    strategies,
+)
+from fedjax_mrl.simulation.cohorts import Trial
+from fedjax_mrl.simulation.digest import Digester
+from fedjax_mrl.simulation.rounds import Played, State
 
 # Of matrix products, as of `jax.default_matmul_precision`.
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32")
@@ -124,25 +126,25 @@ class Federation:
         names = list(dict.fromkeys((*config.models, config.shared_model)))
         for name in names:
             models.get(name)
-        chosen = building.algorithm_options(config)
-        server = building.server_options(config)
+        chosen = from_config.algorithm_options(config)
+        server = from_config.server_options(config)
         if dataset is None:
             dataset = datasets.load(config.dataset, config.data_dir)
-        self.dataset = building.data(config, dataset)
-        self.partition = building.split(config, self.dataset, partition)
+        self.dataset = from_config.data(config, dataset)
+        self.partition = from_config.split(config, self.dataset, partition)
         found = strategies.parse(config.strategies, config.models)
         fallback = strategies.default(
             config.lowering, config.chunk, jax.default_backend()
         )
         self.strategies = {name: found.get(name, fallback) for name in config.models}
-        self.setup = building.setup(config, self.dataset)
-        self.algorithm = building.algorithm(
+        self.setup = from_config.setup(config, self.dataset)
+        self.algorithm = from_config.algorithm(
             config, self.dataset, self.strategies, chosen
         )
         self.groups = population.assign(
             config.num_clients,
             [
-                building.model(
+                from_config.model(
                     dataclasses.replace(config, lowering=self.strategies[n].lowering),
                     self.dataset,
                     n,
@@ -153,13 +155,13 @@ class Federation:
         )
         for group in self.groups:
             self.algorithm.client(group.model)  # refuses what cannot work
-        self.train, self.holdout = building.hold_out(
+        self.train, self.holdout = from_config.hold_out(
             self.partition.train, self.algorithm.holdout, config.data_seed
         )
         self.trial = Trial(config.seed, config.learning_rate)
         self._decay = schedules.decay(config.learning_rate_decay, self.setup.num_rounds)
         chunks = {name: of.chunk for name, of in self.strategies.items()}
-        self.mesh = layout.mesh(config.devices)
+        self.mesh = sharding.mesh(config.devices)
         self.round_config = rounds.RoundConfig(
             seed=config.seed,
             init_seed=config.init_seed,
@@ -177,7 +179,7 @@ class Federation:
         self.store = stores.make(config.client_store, self.mesh, folder)
         data = self.dataset
         self.examples = jax.device_put(
-            _examples(data.x_train, data.y_train), layout.everywhere(self.mesh)
+            _examples(data.x_train, data.y_train), sharding.everywhere(self.mesh)
         )
         evaluate = evaluation.make(
             self.algorithm,
@@ -189,7 +191,7 @@ class Federation:
             mesh=self.mesh,
             store=self.store,
         )
-        init = starts.make_init(
+        init = initialization.make_init(
             self.algorithm, self.groups, self.round_config, self.mesh, self.store
         )
         self._compiled = {"init": init, "evaluate": evaluate}
@@ -319,7 +321,7 @@ class Federation:
         """
         state = self._given(state)
         x, single = own.like(
-            self.dataset, x, building.augmentation(self.config, self.dataset)
+            self.dataset, x, from_config.augmentation(self.config, self.dataset)
         )
         if "predict" not in self._compiled:
             self._compiled["predict"] = prediction.make(
@@ -369,7 +371,7 @@ class Federation:
         place = lambda stacks, held: {
             name: self.store.place(stack, held[name]) for name, stack in stacks.items()
         }
-        server = jax.device_put(arrays["server"], layout.everywhere(self.mesh))
+        server = jax.device_put(arrays["server"], sharding.everywhere(self.mesh))
         return State(
             round,
             server,
@@ -445,8 +447,8 @@ class Federation:
 
     @numerics.fixed()
     def flops(self) -> np.ndarray:
-        """FLOPs of every client's visit [N], see `building.visit_flops`."""
-        return building.visit_flops(
+        """FLOPs of every client's visit [N], see `from_config.visit_flops`."""
+        return from_config.visit_flops(
             self.config, self.dataset, self.groups, self.train, self.round_config
         )
 

@@ -8,17 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import (
-    algorithms,
-    evaluation,
-    images,
-    optimizers,
-    population,
-    rounds,
-    starts,
-)
+from fedjax_mrl import algorithms
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import mlp
 from fedjax_mrl.protocol import Examples, Model, Setup
+from fedjax_mrl.simulation import evaluation, initialization, population, rounds
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -105,7 +100,7 @@ class Toy:
         )._replace(name=name)
 
     def init(self) -> rounds.State:
-        return starts.init(self.algorithm, self.groups, self.config)
+        return initialization.init(self.algorithm, self.groups, self.config)
 
     def make(self):
         return rounds.make(

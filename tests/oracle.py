@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import images, optimizers, population, rounds
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import cnn
 from fedjax_mrl.protocol import (
     Algorithm,
@@ -30,6 +31,7 @@ from fedjax_mrl.protocol import (
     Setup,
     Visit,
 )
+from fedjax_mrl.simulation import population, rounds
 from tests.helpers import SHARED
 
 BASE = "fedmrl"  # the case that the small copies of others share arrays with

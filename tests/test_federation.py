@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 import pytest
 
-from fedjax_mrl.building import hold_out
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.federation import Federation
+from fedjax_mrl.from_config import hold_out
 from fedjax_mrl.partitions import Partition, PartitionError
 
 PIXELS, HIDDEN, WIDTH, SHARED, CLASSES = 16, 512, 6, 4, 3

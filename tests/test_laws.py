@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import rounds, tree, turns
+from fedjax_mrl import tree
 from fedjax_mrl.protocol import Batches, Visit
+from fedjax_mrl.simulation import cohorts as turns
+from fedjax_mrl.simulation import rounds
 from tests import helpers
 from tests.helpers import assert_trees_close, assert_trees_equal
 

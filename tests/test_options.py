@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from fedjax_mrl import runner
 from fedjax_mrl.config import RunConfig, fields
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.rundir import RunDirectory
+from fedjax_mrl.runs import runner
+from fedjax_mrl.runs.directory import RunDirectory
 from tests.helpers import assert_trees_equal
 
 SCHEDULED = {"algorithm": "fml", "set": {"algorithm.alpha": "linear:0:1"}}

@@ -13,7 +13,7 @@ import fedjax_mrl as fm
 from fedjax_mrl import datasets, partitions, paths
 from fedjax_mrl.cli import command
 from fedjax_mrl.cli.main import commands, main
-from fedjax_mrl.rundir import RunDirectory, RunDirectoryError
+from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 
 RUN = ["--algorithm", "standalone", "--models", "mlp", "--shared-model", "mlp"]
 RUN += ["--num-clients", "4", "--partition", "iid", "--feature-dim", "8", "--quiet"]

@@ -210,7 +210,8 @@ def _wait(states: list[Any]) -> None:
 
 def _parameters(federation: Any) -> dict[str, int]:
     """By architecture, the parameters of all networks that a client trains."""
-    from fedjax_mrl import shapes, tree
+    from fedjax_mrl import tree
+    from fedjax_mrl.simulation import shapes
 
     result = {}
     for group in federation.groups:

@@ -25,7 +25,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_mrl import local, losses, prototypes, rng
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, prototypes
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fd"]

@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_mrl import local, losses, rng, servers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, servers
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedapen"]

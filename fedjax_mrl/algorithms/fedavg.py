@@ -15,7 +15,8 @@ Differences:
 
 from typing import NamedTuple
 
-from fedjax_mrl import architecture, local, losses, rng, servers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, requirements, servers
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedavg"]
@@ -43,7 +44,7 @@ def fedavg(setup: Setup) -> Algorithm:
     shared = setup.shared(setup.feature_dim)
 
     def client(model: Model) -> Client:
-        architecture.require_equal("FedAvg", model, shared)
+        requirements.require_equal("FedAvg", model, shared)
 
         def loss(networks, batch, key):
             del key  # not stochastic

@@ -32,8 +32,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fedjax_mrl import generators, local, losses, prototypes, rng, servers
-from fedjax_mrl.generators import Generator
+from fedjax_mrl import rng
+from fedjax_mrl.learning import generators, local, losses, prototypes, servers
+from fedjax_mrl.learning.generators import Generator
 from fedjax_mrl.protocol import (
     Algorithm,
     Client,

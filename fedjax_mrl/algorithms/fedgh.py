@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import optax
 
-from fedjax_mrl import local, losses, prototypes, rng
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, prototypes
 from fedjax_mrl.protocol import (
     Algorithm,
     Batches,

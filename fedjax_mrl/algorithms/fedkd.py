@@ -30,8 +30,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_mrl import compression, local, losses, products, rng, servers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import compression, local, losses, servers
 from fedjax_mrl.models import layers
+from fedjax_mrl.ops import matmul
 from fedjax_mrl.protocol import (
     Algorithm,
     Client,
@@ -120,7 +122,7 @@ def fedkd(
             kl_mentee = losses.kl(fixed(mentor), mentee, batch.mask)
 
             def hidden(large, small):
-                projected = products.matmul(small, networks.projector)
+                projected = matmul.matmul(small, networks.projector)
                 return losses.squared_error(large, projected, batch.mask)
 
             # Equal values; with `detach` each moves one of the two models.

@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from fedjax_mrl import local, losses, rng, servers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, servers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import (
     Algorithm,

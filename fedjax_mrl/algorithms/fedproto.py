@@ -23,7 +23,8 @@ Differences:
 
 from typing import NamedTuple
 
-from fedjax_mrl import local, losses, prototypes, rng
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, prototypes
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedproto"]

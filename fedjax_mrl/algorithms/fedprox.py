@@ -22,7 +22,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_mrl import architecture, local, losses, rng, servers, tree
+from fedjax_mrl import rng, tree
+from fedjax_mrl.learning import local, losses, requirements, servers
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedprox"]
@@ -54,7 +55,7 @@ def fedprox(setup: Setup, *, mu: float = 0.01) -> Algorithm:
     shared = setup.shared(setup.feature_dim)
 
     def client(model: Model) -> Client:
-        architecture.require_equal("FedProx", model, shared)
+        requirements.require_equal("FedProx", model, shared)
 
         def update(broadcast, state, visit, key):
             def loss(networks, batch, key):

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_mrl import losses, prototypes, rng
+from fedjax_mrl import rng
 from fedjax_mrl.algorithms.fedproto import fedproto
+from fedjax_mrl.learning import losses, prototypes
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Algorithm, Params, Server, Setup
 

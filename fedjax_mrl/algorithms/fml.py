@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedjax_mrl import local, losses, rng, servers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, servers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import (
     Algorithm,

@@ -20,7 +20,8 @@ Differences:
 
 from typing import NamedTuple
 
-from fedjax_mrl import local, losses, rng, servers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, servers
 from fedjax_mrl.protocol import (
     Algorithm,
     Client,

@@ -5,7 +5,8 @@ The first comparison of every federated method.
 
 from typing import NamedTuple
 
-from fedjax_mrl import local, losses, rng, servers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import local, losses, servers
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["standalone"]

@@ -66,14 +66,16 @@ def _execute(args: argparse.Namespace) -> int:
             raise UsageError(f"--together must be at least 0; got {together}.")
         target = args.target and _number(float, "--target", args.target)
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        from fedjax_mrl import comparison, comparison_folder, datasets, planning
+        from fedjax_mrl import datasets
         from fedjax_mrl.cli import devices
+        from fedjax_mrl.planning import plan
+        from fedjax_mrl.runs import comparison, comparison_folder
 
         devices.provide(base)
         devices.require()
         from fedjax_mrl.cli import console
         from fedjax_mrl.federation import Federation
-        from fedjax_mrl.rundir import RunDirectory, RunDirectoryError
+        from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 
         out = pathlib.Path(args.out)
         names = [name.strip() for name in args.algorithms.split(",")]
@@ -111,7 +113,7 @@ def _execute(args: argparse.Namespace) -> int:
             some = todo
             try:
                 federation = federation or Federation(todo[0].config, dataset=dataset)
-                size = together or planning.trials_that_fit(federation)
+                size = together or plan.trials_that_fit(federation)
                 some = todo[:size]
                 played = _play(some, federation, label, args, place.replaced)
             except ValueError as error:
@@ -143,7 +145,7 @@ def _execute(args: argparse.Namespace) -> int:
 def _play(runs, federation, label, args, replaced) -> list[tuple[str, int]]:
     """Plays trials of one federation together: what became of each, and its status."""
     from fedjax_mrl.cli import training
-    from fedjax_mrl.runner import Entry
+    from fedjax_mrl.runs.runner import Entry
 
     entries, refused = {}, {}
     for run in runs:
@@ -176,8 +178,8 @@ def _play(runs, federation, label, args, replaced) -> list[tuple[str, int]]:
 
 def _open(run, federation, overwrite):
     """The run's directory, and the state to go on from if it was interrupted."""
-    from fedjax_mrl import comparison, restoring
-    from fedjax_mrl.rundir import RunDirectory
+    from fedjax_mrl.runs import comparison, resuming
+    from fedjax_mrl.runs.directory import RunDirectory
 
     text = run.config.to_json()
     if not comparison.begun(run):
@@ -186,7 +188,7 @@ def _open(run, federation, overwrite):
     directory.lock()
     try:
         warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
-        state = restoring.restore(federation, directory, warn)
+        state = resuming.restore(federation, directory, warn)
         round = 0 if state is None else state.round
         elsewhere = stored.moved(directory, round)
         if elsewhere:

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
-    from fedjax_mrl.evaluation import Scores
-    from fedjax_mrl.population import Group
+    from fedjax_mrl.simulation.evaluation import Scores
+    from fedjax_mrl.simulation.population import Group
 
 
 class Progress:
@@ -84,7 +84,7 @@ def accuracy_table(
     title: str, groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
 ) -> Table:
     """Mean accuracy over clients, per architecture and overall."""
-    from fedjax_mrl.evaluation import POINTS
+    from fedjax_mrl.simulation.evaluation import POINTS
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("point")
@@ -110,7 +110,7 @@ def client_table(
     groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
 ) -> Table:
     """Accuracy of every client."""
-    from fedjax_mrl.evaluation import POINTS
+    from fedjax_mrl.simulation.evaluation import POINTS
 
     table = Table(box=box.SIMPLE_HEAD)
     columns = [(p, h) for p in range(len(POINTS)) for h in range(len(heads))]

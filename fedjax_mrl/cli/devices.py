@@ -196,6 +196,6 @@ def require() -> None:
     Raises:
         DeviceError: as `environment.devices`; it names the remedy.
     """
-    from fedjax_mrl import environment
+    from fedjax_mrl.runs import environment
 
     environment.devices()

@@ -13,8 +13,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _execute(args: argparse.Namespace) -> int:
-    from fedjax_mrl import datasets, environment
+    from fedjax_mrl import datasets
     from fedjax_mrl.data.dataset import DatasetError
+    from fedjax_mrl.runs import environment
 
     found = environment.software()
     print(f"python      {found['python']} on {found['platform']}")
@@ -41,7 +42,7 @@ def _devices(cores: int | None) -> int:
     """Prints the devices; 1 if there are none, with which nothing can be trained."""
     import jax
 
-    from fedjax_mrl import environment
+    from fedjax_mrl.runs import environment
 
     try:
         found = environment.devices()

@@ -19,13 +19,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
-        from fedjax_mrl.rundir import RunDirectory
+        from fedjax_mrl.runs.directory import RunDirectory
 
         directory = RunDirectory.open(args.run)
         config = stored.configuration(directory, data_dir=args.data_dir)
         federation = stored.federation(directory, config)
-        from fedjax_mrl import loading
         from fedjax_mrl.cli import console
+        from fedjax_mrl.runs import loading
 
         unusable: list[str] = []
         state = loading.newest(federation, directory, unusable.append)

@@ -9,7 +9,7 @@ from fedjax_mrl.cli import devices, options
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
-    from fedjax_mrl.planning import Plan
+    from fedjax_mrl.planning.plan import Plan
 
 __all__ = ["plan"]
 
@@ -43,8 +43,9 @@ def _execute(args: argparse.Namespace) -> int:
         devices.provide(config)
         devices.require()
         # Of the runner only its libraries, which a run holds in memory too.
-        from fedjax_mrl import planning, runner  # noqa: F401
         from fedjax_mrl.federation import Federation
+        from fedjax_mrl.planning import plan as planning
+        from fedjax_mrl.runs import runner  # noqa: F401
 
         federation = Federation(config, client_folder=args.out or "runs")
         found = planning.make(

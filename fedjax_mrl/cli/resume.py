@@ -18,7 +18,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
-        from fedjax_mrl.rundir import Follower, RunDirectory
+        from fedjax_mrl.runs.directory import Follower, RunDirectory
 
         directory = RunDirectory.open(args.run)
         config = _config(directory, args)
@@ -38,13 +38,13 @@ def _go_on(args, directory, config, first: bool) -> int:
     """Plays the rounds that are missing in a directory that is locked."""
     with options.mistakes_are_usage_errors():
         federation = stored.federation(directory, config, unfinished=True)
-        from fedjax_mrl import restoring
+        from fedjax_mrl.runs import resuming
 
         def warn(text: str) -> None:
             if first:
                 print(f"fedjax-mrl: {text}", file=sys.stderr)
 
-        state = restoring.restore(federation, directory, warn)
+        state = resuming.restore(federation, directory, warn)
     label = f"{config.algorithm} on {config.dataset}"
     round = 0 if state is None else state.round
     if state is None:
@@ -77,7 +77,7 @@ def _config(directory, args):
     import dataclasses
 
     from fedjax_mrl import config as configs
-    from fedjax_mrl.restoring import FREE, may_differ
+    from fedjax_mrl.runs.resuming import FREE, may_differ
 
     old = stored.configuration(directory)
     known = {name: getattr(old, name) for name in configs.fields()}

@@ -33,7 +33,7 @@ def _execute(args: argparse.Namespace) -> int:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl.cli import training
         from fedjax_mrl.federation import Federation
-        from fedjax_mrl.rundir import Follower, RunDirectory
+        from fedjax_mrl.runs.directory import Follower, RunDirectory
 
         out = args.out or f"runs/{config.algorithm}-{config.dataset}-{config.seed}"
         devices.provide(config)
@@ -63,7 +63,8 @@ def _tuned(federation, *, quiet: bool):
     """The configuration with the strategies that are fastest here."""
     import jax
 
-    from fedjax_mrl import strategies, tuning
+    from fedjax_mrl.planning import tuning
+    from fedjax_mrl.simulation import strategies
 
     if jax.process_count() > 1:
         raise UsageError(

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.federation import Federation
-    from fedjax_mrl.rundir import RunDirectory
+    from fedjax_mrl.runs.directory import RunDirectory
 
 
 def configuration(directory: "RunDirectory", **changes: Any) -> "RunConfig":
@@ -34,7 +34,7 @@ def federation(
 
     devices.provide(config)
     devices.require()
-    from fedjax_mrl import loading
+    from fedjax_mrl.runs import loading
 
     return loading.federation(
         directory, config, unfinished=unfinished, client_folder=client_folder
@@ -48,7 +48,7 @@ def moved(directory: "RunDirectory", round: int) -> str | None:
         directory: the run.
         round: the last one that is kept; 0 if it begins again.
     """
-    from fedjax_mrl import environment
+    from fedjax_mrl.runs import environment
 
     there = environment.of_round(environment.recorded(directory), round)
     changes = there and environment.changes(there, environment.describe())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation
-    from fedjax_mrl.rundir import RunDirectory
-    from fedjax_mrl.runner import Entry, Outcome
+    from fedjax_mrl.runs.directory import RunDirectory
+    from fedjax_mrl.runs.runner import Entry, Outcome
 
 
 def play(
@@ -23,8 +23,8 @@ def play(
     0 done; 1 the disk or another process failed; 3 diverged; 128 and its number stopped
     by a signal, such as 143.
     """
-    from fedjax_mrl import runner
     from fedjax_mrl.cli import console, devices, signals
+    from fedjax_mrl.runs import runner
 
     rounds = federation.config.rounds
     start = 0 if state is None else state.round
@@ -53,8 +53,8 @@ def play_together(
     entries: "Sequence[Entry]", label: str, *, quiet: bool
 ) -> "list[tuple[int, str, Outcome | None]]":
     """Plays several runs at once to their ends; what `play` returns, for each."""
-    from fedjax_mrl import runner
     from fedjax_mrl.cli import console, signals
+    from fedjax_mrl.runs import runner
 
     rounds = entries[0].federation.config.rounds * len(entries)
     start = sum(entry.state.round for entry in entries if entry.state is not None)
@@ -89,7 +89,7 @@ def _warn_unprotected(directories: "Sequence[RunDirectory]") -> None:
 
 def _end(error: Exception, directory: "RunDirectory") -> tuple[int, str]:
     """Exit status and message for a run that did not reach its end."""
-    from fedjax_mrl import runner
+    from fedjax_mrl.runs import runner
 
     again = f"fedjax-mrl resume {directory.path}"
     if isinstance(error, runner.Diverged):

@@ -23,7 +23,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
-        from fedjax_mrl.rundir import RunDirectory
+        from fedjax_mrl.runs.directory import RunDirectory
 
         directory = RunDirectory.open(args.run)
         config = stored.configuration(
@@ -37,7 +37,7 @@ def _execute(args: argparse.Namespace) -> int:
         folder = pathlib.Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         federation = stored.federation(directory, config, client_folder=folder)
-        from fedjax_mrl import verification
+        from fedjax_mrl.runs import verification
 
     def report(round: int, equal: bool) -> None:
         if not args.quiet:

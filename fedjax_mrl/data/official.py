@@ -152,7 +152,7 @@ def _batches(spec: DatasetSpec, source: Path, layout: Batches) -> Arrays | None:
 
 
 def _collect(source: Path, layout: Batches) -> dict[str, tuple[bytes, str]] | None:
-    """Maps each file of `layout` to its contents and where they come from."""
+    """Maps each file of `sharding` to its contents and where they come from."""
     names = (*layout.train, *layout.test)
     for folder in (source / layout.folder, source):
         if any((folder / name).is_file() for name in names):

@@ -12,8 +12,8 @@ Reference:
 import jax
 from flax import linen as nn
 
-from fedjax_mrl import conv
 from fedjax_mrl.models import layers
+from fedjax_mrl.ops import conv
 from fedjax_mrl.protocol import Model
 
 __all__ = ["cnn1", "cnn2", "cnn3", "cnn4", "cnn5"]

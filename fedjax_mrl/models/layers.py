@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fedjax_mrl import conv, products
+from fedjax_mrl.ops import conv, matmul
 from fedjax_mrl.protocol import Key, Model, Network, Params
 
 
@@ -36,7 +36,7 @@ class Linear(nn.Module):
 
 def linear(params: Params, x: jax.Array) -> jax.Array:
     """A linear layer [B, in] -> [B, out] on plain parameters."""
-    return products.matmul(x, params["kernel"]) + params["bias"][None, :]
+    return matmul.matmul(x, params["kernel"]) + params["bias"][None, :]
 
 
 def init_linear(key: Key, width_in: int, width_out: int) -> Params:

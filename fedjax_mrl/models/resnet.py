@@ -14,8 +14,8 @@ Reference:
 import jax
 from flax import linen as nn
 
-from fedjax_mrl import conv
 from fedjax_mrl.models import layers
+from fedjax_mrl.ops import conv
 from fedjax_mrl.protocol import Model
 
 __all__ = ["resnet8"]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import compression
+from fedjax_mrl.learning import compression
 from tests.algorithms.tiny import WIDTH, Tiny
 from tests.helpers import assert_trees_equal
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import algorithms, prototypes
+from fedjax_mrl import algorithms
 from fedjax_mrl.algorithms.fd import Trained
+from fedjax_mrl.learning import prototypes
 from fedjax_mrl.protocol import Batches, Cohort, Visit
 from tests import oracle
 from tests.helpers import Toy, assert_trees_close, assert_trees_equal

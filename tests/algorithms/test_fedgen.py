@@ -8,8 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_mrl import algorithms, generators, images, optimizers, tree
+from fedjax_mrl import algorithms, tree
 from fedjax_mrl.algorithms import fedgen
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import generators, optimizers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Batches, Cohort, Examples, Model, Setup, Visit
 from tests.helpers import Toy, assert_trees_close, assert_trees_equal

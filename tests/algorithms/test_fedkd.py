@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import algorithms, compression
+from fedjax_mrl import algorithms
 from fedjax_mrl.algorithms import fedkd
 from fedjax_mrl.algorithms.fedkd import ClientState, ServerState
+from fedjax_mrl.learning import compression
 from tests import oracle
 from tests.algorithms import parity, tiny
 from tests.algorithms.tiny import WIDTH, Tiny

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import algorithms, protocol, prototypes
+from fedjax_mrl import algorithms, protocol
 from fedjax_mrl.algorithms.fedproto import Trained
+from fedjax_mrl.learning import prototypes
 from fedjax_mrl.protocol import Batch, Batches, Cohort, Visit
 from tests import oracle
 from tests.helpers import Toy, assert_trees_close

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import algorithms, images, optimizers, prototypes, tree
+from fedjax_mrl import algorithms, tree
 from fedjax_mrl.algorithms import fedtgp
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers, prototypes
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import (
     Batches,

@@ -7,18 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import (
-    algorithms,
-    conv,
-    images,
-    optimizers,
-    pooling,
-    population,
-    rounds,
-    starts,
-)
+from fedjax_mrl import algorithms
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import cnn
+from fedjax_mrl.ops import conv, conv_pool
 from fedjax_mrl.protocol import Examples, Setup
+from fedjax_mrl.simulation import initialization, population, rounds
 
 
 def network(name, lowering, channels=(6, 8), width=5):
@@ -43,7 +38,7 @@ def after_a_round(lowering, dtype):
     groups = population.assign(2, [network("a", lowering)])
     config = rounds.RoundConfig(seed=0, cohort_size=2, epochs=2, batch_size=4)
     with jax.enable_x64(False):  # initial weights are drawn in float32
-        state = starts.init(algorithm, groups, config)
+        state = initialization.init(algorithm, groups, config)
     cast = lambda leaf: leaf.astype(dtype)
     state = rounds.State(0, *jax.tree.map(cast, tuple(state[1:])))
     train = np.split(np.arange(22, dtype=np.int32), [13])
@@ -54,13 +49,13 @@ def after_a_round(lowering, dtype):
 
 def test_the_default_of_a_cpu_gives_the_numbers_of_plain_convolutions(x64, monkeypatch):
     assert conv.resolve("auto") == "winograd"
-    used, plain = [], pooling.conv_relu_pool
+    used, plain = [], conv_pool.conv_relu_pool
 
     def counted(form, x, *rest):
         used.append((form.winograd, x.shape[-1]))
         return plain(form, x, *rest)
 
-    monkeypatch.setattr(pooling, "conv_relu_pool", counted)
+    monkeypatch.setattr(conv_pool, "conv_relu_pool", counted)
     found = after_a_round("auto", jnp.float64)
     assert set(used) == {(False, 3), (True, 6)}
     used.clear()

@@ -10,17 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import (
-    algorithms,
-    batches,
-    images,
-    optimizers,
-    population,
-    rounds,
-    starts,
-)
+from fedjax_mrl import algorithms
+from fedjax_mrl.data import images
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Batches, Examples, Model, Network, Setup, Visit
+from fedjax_mrl.simulation import batches, initialization, population, rounds
 
 INPUTS, CLASSES, WIDTH = (1, 1, 5), 3, 4
 SIZES = (7, 3, 6)
@@ -104,7 +99,7 @@ class Tiny:
     def init(self) -> rounds.State:
         """The first state, in the working precision."""
         with jax.enable_x64(False):  # initial weights are drawn in float32
-            state = starts.init(self.algorithm, self.groups, self.config)
+            state = initialization.init(self.algorithm, self.groups, self.config)
         dtype = self.examples.x.dtype
         floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
         cast = lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf

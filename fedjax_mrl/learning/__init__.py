@@ -1,0 +1,1 @@
+"""What methods are made of: local training, losses, optimizers, servers, prototypes."""

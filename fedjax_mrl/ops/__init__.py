@@ -1,0 +1,1 @@
+"""Convolutions and matrix products, each computed as suits the device."""

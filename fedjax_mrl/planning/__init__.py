@@ -1,0 +1,1 @@
+"""Foretells what a run takes: memory, bytes, arithmetic and time."""

@@ -1,0 +1,1 @@
+"""Runs on disk: folders, tables, checkpoints, pictures, and comparisons of runs."""

@@ -1,0 +1,87 @@
+"""Where a run goes on from, and what of its configuration may change meanwhile."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fedjax_mrl.config import RunConfig
+from fedjax_mrl.federation import Federation
+from fedjax_mrl.runs.checkpoint import CheckpointError, Checkpoints
+from fedjax_mrl.runs.directory import RunDirectory
+from fedjax_mrl.simulation.rounds import State
+
+
+def restore(
+    federation: Federation, directory: RunDirectory, warn: Callable[[str], None]
+) -> State | None:
+    """The newest undamaged checkpoint's state; None if there is none.
+
+    Args:
+        federation: what was run.
+        directory: where.
+        warn: is told of every checkpoint that cannot be used.
+
+    Raises:
+        CheckpointError: if a checkpoint is of another configuration.
+    """
+    if not directory.checkpoints.is_dir():
+        return None
+    like = federation.arrays(federation.init())
+    with Checkpoints(directory.checkpoints, federation.config.keep_checkpoints) as kept:
+        for round in kept.rounds():
+            try:
+                found = kept.read(round, like)
+            except CheckpointError as error:
+                warn(f"{error} The one before it is tried.")
+                continue
+            # As this version writes it: an earlier one may have had fewer settings.
+            theirs = json.loads(RunConfig.from_json(found.notes["config"]).to_json())
+            _require_same(theirs, json.loads(federation.config.to_json()), round)
+            state = federation.place(round, found.arrays)
+            try:
+                digest = federation.digester()(state)[0]
+            except OSError as error:  # a client's file, of a store on the disk
+                warn(f"{error} The checkpoint before round {round} is tried.")
+                continue
+            if digest == found.notes["digest"]:
+                return state
+            warn(
+                f"The checkpoint of round {round} in {directory.checkpoints} is "
+                "damaged (its digest differs). The one before it is tried."
+            )
+    return None
+
+
+# Settings that change no number of any round, or only how many rounds there are.
+FREE = (
+    "data_dir",
+    "rounds",
+    "schedule_rounds",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "digest_every",
+    "devices",
+    "client_store",
+)
+
+
+def may_differ(key: str, old: Any, new: Any) -> bool:
+    """Whether a run may go on with another value of a setting."""
+    if key == "client_store" and "disk" in (old, new):
+        return old == new  # a checkpoint of files does not suit another store
+    return key in FREE or old == new
+
+
+def _require_same(theirs: dict[str, Any], ours: dict[str, Any], round: int) -> None:
+    keys = [
+        key
+        for key in dict.fromkeys([*theirs, *ours])
+        if not may_differ(key, theirs.get(key), ours.get(key))
+    ]
+    if keys:
+        listed = "; ".join(f"{k}: {theirs.get(k)!r} -> {ours.get(k)!r}" for k in keys)
+        raise CheckpointError(
+            f"The checkpoint of round {round} was made under another configuration "
+            f"({listed}). Restore config.json, or begin a new run."
+        )

@@ -1,0 +1,204 @@
+"""Runs a federation and writes its run directory. Files and clocks live here."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+from fedjax_mrl import partitions
+from fedjax_mrl.config import RunConfig
+from fedjax_mrl.federation import Federation
+from fedjax_mrl.runs import environment, pictures
+from fedjax_mrl.runs.checkpoint import Checkpoints
+from fedjax_mrl.runs.directory import Follower, RunDirectory
+from fedjax_mrl.runs.events import Events
+from fedjax_mrl.runs.recorder import Recorder
+from fedjax_mrl.simulation.divergence import Diverged, describe
+from fedjax_mrl.simulation.evaluation import Scores
+from fedjax_mrl.simulation.rounds import Played, State
+
+
+class Interrupted(RuntimeError):
+    """The run was asked to stop, and did, with a complete checkpoint."""
+
+    def __init__(self, signal: int, round: int) -> None:
+        super().__init__(f"Stopped after round {round}, which is saved.")
+        self.signal = signal
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a finished run is reported by."""
+
+    summary: dict[str, Any]
+    scores: Scores | None
+
+
+def prepare(federation: Federation, run: RunDirectory, first: int = 1) -> None:
+    """Writes everything that is known before the round `first`."""
+    run.write_text("config.json", federation.config.to_json())
+    environment.record(run, first, {"data_sha256": federation.dataset.sha256()})
+    if isinstance(run, Follower):
+        return
+    partitions.save(run.path / "partition.npz", federation.partition)
+    pictures.partition(
+        run.path / "partition.png",
+        federation.partition,
+        federation.dataset.y_train,
+        federation.dataset.label_names,
+    )
+
+
+def run(
+    federation: Federation,
+    directory: RunDirectory,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    *,
+    stop: Callable[[], int | None] = lambda: None,
+    state: State | None = None,
+) -> Outcome:
+    """Plays all rounds and records each.
+
+    Args:
+        federation: what to run.
+        directory: a run directory; `prepare` is called here.
+        report: called after each round with its number, how many there will be, loss,
+            accuracy (None if not evaluated) and seconds.
+        stop: asked after each round; the number of a signal stops the run.
+        state: where to go on from (`restore`); the tables end with its round.
+
+    Raises:
+        Diverged: after the last good state is saved.
+        Interrupted: if asked to stop, after the state is saved.
+        SaveError: if a checkpoint cannot be written; earlier ones are intact.
+        OSError: if another file cannot be.
+    """
+    (end,) = run_together([Entry(federation, directory, report, state)], stop)
+    if isinstance(end, Exception):
+        raise end
+    return end
+
+
+class Entry(NamedTuple):
+    """One of several runs that are played together; arguments as of `run`."""
+
+    federation: Federation
+    directory: RunDirectory
+    report: Callable[[dict[str, Any]], None] = lambda row: None
+    state: State | None = None
+
+
+def run_together(
+    entries: Sequence[Entry],
+    stop: Callable[[], int | None] = lambda: None,
+) -> list[Outcome | Exception]:
+    """Runs several trials of one federation in the same programs, and records each.
+
+    Each run's files are those of its run alone, save for the seconds: those of a round
+    are divided among the runs that were in it.
+
+    Args:
+        entries: what to run; `federation` is the same under other seeds and rates.
+        stop: as of `run`, for all of them.
+
+    Returns:
+        What became of each: its outcome, or what `run` would have raised
+        (`Diverged`, `Interrupted`, `OSError`). One that fails does not stop the others.
+    """
+    trials = [entry.federation.trial for entry in entries]
+    ended: dict[int, Outcome | Exception] = {}
+    states: list[State | None] = [None] * len(entries)
+    with contextlib.ExitStack() as stack:
+        courses = []
+        for entry in entries:
+            going = _course(
+                entry.federation, entry.directory, entry.report, stop, entry.state
+            )
+            courses.append(stack.enter_context(contextlib.closing(going)))
+        played: list[Any] = [None] * len(entries)
+        while len(ended) < len(entries):
+            for number, going in enumerate(courses):
+                if number in ended:
+                    continue
+                try:
+                    states[number] = going.send(played[number])
+                    continue
+                except StopIteration as end:
+                    ended[number] = end.value
+                except (Diverged, Interrupted, OSError) as error:
+                    ended[number] = error
+                states[number] = None
+            found = entries[0].federation.play_together(trials, states)
+            number = sum(state is not None for state in states)
+            played = [(result, number) for result in found]
+    return [ended[number] for number in range(len(entries))]
+
+
+def _course(
+    federation: Federation,
+    directory: RunDirectory,
+    report: Callable[[dict[str, Any]], None],
+    stop: Callable[[], int | None],
+    state: State | None,
+) -> Generator[State, tuple[tuple[State, Played], int], Outcome]:
+    """The course of a run: gives a state, is sent what a round makes of it, and so on.
+
+    Who plays the rounds decides whether other runs are played with it, and sends how
+    many runs shared the time.
+    """
+    config = federation.config
+    prepare(federation, directory, 1 if state is None else state.round + 1)
+    if state is None:
+        state = federation.init()
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(
+            Checkpoints(directory.checkpoints, config.keep_checkpoints)
+        )
+        events = None
+        if not isinstance(directory, Follower):
+            events = stack.enter_context(Events(directory.events, state.round))
+        recorder = Recorder(federation, directory, kept, events)
+        recorder.start(state)
+        started = time.perf_counter()
+        while state.round < config.rounds:
+            played, sharing = yield state
+            result = federation.result(*played)
+            state = result.state
+            problem = divergence(result.played, state.round, config)
+            if problem is not None:
+                recorder.save_last_good(state.round - 1)
+                raise Diverged(problem)
+            asked = stop()
+            row = recorder.record(result, started, sharing)
+            started = time.perf_counter()
+            last = state.round == config.rounds
+            due = last or asked or state.round % config.checkpoint_every == 0
+            if due:
+                recorder.save(state, row["accuracy"])
+            report(row)
+            if asked and not last:
+                kept.wait()
+                raise Interrupted(asked, state.round)
+        if config.rounds == 0:
+            recorder.save(state, None)
+        kept.wait()
+    return Outcome(recorder.summarise(), recorder.scores)
+
+
+def divergence(
+    played: Played, round: int, config: RunConfig | None = None
+) -> str | None:
+    """Says which client's which network is no longer finite, and what to do, or None.
+
+    Args:
+        played: what the round reports, fetched.
+        round: its number.
+        config: of the run; None rejects nobody.
+    """
+    found = describe(played, round, config)
+    return found and (
+        f"{found} The state after round {round - 1} is saved; lower --learning-rate or "
+        "--clip-norm, or leave such clients out with --set "
+        "server.reject_nonfinite=true."
+    )

@@ -1,0 +1,1 @@
+"""Plays rounds: who takes part, with which batches, on which device."""

@@ -1,0 +1,162 @@
+"""States of more clients than memory holds, one file for each that took part.
+
+A state is never written over: each version has a file of its own, and a checkpoint
+holds the version of every client. So whenever a process ends, the files of every
+checkpoint are there.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedjax_mrl.stores.host import Rows
+
+WAITING = 64  # states in memory that are still being written
+
+
+class Versions:
+    """Numbers the states in a folder, for all rows that this process keeps there.
+
+    So that of two runs that begin one after another neither writes over the other.
+    """
+
+    def __init__(self) -> None:
+        self._newest = 0
+
+    def next(self) -> int:
+        """One that was not given before."""
+        self._newest += 1
+        return self._newest
+
+    def after(self, version: int) -> None:
+        """Says that numbers up to this one are in use."""
+        self._newest = max(self._newest, version)
+
+
+class FileRows(Rows):
+    """Rows in files, written and read ahead by other threads.
+
+    Args:
+        number: N, of rows.
+        fresh: as of `Rows`.
+        folder: of the files, made when the first is written.
+        versions: of all rows in this folder.
+
+    Raises:
+        OSError: by `put` or `save`, if an earlier state could not be written; by
+            `take`, if a file is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        fresh: Callable[[np.ndarray], Any],
+        folder: pathlib.Path,
+        versions: Versions,
+    ) -> None:
+        super().__init__(number, fresh)
+        self._folder, self._versions = folder, versions
+        self._version = np.zeros(number, np.int64)  # 0 is the first state
+        self._newest = 0
+        self._saved: dict[int, np.ndarray] = {}  # round -> versions of its checkpoint
+        self._own: set[tuple[int, int]] = set()  # files that this object has written
+        self._writing: dict[int, tuple[list, concurrent.futures.Future]] = {}
+        self._reading: dict[tuple[int, int], concurrent.futures.Future] = {}
+        self._writer = concurrent.futures.ThreadPoolExecutor(1)
+        self._reader = concurrent.futures.ThreadPoolExecutor(1)
+
+    def touched(self, rows: np.ndarray) -> np.ndarray:
+        """[R] bool, whether a state was put there."""
+        rows = np.asarray(rows)
+        inside = rows < self.number
+        return inside & (self._version[np.where(inside, rows, 0)] > 0)
+
+    def put(self, rows: np.ndarray, values: Any) -> None:
+        """Begins to write states [R, ...]."""
+        self._newest = self._versions.next()
+        super().put(rows, values)
+        self._finish(keep=WAITING)
+
+    def save(self, round: int) -> Any:
+        """The versions [N]; all of them are in their files when this returns."""
+        self._finish(keep=0)
+        self._saved[round] = self._version.copy()
+        return self._version.copy()
+
+    def place(self, saved: Any) -> "FileRows":
+        """The rows whose `save` this is."""
+        self._version = np.array(saved, np.int64)
+        self._versions.after(int(self._version.max(initial=0)))
+        return self
+
+    def ahead(self, rows: np.ndarray) -> None:
+        """Begins to read states."""
+        for row in np.asarray(rows)[self.touched(rows)].tolist():
+            key = row, int(self._version[row])
+            if row not in self._writing and key not in self._reading:
+                self._reading[key] = self._reader.submit(_read, self._path(*key))
+
+    def forget(self, rounds: Sequence[int]) -> None:
+        """Removes files that neither these rounds' checkpoints nor the state need.
+
+        Files of an earlier process stay: some checkpoint may need them.
+        """
+        self._saved = {r: v for r, v in self._saved.items() if r in rounds}
+        needed = [self._version, *self._saved.values()]
+        held = {(row, int(v[row])) for row, _ in self._own for v in needed}
+        for key in self._own - held:
+            self._path(*key).unlink(missing_ok=True)
+        self._own &= held
+
+    def _path(self, row: int, version: int) -> pathlib.Path:
+        return self._folder / f"{row}-{version}.npz"
+
+    def _get(self, row: int) -> list[np.ndarray]:
+        if row in self._writing:
+            return self._writing[row][0]
+        key = row, int(self._version[row])
+        begun = self._reading.pop(key, None)
+        return begun.result() if begun else _read(self._path(*key))
+
+    def _set(self, row: int, leaves: list[np.ndarray]) -> None:
+        self._reading.pop((row, int(self._version[row])), None)
+        self._version[row] = self._newest
+        if row in self._writing:  # in order: one thread writes
+            self._writing.pop(row)[1].result()
+        task = self._writer.submit(_write, self._path(row, self._newest), leaves)
+        self._writing[row] = leaves, task
+        self._own.add((row, self._newest))
+
+    def _finish(self, keep: int) -> None:
+        """Waits until at most `keep` states are still being written."""
+        done = [row for row, (_, task) in self._writing.items() if task.done()]
+        late = [row for row in self._writing if row not in done]
+        for row in (*done, *late[: max(0, len(late) - keep)]):
+            task = self._writing[row][1]
+            task.result()  # raises what went wrong; the state stays in memory
+            del self._writing[row]
+
+
+def _write(path: pathlib.Path, leaves: Sequence[np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, *leaves)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _read(path: pathlib.Path) -> list[np.ndarray]:
+    """The leaves of a state; the file's own checksums tell whether it is whole."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return [found[f"arr_{number}"] for number in range(len(found.files))]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        text = f"The state of a client in {path} cannot be read: {error}"
+        raise OSError(text) from None

@@ -1,0 +1,175 @@
+"""Stores of client states: on the devices, in memory, in files."""
+
+import jax
+import numpy as np
+import pytest
+
+from fedjax_mrl import sharding, stores
+from fedjax_mrl.cli.main import main
+from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
+from tests.helpers import assert_trees_equal
+
+NUMBER = 5
+EVERY = np.arange(NUMBER, dtype=np.int32)
+ROWS = np.array([3, 0, stores.NOWHERE], np.int32)
+
+
+def fresh(rows):
+    """The first states of rows: each knows its own."""
+    rows = np.asarray(rows, np.int32)
+    return {"a": np.float32(rows)[:, None] * np.ones(3, np.float32), "b": rows}
+
+
+@pytest.fixture(params=["device", "host", "disk"])
+def store(request, tmp_path):
+    return stores.make(request.param, sharding.mesh(1), tmp_path / "clients")
+
+
+@pytest.fixture
+def files(tmp_path):
+    return stores.make("disk", sharding.mesh(1), tmp_path)
+
+
+def changed(store, held, by=100):
+    """The store after `ROWS` were taken, changed and put back."""
+    which = np.zeros(ROWS.size, np.int32)
+    taken = jax.tree.map(lambda leaf: leaf + by, store.take([held], which, ROWS))
+    (held,) = store.put([held], which, ROWS, taken)
+    return held
+
+
+def expected(by=100):
+    stack = jax.tree.map(np.array, fresh(EVERY))
+    for leaf in stack.values():
+        leaf[[3, 0]] += by
+    return stack
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("g/*"))
+
+
+def test_a_store_gives_back_what_was_put_and_ignores_rows_past_its_end(store):
+    held = changed(store, store.begin("g", NUMBER, fresh))
+    assert_trees_equal(store.read(held, EVERY), expected())
+    held = changed(store, held)
+    assert_trees_equal(store.read(held, EVERY), expected(200))
+    assert set(EVERY[store.touched(held, EVERY)]) >= {0, 3}
+
+
+def test_a_store_is_restored_from_what_it_saved(store):
+    held = changed(store, store.begin("g", NUMBER, fresh))
+    saved = jax.tree.map(np.copy, store.save(held, NUMBER, 1))
+    changed(store, held)  # goes on after the checkpoint
+    again = store.place(saved, store.begin("g", NUMBER, fresh))
+    assert_trees_equal(store.read(again, EVERY), expected())
+
+
+def test_an_unknown_store_and_one_without_a_folder_are_refused():
+    with pytest.raises(ValueError, match="must be one of"):
+        stores.make("attic", sharding.mesh(1))
+    with pytest.raises(ValueError, match="needs a folder"):
+        stores.make("disk", sharding.mesh(1))
+
+
+# --- files ------------------------------------------------------------------------
+
+
+def test_files_are_kept_while_a_checkpoint_needs_them(files, tmp_path):
+    held = changed(files, files.begin("g", NUMBER, fresh))
+    files.save(held, NUMBER, 1)
+    held = changed(files, held)
+    files.save(held, NUMBER, 2)
+    files.forget(held, [1, 2])
+    assert names(tmp_path) == ["0-1.npz", "0-2.npz", "3-1.npz", "3-2.npz"]
+    files.forget(held, [2])
+    assert names(tmp_path) == ["0-2.npz", "3-2.npz"]
+
+
+def test_files_of_an_earlier_process_stay(files, tmp_path):
+    held = changed(files, files.begin("g", NUMBER, fresh))
+    saved = files.save(held, NUMBER, 1)
+    held = changed(files, files.place(saved, files.begin("g", NUMBER, fresh)))
+    files.save(held, NUMBER, 2)
+    files.forget(held, [2])
+    assert names(tmp_path) == ["0-1.npz", "0-2.npz", "3-1.npz", "3-2.npz"]
+
+
+def test_states_that_were_read_ahead_are_the_newest(files):
+    held = changed(files, files.begin("g", NUMBER, fresh))
+    files.save(held, NUMBER, 1)
+    files.ahead(held, ROWS)
+    held = changed(files, held)
+    files.save(held, NUMBER, 2)
+    files.ahead(held, ROWS)
+    assert_trees_equal(files.read(held, EVERY), expected(200))
+
+
+def test_a_failed_write_is_told_and_nothing_saved_is_lost(files, monkeypatch):
+    held = changed(files, files.begin("g", NUMBER, fresh))
+    saved = files.save(held, NUMBER, 1).copy()
+
+    def full(file, *leaves):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    held = changed(files, held)
+    # Nothing is lost in memory either.
+    assert_trees_equal(files.read(held, EVERY), expected(200))
+    with pytest.raises(OSError, match="No space left"):
+        files.save(held, NUMBER, 2)
+    again = files.place(saved, files.begin("g", NUMBER, fresh))
+    assert_trees_equal(files.read(again, EVERY), expected())
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_file_is_noticed(damage, files, tmp_path):
+    held = changed(files, files.begin("g", NUMBER, fresh))
+    saved = files.save(held, NUMBER, 1)
+    path = tmp_path / "g" / "3-1.npz"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\n") + 4] ^= 1  # in the numbers of the first array
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    again = files.place(saved, files.begin("g", NUMBER, fresh))
+    with pytest.raises(OSError, match="cannot be read"):
+        files.read(again, ROWS)
+
+
+# --- whole runs -------------------------------------------------------------------
+
+TINY = ["--algorithm", "lg_fedavg", "--models", "mlp", "--shared-model", "mlp"]
+TINY += ["--num-clients", "6", "--participation", "0.5", "--partition", "iid"]
+TINY += ["--feature-dim", "8", "--checkpoint-every", "1", "--keep-checkpoints", "3"]
+TINY += ["--eval-every", "2", "--devices", "1", "--quiet"]
+
+
+def tables(folder):
+    run = RunDirectory.open(folder)
+    return {
+        name: [{**row, "seconds": ""} for row in run.rows(name)] for name in COLUMNS
+    }
+
+
+def test_a_run_with_files_equals_others_and_is_resumed(tmp_path, capsys):
+    whole, filed = tmp_path / "whole", tmp_path / "filed"
+    store = ["--client-store", "disk"]
+    assert main(["run", *TINY, "--rounds", "4", "--out", str(whole)]) == 0
+    # The first rounds, and what a killed process leaves of another one.
+    rounds = ["--rounds", "2", "--schedule-rounds", "4"]
+    assert main(["run", *TINY, *rounds, *store, "--out", str(filed)]) == 0
+    left = next((filed / "clients").glob("*/*/*-2.npz"))
+    (left.parent / left.name.replace("-2", "-3")).write_bytes(b"half a state")
+    assert main(["resume", str(filed), "--rounds", "4", "--quiet"]) == 0
+    assert tables(filed) == tables(whole)
+    before = {p: p.read_bytes() for p in (filed / "clients").glob("*/*/*")}
+    assert main(["verify", str(filed)]) == 0
+    assert "4 rounds are equal" in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in (filed / "clients").glob("*/*/*")} == before
+    assert main(["evaluate", str(filed)]) == 0
+    capsys.readouterr()
+    assert main(["resume", str(filed), "--client-store", "host", "--rounds", "5"]) == 2
+    assert "client_store" in capsys.readouterr().err
