@@ -15,6 +15,7 @@ import pytest
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
+jax.config.update("jax_debug_key_reuse", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

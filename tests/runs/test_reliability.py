@@ -1,5 +1,6 @@
 """Same seed, same bits: checkpoints, resuming, verifying, faults, and damage."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -201,11 +202,29 @@ def test_a_second_process_is_refused_and_a_dead_ones_lock_is_not_in_the_way(copi
     RunDirectory.open(copied).lock()
 
 
-def start(*words, **options):
+def heeding_signals():
+    """In a child: heed what a shell ignores in the background, and nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def started(*words, **options):
+    """A process of the command line, which does not outlive the test."""
     words = [sys.executable, "-m", "fedjax_mrl", *words]
-    return subprocess.Popen(
-        words, cwd=ROOT, stderr=subprocess.PIPE, text=True, **options
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeding_signals,
+        **options,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_for_rounds(folder, number):
@@ -222,11 +241,11 @@ def wait_for_rounds(folder, number):
 def test_a_signal_ends_a_run_after_its_round_with_a_checkpoint(number, tmp_path):
     folder = tmp_path / "run"
     argv = ["run", *TINY, "--rounds", "100000", "--checkpoint-every", "100000"]
-    process = start(*argv, "--out", str(folder))
-    wait_for_rounds(folder, 2)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    with started(*argv, "--out", str(folder)) as process:
+        wait_for_rounds(folder, 2)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
     assert f"fedjax-mrl resume {folder}" in told and "Traceback" not in told
     played = RunDirectory(folder).rows("rounds.csv")
     (saved,) = (folder / "checkpoints").iterdir()
