@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fedjax_mrl import discovery
-from fedjax_mrl.cli import streams
+from fedjax_mrl.cli import signals, streams
 from fedjax_mrl.cli.command import Command, Parser, UsageError
 
 
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv)
     try:
         streams.own()
+        signals.own()
         return streams.status(_run(sys.argv[1:]))
     except SystemExit as end:  # --help
         sys.exit(streams.status(int(end.code or 0)))

@@ -94,9 +94,25 @@ class Stop:
             os._exit(128 + signal.SIGINT)
 
 
+def own() -> None:
+    """Answers Ctrl-C in a process of this program's own also while JAX is imported."""
+    here = threading.current_thread() is threading.main_thread()
+    if here and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    spec = getattr(sys.modules.get("jax"), "__spec__", None)
+    if getattr(spec, "_initializing", False):
+        # Its libraries abort with a core dump if an exception reaches them then.
+        _tell("Interrupted.")
+        os._exit(128 + number)
+    signal.default_int_handler(number, frame)
+
+
 def _handler(number: int, held: Any) -> Callable | None:
     """What to do in the main thread when a signal comes; None leaves it as it is."""
-    if held in (signal.SIG_DFL, signal.default_int_handler):
+    if held in (signal.SIG_DFL, signal.default_int_handler, _interrupt):
         return lambda *_: None
     if number == signal.SIGINT and callable(held):  # as of asyncio.run
         return held

@@ -135,6 +135,25 @@ def test_only_a_second_ctrl_c_of_a_person_ends_at_once():
     assert run("SIGTERM", "wait", "SIGINT").returncode == 193
 
 
+def test_ctrl_c_while_jax_is_imported_ends_without_a_core_dump(tmp_path):
+    """Its libraries cannot pass an exception on; one that could stands for them."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n    print('aborted')\n    os.abort()\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "fedjax_mrl", "run"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 130 and process.stdout == ""
+    assert process.stderr == "fedjax-mrl: Interrupted.\n"
+
+
 def in_thread(call):
     found = []
     thread = threading.Thread(target=lambda: found.append(call()))
