@@ -1,0 +1,127 @@
+"""Lines of tables, digests, kept checkpoints and starts: what nobody looked at."""
+
+import jax
+import numpy as np
+import pytest
+
+from fedjax_mrl import (
+    comparison,
+    layout,
+    population,
+    recorder,
+    rounds,
+    servers,
+    starts,
+    stores,
+)
+from fedjax_mrl.checkpoint import Checkpoints
+from fedjax_mrl.config import RunConfig
+from fedjax_mrl.digest import Digester
+from fedjax_mrl.protocol import Algorithm, Client, Model
+from fedjax_mrl.rounds import Played
+from fedjax_mrl.rundir import COLUMNS, RunDirectory
+from tests import helpers
+
+
+def test_the_line_of_a_round_with_faults_counts_whom_it_should():
+    # Of five that were sent a broadcast three reported, and one of these is rejected.
+    played = Played(
+        cohort=np.array([0, 2, 3, 5, 6]),
+        reported=np.array([2, 3, 6]),
+        stragglers=1,
+        metrics={"total": np.array([1.0, np.nan, 2.0])},
+        finite={"upload": np.array([True, False, True])},
+        sound=np.array([True, False, True]),
+        server_finite=np.bool_(True),
+        bytes_up=np.array([10.0, 20.0, 30.0]),
+        bytes_down=np.float32(100),
+    )
+    flops = np.array([1, 10, 100, 1000, 10_000, 100_000, 1_000_000])
+    state = rounds.State(4, None, {}, {})
+    row = recorder.round_row(state, played, flops, 1.0, "sha")
+    assert row == {
+        "round": 4,
+        "seconds": 1.0,
+        "participants": 5,
+        "train_loss": 1.5,
+        "bytes_down": 500,
+        "bytes_up": 60,
+        "flops": 1_001_100,
+        "digest": "sha",
+        "dropped": 2,
+        "stragglers": 1,
+        "rejected": 1,
+    }
+    nobody = played._replace(sound=np.zeros(3, bool))
+    assert np.isnan(recorder.round_row(state, nobody, flops, 1.0, "")["train_loss"])
+
+
+def line(seed, last):
+    row = dict.fromkeys(comparison.COLUMNS, 0)
+    row |= {"algorithm": "fml", "seed": seed, "learning_rate": 0.1, "status": "done"}
+    return row | {"head": "h", "last": last, "last10": last, "best": last}
+
+
+def test_the_spread_of_seeds_is_that_of_a_sample():
+    table = comparison.to_markdown([line(0, 0.5), line(1, 0.6), line(2, 0.7)], 1)
+    # Deviations of -10, 0 and 10 points, over two degrees of freedom.
+    assert "60.00 ± 10.00" in table
+
+
+def test_traffic_is_that_of_both_directions_by_participant_and_round():
+    row = line(0, 0.5) | {"bytes_down": 6_000_000, "bytes_up": 2_000_000, "rounds": 4}
+    assert "| 0.500 |" in comparison.to_markdown([row], clients=4)
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", 1) as kept:
+        for round, accuracy in ((1, 0.2), (2, 0.9), (3, 0.1), (4, 0.3)):
+            kept.save(round, {"w": np.zeros(2)}, {}, accuracy)
+            kept.wait()
+        assert kept.rounds() == [4, 2]
+
+
+def test_a_digest_of_what_changed_is_the_digest_of_all():
+    toy = helpers.toy("fml", cohort_size=3)
+    play, store = toy.make(), stores.make("device", layout.mesh(1))
+    state = toy.init()
+    digester = Digester(toy.groups, store, alike=True)
+    digester(state)
+    for _ in range(2):
+        state, played = play(state)
+        digester.touch(played.cohort)
+        fresh = Digester(toy.groups, store)
+        assert digester(state)[0] == fresh(state)[0]
+
+
+def test_no_two_starts_share_their_randomness():
+    # Two architectures that draw the same numbers from the same key.
+    def draws(name):
+        init = lambda key: jax.random.uniform(key)
+        return Model(name, init, features=None, head=None, feature_dim=1, num_classes=2)
+
+    client = lambda model: Client(model.init, update=None, predict=None)
+    algorithm = Algorithm(servers.constant(), client, heads=())
+    groups = population.assign(6, [draws("a"), draws("b")])
+    found = {}
+    for same in (True, False):
+        config = rounds.RoundConfig(0, 2, 1, 4, same_start=same)
+        state = starts.init(algorithm, groups, config)
+        found[same] = {name: set(v.tolist()) for name, v in state.clients.items()}
+    assert [len(values) for values in found[True].values()] == [1, 1]
+    everything = [v for by_name in found.values() for s in by_name.values() for v in s]
+    assert len(set(everything)) == len(everything) == 2 + 6
+
+
+@pytest.mark.parametrize(("target", "first"), [(0.5, 2), (0.51, 3), (0.7, "")])
+def test_a_target_is_reached_where_the_curve_is_as_high(target, first, tmp_path):
+    config = RunConfig(rounds=3)
+    directory = RunDirectory.create(tmp_path / "run", config=config.to_json())
+    headline = {"point": "local", "head": "h", "last": 0.6}
+    directory.write_json("summary.json", {"rounds": 3, "headline": headline})
+    cells = dict.fromkeys(COLUMNS["metrics.csv"], 0) | headline
+    curve = [(1, 0.4), (2, 0.5), (3, 0.6)]
+    rows = [{**cells, "round": r, "mean_accuracy": a} for r, a in curve]
+    directory.append("metrics.csv", rows)
+    row = comparison.row(comparison.Run(config, directory.path), target)
+    assert row["rounds_to_target"] == first
