@@ -149,6 +149,9 @@ def test_options_of_the_records_change_no_number(tmp_path):
         outcome = runner.run(federation(**options), directory)
         played = {row["round"]: row["digest"] for row in directory.rows("rounds.csv")}
         found.append((outcome.summary["digest"], played))
+        # Every so many rounds, and after the last one.
+        evaluated = {int(row["round"]) for row in directory.rows("metrics.csv")}
+        assert evaluated == ({3, 4} if options else {1, 2, 3, 4})
     (expected, all_rounds), (other, some_rounds) = found
     assert expected == other
     told = {number: sha for number, sha in some_rounds.items() if sha}

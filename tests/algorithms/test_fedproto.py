@@ -83,7 +83,12 @@ def test_the_pull_is_zero_at_first_and_positive_afterwards(played):
 def test_the_toy_is_evaluated_without_nan(played):
     toy, states, _ = played
     scores = toy.evaluate()(states[-1])
-    assert np.isfinite(scores.loss).all()
+    assert np.isfinite(scores.loss_sum).all()
+    # Everybody has a loss with the newest prototypes; who never took part has none
+    # with its own.
+    np.testing.assert_array_equal(np.isfinite(scores.loss), scores.num_loss > 0)
+    assert (scores.num_loss[1] == scores.num_test[None, :]).all()
+    assert (scores.num_loss[0, 0] == 0).any()
 
 
 def test_without_weight_it_is_standalone_training():
