@@ -196,7 +196,7 @@ class Federation:
         )
         self._compiled = {"init": init, "evaluate": evaluate}
         self.state: State | None = None
-        self.state_folder: Any = None  # of a loaded run on the disk, kept while needed
+        self.keeps: object = None  # something that lasts as long as this, as a folder
         self._player(1)
 
     def with_trial(

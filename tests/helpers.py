@@ -17,6 +17,14 @@ from fedjax_mrl.simulation import evaluation, initialization, population, rounds
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+# Begins Python anew, heeding what a shell ignores in the background, and nohup: what is
+# ignored stays so in a child.
+HEEDING = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 def assert_trees_equal(a: Any, b: Any) -> None:

@@ -32,6 +32,8 @@ CHANGES = {
     "epochs": (1, {}, 1),
     "batch_size": (3, {}, 1),
     "learning_rate": (0.02, {}, 1),
+    "learning_rate_decay": ("step:1:0.5", {}, 2),
+    "limit_train": (30, {}, 1),
     "momentum": (0.5, {}, 1),
     "weight_decay": (0.0, {}, 1),
     "clip_norm": (0.1, {}, 1),
@@ -56,7 +58,7 @@ RECORDS = {
 # Tests of their own hold these: what is loaded; equal bits (devices, client_store); the
 # same numbers but for rounding.
 ELSEWHERE = {"dataset", "devices", "chunk", "client_store", "lowering", "strategies"}
-ELSEWHERE |= {"deterministic", "precision"}
+ELSEWHERE |= {"deterministic", "precision", "limit_test"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pathlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -241,10 +242,10 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
         algorithm, rate = name
         cells = [algorithm, *[f"{rate:g}"] * several, str(found[0]["head"])]
         for key in measures:
-            text = _spread([line[key] for line in found])
+            text = spread([line[key] for line in found])
             best = means[name, key] >= top[key]
             cells.append(f"**{text}**" if best else text)
-        cells.append(_difference(found, of.get(("standalone", rate), [])))
+        cells.append(difference(found, of.get(("standalone", rate), [])))
         traffic = np.mean(
             [
                 (line["bytes_down"] + line["bytes_up"])
@@ -308,27 +309,36 @@ def _trialled(line: dict[str, Any]) -> tuple[str, float]:
     return line["algorithm"], line["learning_rate"]
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds of accuracies, in per cent."""
     text = f"{100 * np.mean(values):.2f}"
     if len(values) < 2:
         return text
     return f"{text} ± {100 * np.std(values, ddof=1):.2f}"
 
 
-def _difference(found: Sequence[dict], alone: Sequence[dict]) -> str:
+def difference(found: Sequence[dict], alone: Sequence[dict]) -> str:
+    """Mean difference of last accuracies paired by seed, and its 95% interval.
+
+    Args:
+        found: rows of comparison.csv of one algorithm.
+        alone: those of Standalone.
+
+    Returns:
+        Percentage points, as "+1.25 [-2.47, +4.98]"; "-" without a pair.
+    """
     by_seed = {line["seed"]: line["last"] for line in alone}
-    gaps = [
-        100 * (line["last"] - by_seed[line["seed"]])
-        for line in found
-        if line["seed"] in by_seed
-    ]
-    if not gaps or found[0]["algorithm"] == "standalone":
+    own = {line["seed"]: line["last"] for line in found if line["seed"] in by_seed}
+    if not own or found[0]["algorithm"] == "standalone":
         return "-"
-    text = f"{np.mean(gaps):+.2f}"
-    if len(gaps) < 2:
+    pairs = [(100 * last, 100 * by_seed[seed]) for seed, last in own.items()]
+    text = f"{np.mean([a - b for a, b in pairs]):+.2f}"
+    if len(pairs) < 2:
         return text
-    half = stats.t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / len(gaps) ** 0.5
-    return f"{text} [{np.mean(gaps) - half:+.2f}, {np.mean(gaps) + half:+.2f}]"
+    with warnings.catch_warnings():  # equal differences: the interval is a point
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = stats.ttest_rel(*zip(*pairs, strict=True)).confidence_interval()
+    return f"{text} [{low:+.2f}, {high:+.2f}]"
 
 
 def write(directory: pathlib.Path, runs: Sequence[Run], rows: list[dict]) -> str:

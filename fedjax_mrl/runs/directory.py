@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,7 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = paths.local(path, "The run directory")
         self.unprotected: str | None = None
-        self._lock: Any = None
+        self._lock: weakref.finalize | None = None
 
     @classmethod
     def create(
@@ -194,13 +195,15 @@ class RunDirectory:
             RunDirectoryError: if another process has the lock.
         """
         try:
-            self._lock = (self.path / _LOCK).open("a")
+            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise RunDirectoryError(
                 f"Cannot write the run directory {str(self.path)!r}: {error.strerror}."
             ) from None
+        # Closed with this object at the latest.
+        self._lock = weakref.finalize(self, os.close, descriptor)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             self.unlock()
             raise RunDirectoryError(
@@ -222,7 +225,7 @@ class RunDirectory:
     def unlock(self) -> None:
         """Lets other processes write."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock()
             self._lock = None
 
     @property

@@ -1,7 +1,7 @@
 """Writes a run's numbers as TensorBoard events, where tensorboardX is installed."""
 
+import datetime
 import pathlib
-import time
 from collections.abc import Mapping
 
 
@@ -39,8 +39,10 @@ class Events:
         if self._writer is not None:
             self._writer.close()
 
-    def write(self, round: int, values: Mapping[str, float]) -> None:
+    def write(self, round: int, values: Mapping[str, float | None]) -> None:
         """Adds the numbers of a round; they are in the file when this returns.
+
+        A name without a number, as a loss that no example has, is left out.
 
         Raises:
             OSError: if the file cannot be written.
@@ -50,9 +52,11 @@ class Events:
         from tensorboardX import summary
 
         for name, value in values.items():
-            self._add(round, summary=summary.scalar(name, value))
+            if value is not None:
+                self._add(round, summary=summary.scalar(name, value))
         self._writer.flush()
 
     def _add(self, step: int, **content: object) -> None:
-        event = self._event(wall_time=time.time(), step=step, **content)
+        now = datetime.datetime.now().timestamp()  # what TensorBoard shows as the time
+        event = self._event(wall_time=now, step=step, **content)
         self._writer.write_event(event)

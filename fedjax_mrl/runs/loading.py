@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -61,17 +63,16 @@ def load(
     if not _present(directory):
         raise _no_checkpoint(directory, [])
     config = _changed(RunConfig.from_json(directory.read_text("config.json")), changes)
-    folder = None
-    if config.client_store == "disk":
-        folder = _overlay(directory.clients)
+    on_disk = config.client_store == "disk"
+    overlay = _Overlay(directory.clients) if on_disk else None
     built = federation(
         directory,
         config,
-        client_folder=None if folder is None else pathlib.Path(folder.name),
+        client_folder=overlay and overlay.path,
         dataset=dataset,
     )
     built.state = newest(built, directory, warnings.warn)
-    built.state_folder = folder  # removed with the federation
+    built.keeps = overlay  # also of its other trials
     return built
 
 
@@ -189,11 +190,16 @@ def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
     return new
 
 
-def _overlay(folder: pathlib.Path) -> tempfile.TemporaryDirectory:
-    """A folder that shows the files of another one and takes new ones by itself."""
-    made = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    for path in folder.rglob("*.npz"):
-        link = pathlib.Path(made.name, path.relative_to(folder))
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
-    return made
+class _Overlay:
+    """A new folder that shows the files of another one and takes new ones by itself.
+
+    It is removed with this object.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.path = pathlib.Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        for path in folder.rglob("*.npz"):
+            link = self.path / path.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())

@@ -1,8 +1,8 @@
-"""The server's part of a round: one program, the same on every device."""
+"""The server's part of a round: its programs, the same on every device."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,52 @@ from fedjax_mrl import rng, tree
 from fedjax_mrl.protocol import Algorithm, Cohort
 
 
-def make(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
+class ServerPrograms(NamedTuple):
+    """The server's functions, compiled.
+
+    Attributes:
+        broadcasts: server states of J trials -> their broadcasts, [J, ...].
+        broadcast_bytes: server state -> [] bytes of one broadcast.
+        gather: see `gatherer`.
+        step: see `stepper`.
+    """
+
+    broadcasts: Callable[[Sequence[Any]], Any]
+    broadcast_bytes: Callable[[Any], jax.Array]
+    gather: Callable[[Any, Any, Any], Any]
+    step: Callable[..., tuple[Any, Any, jax.Array]]
+
+
+def make(
+    algorithm: Algorithm, cohort_size: int, reject: bool, whole: Any
+) -> ServerPrograms:
+    """Builds the server's programs.
+
+    Args:
+        algorithm: whose server.
+        cohort_size: K.
+        reject: leave out reports that are not sound.
+        whole: the sharding of what they return.
+    """
+    server = algorithm.server
+    bytes_of = server.broadcast_bytes or (
+        lambda state: jnp.float32(tree.num_bytes(server.broadcast(state)))
+    )
+
+    @functools.partial(jax.jit, out_shardings=whole)
+    def broadcasts(servers):
+        sent = [server.broadcast(state) for state in servers]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sent)
+
+    return ServerPrograms(
+        broadcasts,
+        jax.jit(bytes_of, out_shardings=whole),
+        gatherer(cohort_size, whole),
+        stepper(algorithm, reject, whole),
+    )
+
+
+def stepper(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
     """Returns the server's step.
 
     Args:

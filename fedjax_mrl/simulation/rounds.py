@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fedjax_mrl import sharding, stores, tree
+from fedjax_mrl import sharding, stores
 from fedjax_mrl.protocol import Algorithm, Examples
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation import aggregation, batches
-from fedjax_mrl.simulation.cohorts import Trial, Turns
+from fedjax_mrl.simulation.aggregation import ServerPrograms
+from fedjax_mrl.simulation.cohorts import Trial, Turn, Turns
 from fedjax_mrl.simulation.group_program import Common, Part, Settings, Wave
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.stores import NOWHERE, Store
@@ -226,163 +226,68 @@ def make_together(
         )
     mesh = mesh or sharding.mesh(1)
     whole = sharding.everywhere(mesh)
-    store = store or stores.make(config.client_store, mesh)
     batch_size = config.batch_size
     if schedule is None:
         batch_size = batches.fitting(batch_size, train)
     holdout = holdout or [np.zeros(0, np.int32)] * num_clients
-    weights = np.array([part.size for part in train], np.float32)
     examples = jax.device_put(examples, whole)
-    parts = []
-    for group in groups:
-        settings = settings_of(
-            config, mesh, batch_size, num_clients, group.name, num_trials
-        )
-        parts.append(Part(algorithm, group, examples, train, holdout, settings))
-    turns = Turns(
-        train,
+    settings = functools.partial(settings_of, config, mesh, batch_size, num_clients)
+    pieces = _Pieces(
+        parts=[
+            Part(
+                algorithm,
+                group,
+                examples,
+                train,
+                holdout,
+                settings(group.name, num_trials),
+            )
+            for group in groups
+        ],
+        turns=Turns(
+            train,
+            cohort_size=config.cohort_size,
+            epochs=config.epochs,
+            batch_size=batch_size,
+            dropout=config.dropout,
+            straggler=config.straggler,
+            sample=sample,
+            schedule=schedule,
+        ),
+        server=aggregation.make(
+            algorithm, config.cohort_size, config.reject_nonfinite, whole
+        ),
+        store=store or stores.make(config.client_store, mesh),
+        weights=np.array([part.size for part in train], np.float32),
         cohort_size=config.cohort_size,
-        epochs=config.epochs,
-        batch_size=batch_size,
-        dropout=config.dropout,
-        straggler=config.straggler,
-        sample=sample,
-        schedule=schedule,
+        num_trials=num_trials,
+        mesh=mesh,
+        foreseen=sample is None,
     )
-    finishes = parts[0].finishes
-    server_step = aggregation.make(algorithm, config.reject_nonfinite, whole)
-    gather = aggregation.gatherer(config.cohort_size, whole)
-    bytes_of = algorithm.server.broadcast_bytes or (
-        lambda state: jnp.float32(tree.num_bytes(algorithm.server.broadcast(state)))
-    )
-    broadcast_bytes = jax.jit(bytes_of, out_shardings=whole)
-
-    @functools.partial(jax.jit, out_shardings=whole)
-    def broadcasts_of(servers):
-        sent = [algorithm.server.broadcast(server) for server in servers]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sent)
-
-    def common_of(now, servers, purpose):
-        # Keys are arguments of the programs, so that one program serves all seeds.
-        every = lambda values: [*values, *values[:1] * (num_trials - len(values))]
-        rates = [turn.trial.learning_rate for turn in every(now)]
-        real = jax.dtypes.canonicalize_dtype(float)
-        return Common(
-            broadcasts_of(every(servers)),
-            np.array([turn.round for turn in every(now)], np.int32),
-            np.stack([turn.key(purpose) for turn in every(now)]),
-            None if None in rates else np.array(rates, real),
-        )
-
-    def fetch_ahead(turn, state):
-        """While the devices work, fetches whom the trial's next round needs."""
-        soon = np.setdiff1d(turns.next_cohort(turn), turn.reported)
-        for group in groups:
-            rows = np.searchsorted(group.clients, np.intersect1d(group.clients, soon))
-            store.ahead((state.clients[group.name], state.copies[group.name]), rows)
 
     def play(trials, states):
         active = [number for number, state in enumerate(states) if state is not None]
         if not active:
             return [None] * len(states)
         some = ([given[number] for number in active] for given in (trials, states))
-        results = dict(zip(active, together(*some), strict=True))
+        results = dict(zip(active, _play(pieces, *some), strict=True))
         return [results.get(number) for number in range(len(states))]
 
-    def together(trials, states):
-        require_live(*states)
-        now = [
-            turns.of(trial, int(state.round) + 1)
-            for trial, state in zip(trials, states, strict=True)
-        ]
-        servers = [state.server for state in states]
-        common = common_of(now, servers, Purpose.CLIENT_UPDATE)
-        down = [broadcast_bytes(server) for server in servers]
-        worked: list[_Worked] = []
-        # By trial: reports in cohort order, whatever groups, waves and devices are. A
-        # cohort smaller than K is padded by members of weight zero.
-        reports: list[Any] = [None] * len(now)
-        orders = [
-            {client: place for place, client in enumerate(one.reported.tolist())}
-            for one in now
-        ]
-        busy = np.zeros(mesh.size)
-        for part in parts:
-            name, own = part.group.name, part.group.clients
-            present = [
-                (number, int(client))
-                for number, one in enumerate(now)
-                for client in np.intersect1d(own, one.reported)
-            ]
-            waves, busy = part.waves(
-                present, lambda number, client: turns.plan(now[number], client), busy
-            )
-            held = [(state.clients[name], state.copies[name]) for state in states]
-            for wave in waves:
-                taken = store.take(held, wave.trial, wave.rows)
-                after, report = part.step(taken, common, wave.members)
-                worked.append(_Worked(part, wave, after, report["sound"]))
-                to = np.full((len(now), part.places), NOWHERE, np.int32)
-                for (number, client), place in zip(
-                    wave.present, wave.places, strict=True
-                ):
-                    to[number, place] = orders[number][client]
-                # To every device first: within a program that takes longer on a CPU.
-                report = jax.device_put(report, whole)
-                reports = [
-                    gather(*given, report) for given in zip(reports, to, strict=True)
-                ]
-                del report
-
-        stepped = []
-        for one, server, report in zip(now, servers, reports, strict=True):
-            counts = np.zeros(config.cohort_size, np.float32)
-            counts[: one.reported.size] = weights[one.reported]
-            key = one.key(Purpose.SERVER_UPDATE)
-            stepped.append(
-                server_step(server, report, counts, np.int32(one.round), key)
-            )
-        servers = [server for server, _, _ in stepped]
-        del reports, report
-        if sample is None:
-            for one, state in zip(now, states, strict=True):
-                fetch_ahead(one, state)
-        if store.through_host:
-            # The uploads of a cohort are gone before copies of its states are made.
-            jax.block_until_ready(servers)
-        if finishes:
-            common = common_of(now, servers, Purpose.CLIENT_FINISH)
-        clients = [dict(state.clients) for state in states]
-        copies = [dict(state.copies) for state in states]
-        for part, wave, (private, copy), sound in worked:
-            name = part.group.name
-            if finishes:
-                private = part.finish(private, common, wave.members, sound)
-            held = [(a[name], b[name]) for a, b in zip(clients, copies, strict=True)]
-            held = store.put(held, wave.trial, wave.rows, (private, copy))
-            for number, (a, b) in enumerate(held):
-                clients[number][name], copies[number][name] = a, b
-        return [
-            (
-                State(one.round, server, clients[number], copies[number]),
-                Played(
-                    one.members,
-                    one.reported,
-                    int((one.share < 1).sum()),
-                    report["metrics"],
-                    report["finite"],
-                    report["sound"],
-                    finite,
-                    report["bytes"],
-                    down[number],
-                ),
-            )
-            for number, (one, (server, report, finite)) in enumerate(
-                zip(now, stepped, strict=True)
-            )
-        ]
-
     return play
+
+
+class _Pieces(NamedTuple):
+    """The pieces that play the rounds of one federation."""
+
+    parts: list[Part]  # the programs of each group
+    turns: Turns
+    server: ServerPrograms
+    store: Store
+    weights: np.ndarray  # [N] float32, training samples
+    cohort_size: int  # K
+    num_trials: int  # J
+    mesh: Mesh
+    foreseen: bool  # whether the next round's cohort may be drawn before it
 
 
 class _Worked(NamedTuple):
@@ -392,6 +297,186 @@ class _Worked(NamedTuple):
     wave: Wave
     after: tuple[Any, Any]  # private states and copies [R, ...]
     sound: jax.Array  # [R] bool
+
+
+class _Stepped(NamedTuple):
+    """What the server of a trial did."""
+
+    server: Any  # its new state
+    report: dict[str, Any]  # of the cohort, without uploads
+    finite: jax.Array  # [] bool, the new state
+
+
+def _play(
+    pieces: _Pieces, trials: Sequence[Trial], states: Sequence[State]
+) -> list[tuple[State, Played]]:
+    """Plays one round of each trial: plan, train, aggregate, store."""
+    require_live(*states)
+    now = _plan(pieces, trials, states)
+    down = [pieces.server.broadcast_bytes(state.server) for state in states]
+    worked, reports = _train(pieces, now, states)
+    stepped = _aggregate(pieces, now, states, reports)
+    del reports  # the uploads of a cohort are gone before its states are copied
+    after = _store(pieces, now, states, worked, stepped)
+    return [
+        (
+            state,
+            Played(
+                turn.members,
+                turn.reported,
+                int((turn.share < 1).sum()),
+                step.report["metrics"],
+                step.report["finite"],
+                step.report["sound"],
+                step.finite,
+                step.report["bytes"],
+                sent,
+            ),
+        )
+        for state, turn, step, sent in zip(after, now, stepped, down, strict=True)
+    ]
+
+
+def _plan(
+    pieces: _Pieces, trials: Sequence[Trial], states: Sequence[State]
+) -> list[Turn]:
+    """Who takes part in the next round of each trial, and who fails in it."""
+    return [
+        pieces.turns.of(trial, int(state.round) + 1)
+        for trial, state in zip(trials, states, strict=True)
+    ]
+
+
+def _train(
+    pieces: _Pieces, now: Sequence[Turn], states: Sequence[State]
+) -> tuple[list[_Worked], list[Any]]:
+    """Lets the participants train, group by group and wave by wave.
+
+    Returns:
+        The work of every wave, and for each trial the reports [K, ...] in cohort order,
+        whatever groups, waves and devices are. A cohort smaller than K is padded by
+        members of weight zero.
+    """
+    whole = sharding.everywhere(pieces.mesh)
+    servers = [state.server for state in states]
+    common = _common(pieces, now, servers, Purpose.CLIENT_UPDATE)
+    worked: list[_Worked] = []
+    reports: list[Any] = [None] * len(now)
+    plan = lambda number, client: pieces.turns.plan(now[number], client)
+    busy = np.zeros(pieces.mesh.size)
+    for part in pieces.parts:
+        present = [
+            (number, int(client))
+            for number, turn in enumerate(now)
+            for client in np.intersect1d(part.group.clients, turn.reported)
+        ]
+        waves, busy = part.waves(present, plan, busy)
+        held = [_held(state, part.group) for state in states]
+        for wave in waves:
+            taken = pieces.store.take(held, wave.trial, wave.rows)
+            after, report = part.step(taken, common, wave.members)
+            worked.append(_Worked(part, wave, after, report["sound"]))
+            places = _in_cohorts(wave, now, part.places)
+            # To every device first: within a program that takes longer on a CPU.
+            report = jax.device_put(report, whole)
+            reports = [
+                pieces.server.gather(*given, report)
+                for given in zip(reports, places, strict=True)
+            ]
+            del report
+    return worked, reports
+
+
+def _aggregate(
+    pieces: _Pieces,
+    now: Sequence[Turn],
+    states: Sequence[State],
+    reports: Sequence[Any],
+) -> list[_Stepped]:
+    """Lets every trial's server work on the reports of its cohort."""
+    stepped = []
+    for turn, state, report in zip(now, states, reports, strict=True):
+        counts = np.zeros(pieces.cohort_size, np.float32)
+        counts[: turn.reported.size] = pieces.weights[turn.reported]
+        key = turn.key(Purpose.SERVER_UPDATE)
+        found = pieces.server.step(
+            state.server, report, counts, np.int32(turn.round), key
+        )
+        stepped.append(_Stepped(*found))
+    return stepped
+
+
+def _store(
+    pieces: _Pieces,
+    now: Sequence[Turn],
+    states: Sequence[State],
+    worked: Sequence[_Worked],
+    stepped: Sequence[_Stepped],
+) -> list[State]:
+    """Keeps what the participants became, after their part once the server is done."""
+    servers = [step.server for step in stepped]
+    if pieces.foreseen:
+        for turn, state in zip(now, states, strict=True):
+            _fetch_ahead(pieces, turn, state)
+    if pieces.store.through_host:
+        jax.block_until_ready(servers)  # so that nothing waits for the uploads
+    if pieces.parts[0].finishes:
+        common = _common(pieces, now, servers, Purpose.CLIENT_FINISH)
+    clients = [dict(state.clients) for state in states]
+    copies = [dict(state.copies) for state in states]
+    for part, wave, (private, copy), sound in worked:
+        name = part.group.name
+        if part.finishes:
+            private = part.finish(private, common, wave.members, sound)
+        held = [(a[name], b[name]) for a, b in zip(clients, copies, strict=True)]
+        held = pieces.store.put(held, wave.trial, wave.rows, (private, copy))
+        for number, (a, b) in enumerate(held):
+            clients[number][name], copies[number][name] = a, b
+    return [
+        State(turn.round, server, own, shared)
+        for turn, server, own, shared in zip(now, servers, clients, copies, strict=True)
+    ]
+
+
+def _common(
+    pieces: _Pieces, now: Sequence[Turn], servers: Sequence[Any], purpose: Purpose
+) -> Common:
+    """What the members of each trial have in common, filled up to J trials.
+
+    Keys are arguments of the programs, so that one program serves all seeds.
+    """
+    missing = pieces.num_trials - len(now)
+    every = lambda values: [*values, *values[:1] * missing]
+    rates = [turn.trial.learning_rate for turn in every(now)]
+    real = jax.dtypes.canonicalize_dtype(float)
+    return Common(
+        pieces.server.broadcasts(every(servers)),
+        np.array([turn.round for turn in every(now)], np.int32),
+        np.stack([turn.key(purpose) for turn in every(now)]),
+        None if None in rates else np.array(rates, real),
+    )
+
+
+def _in_cohorts(wave: Wave, now: Sequence[Turn], places: int) -> np.ndarray:
+    """Where each of a wave's places stands in the cohort of each trial: [J, R]."""
+    to = np.full((len(now), places), NOWHERE, np.int32)
+    for (number, client), place in zip(wave.present, wave.places, strict=True):
+        to[number, place] = np.searchsorted(now[number].reported, client)
+    return to
+
+
+def _fetch_ahead(pieces: _Pieces, turn: Turn, state: State) -> None:
+    """While the devices work, fetches whom the trial's next round needs."""
+    soon = np.setdiff1d(pieces.turns.next_cohort(turn), turn.reported)
+    for part in pieces.parts:
+        clients = part.group.clients
+        rows = np.searchsorted(clients, np.intersect1d(clients, soon))
+        pieces.store.ahead(_held(state, part.group), rows)
+
+
+def _held(state: State, group: Group) -> tuple[Any, Any]:
+    """Private states and copies of a group, as the store holds them."""
+    return state.clients[group.name], state.copies[group.name]
 
 
 def settings_of(

@@ -155,7 +155,7 @@ def _write(path: pathlib.Path, leaves: Sequence[np.ndarray]) -> None:
 def _read(path: pathlib.Path) -> list[np.ndarray]:
     """The leaves of a state; the file's own checksums tell whether it is whole."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return [found[f"arr_{number}"] for number in range(len(found.files))]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         text = f"The state of a client in {path} cannot be read: {error}"

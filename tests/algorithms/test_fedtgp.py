@@ -150,7 +150,7 @@ def test_two_server_steps_equal_the_equations(max_margin, x64):
     for round in (1, 2):
         cohort = to_cohort(weights, round)
         pairs = prototypes.pairs(uploads, cohort)
-        order = prototypes.shuffled(cohort.key, pairs, 2, 3)
+        order = prototypes.shuffled(jax.random.clone(cohort.key), pairs, 2, 3)
         # Eight prototypes count, so an epoch is three steps, the last one of two.
         assert int(order.steps) == 6
         batches = np.asarray(order.index)[:6]

@@ -15,7 +15,7 @@ from fedjax_mrl.cli import signals
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.runs import runner
 from fedjax_mrl.runs.directory import RunDirectory
-from tests.helpers import ROOT
+from tests.helpers import HEEDING, ROOT
 
 TINY = ["--algorithm", "standalone", "--models", "mlp", "--shared-model", "mlp"]
 TINY += ["--num-clients", "4", "--participation", "0.5", "--partition", "iid"]
@@ -118,16 +118,11 @@ with signals.Stop() as stop:
 
 
 def test_only_a_second_ctrl_c_of_a_person_ends_at_once():
-    code = "import os, signal, sys, time; from fedjax_mrl.cli import signals\n"
-    code += "with signals.Stop() as stop:\n"
-    code += "    for word in sys.argv[1:]:\n"
-    code += "        if word == 'wait': time.sleep(0.7)\n"
-    code += (
-        "        else: os.kill(os.getpid(), getattr(signal, word)); time.sleep(.1)\n"
-    )
-    code += "    sys.exit(128 + stop() + 50)\n"
     run = lambda *words: subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", HEEDING, "-c", RAISE, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     twice = run("SIGINT", "SIGINT")  # a launcher passed it on
     assert twice.returncode == 180 and twice.stderr.count("again to stop at once") == 1

@@ -128,4 +128,4 @@ def test_a_folder_that_checkpoints_could_not_name_is_refused(tmp_path, capsys):
     out = str(tmp_path / "\udcff")
     assert main(["run", *FLAGS, "--rounds", "1", "--out", out]) == 2
     told = capsys.readouterr().err
-    assert "must be UTF-8" in told and not list(tmp_path.iterdir())
+    assert "must be text in the encoding" in told and not list(tmp_path.iterdir())

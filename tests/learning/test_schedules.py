@@ -1,5 +1,6 @@
 """A learning rate that changes by round: its laws, and that nothing is recompiled."""
 
+import contextlib
 import functools
 
 import jax
@@ -72,15 +73,15 @@ def federation(**options):
 def test_a_round_has_the_rate_of_its_number_and_nothing_is_recompiled():
     decaying, plain = federation(learning_rate_decay="exponential:0.25"), federation()
     states = [decaying.init(), plain.init()]
-    try:
+    # Watching for the reuse of keys traces everything again.
+    with jax.debug_key_reuse(False), contextlib.ExitStack() as stack:
+        stack.callback(jax.config.update, "jax_no_tracing", False)
         for round in range(3):
             states[0], _ = decaying.play(states[0])
             rate = 0.08 * 0.25**round
             states[1], _ = plain.with_trial(learning_rate=rate).play(states[1])
             assert_trees_equal(states[0], states[1])
             jax.config.update("jax_no_tracing", True)  # from now on an error
-    finally:
-        jax.config.update("jax_no_tracing", False)
 
 
 def test_trials_of_other_rates_decay_from_their_own():

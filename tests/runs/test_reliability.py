@@ -202,23 +202,12 @@ def test_a_second_process_is_refused_and_a_dead_ones_lock_is_not_in_the_way(copi
     RunDirectory.open(copied).lock()
 
 
-def heeding_signals():
-    """In a child: heed what a shell ignores in the background, and nohup."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @contextlib.contextmanager
 def started(*words, **options):
     """A process of the command line, which does not outlive the test."""
-    words = [sys.executable, "-m", "fedjax_mrl", *words]
+    words = [sys.executable, "-c", helpers.HEEDING, "-m", "fedjax_mrl", *words]
     process = subprocess.Popen(
-        words,
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heeding_signals,
-        **options,
+        words, cwd=ROOT, stderr=subprocess.PIPE, text=True, **options
     )
     try:
         yield process

@@ -4,22 +4,16 @@ import jax
 import numpy as np
 import pytest
 
-from fedjax_mrl import (
-    comparison,
-    layout,
-    population,
-    recorder,
-    rounds,
-    servers,
-    starts,
-    stores,
-)
-from fedjax_mrl.checkpoint import Checkpoints
+from fedjax_mrl import sharding, stores
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.digest import Digester
+from fedjax_mrl.learning import servers
 from fedjax_mrl.protocol import Algorithm, Client, Model
-from fedjax_mrl.rounds import Played
-from fedjax_mrl.rundir import COLUMNS, RunDirectory
+from fedjax_mrl.runs import comparison, recorder
+from fedjax_mrl.runs.checkpoint import Checkpoints
+from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
+from fedjax_mrl.simulation import initialization, population, rounds
+from fedjax_mrl.simulation.digest import Digester
+from fedjax_mrl.simulation.rounds import Played
 from tests import helpers
 
 
@@ -83,7 +77,7 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path):
 
 def test_a_digest_of_what_changed_is_the_digest_of_all():
     toy = helpers.toy("fml", cohort_size=3)
-    play, store = toy.make(), stores.make("device", layout.mesh(1))
+    play, store = toy.make(), stores.make("device", sharding.mesh(1))
     state = toy.init()
     digester = Digester(toy.groups, store, alike=True)
     digester(state)
@@ -106,7 +100,7 @@ def test_no_two_starts_share_their_randomness():
     found = {}
     for same in (True, False):
         config = rounds.RoundConfig(0, 2, 1, 4, same_start=same)
-        state = starts.init(algorithm, groups, config)
+        state = initialization.init(algorithm, groups, config)
         found[same] = {name: set(v.tolist()) for name, v in state.clients.items()}
     assert [len(values) for values in found[True].values()] == [1, 1]
     everything = [v for by_name in found.values() for s in by_name.values() for v in s]
