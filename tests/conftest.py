@@ -1,4 +1,9 @@
-"""Strictness for the whole suite: promotions, key reuse and warnings are errors."""
+"""Strictness for the whole suite: promotions and warnings are errors.
+
+(Warnings: `filterwarnings` in setup.cfg.) In tests of what uses keys (methods,
+learning, simulation, the laws) so is a key that is used twice. That check takes a
+sixth of the time and traces programs anew.
+"""
 
 import importlib.metadata
 import os
@@ -15,7 +20,7 @@ import pytest
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
-jax.config.update("jax_debug_key_reuse", True)
+KEYS = ("tests.algorithms.", "tests.learning.", "tests.simulation.", "tests.test_laws")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,6 +33,12 @@ def _compile_fast(request):
     jax.config.update("jax_disable_most_optimizations", not optimised)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def _watch_keys(request):
+    with jax.debug_key_reuse(request.module.__name__.startswith(KEYS)):
+        yield
 
 
 @pytest.fixture(autouse=True)

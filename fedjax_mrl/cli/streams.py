@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 # The reader went away (`| head`), or the terminal was closed.
@@ -78,6 +78,20 @@ def own() -> None:
         if stream is None:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         setattr(sys, name, Lenient(stream))
+    sys.unraisablehook = _without_late_writers(sys.unraisablehook)
+
+
+def _without_late_writers(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Drops what threads say that still write when their checkpoint has failed.
+
+    The failure itself was raised and is told; each of them would add a traceback.
+    """
+
+    def hook(found: Any) -> None:
+        if "Event loop is closed" not in str(found.exc_value):
+            tell(found)
+
+    return hook
 
 
 def status(code: int) -> int:

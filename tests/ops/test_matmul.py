@@ -61,7 +61,7 @@ def test_operands_are_rounded_to_the_precision_that_is_asked_for(precision, bits
 # Prints a hash of what depends on the threads when a.T @ b is left to XLA.
 HASHES = """
 import hashlib, jax, numpy as np
-from fedjax_mrl import conv, products
+from fedjax_mrl.ops import conv, matmul
 draw = lambda *shape: np.random.default_rng(0).normal(size=shape).astype(np.float32)
 def values(a, b, x, first, second):
     def pooled(*layers, number=64):
@@ -71,7 +71,7 @@ def values(a, b, x, first, second):
         return y.sum()
     gradients = jax.grad(pooled, (0, 1))(first, second)
     few = jax.grad(lambda *layers: pooled(*layers, number=1), (0, 1))(first, second)
-    return products.over_examples(a, b), gradients, few
+    return matmul.over_examples(a, b), gradients, few
 found = jax.jit(values)(
     draw(512, 500), draw(512, 10), draw(64, 32, 32, 3),
     (draw(5, 5, 3, 16), draw(16)), (draw(5, 5, 16, 32), draw(32)),

@@ -136,7 +136,7 @@ def test_states_lie_where_the_store_has_them(store, tmp_path):
 
 
 def test_only_large_blocks_make_room_for_others(federation, monkeypatch):
-    monkeypatch.setattr(planning.hostmemory, "resident", lambda: 2**28)
+    monkeypatch.setattr(planning.host_memory, "resident", lambda: 2**28)
 
     def memory(threshold):
         monkeypatch.setattr(footprint, "_GIVEN_BACK", threshold)
@@ -177,7 +177,7 @@ def test_of_an_accelerator_a_moment_alone_counts_and_the_host_does_not(
 
 def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeypatch):
     # The process is of one size, whatever is compiled or freed meanwhile.
-    monkeypatch.setattr(planning.hostmemory, "resident", lambda: 2**28)
+    monkeypatch.setattr(planning.host_memory, "resident", lambda: 2**28)
     options = OPTIONS | {"num_clients": 50, "rounds": 100, "client_store": "host"}
     options |= {"participation": 0.04}
     make = lambda limit=None, **changed: planning.make(
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeyp
 def test_a_smaller_batch_is_advised_where_it_is_the_batch(monkeypatch):
     options = OPTIONS | {"batch_size": 256, "partition": "iid"}
     built = Federation(**options)
-    monkeypatch.setattr(planning.hostmemory, "resident", lambda: 2**28)
+    monkeypatch.setattr(planning.host_memory, "resident", lambda: 2**28)
     memory = planning.make(built, limit=10**12, calibrate=False).memory
     limit = memory.peak - memory.device["working memory"] // 3
     with pytest.raises(planning.DoesNotFit, match="Give --batch-size") as raised:

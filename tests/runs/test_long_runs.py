@@ -12,7 +12,8 @@ from tests.helpers import ROOT
 # checkpoint a heap, up to eight a core, so that memory grows for some hundred of them.
 RUN = """
 import sys
-from fedjax_mrl import discovery, hostmemory
+from fedjax_mrl import discovery
+from fedjax_mrl.planning import host_memory
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.models import mlp
 from fedjax_mrl.runs.recorder import Recorder
@@ -26,7 +27,7 @@ record, held = Recorder.record, {}
 
 def watched(self, result, *rest):
     row = record(self, result, *rest)
-    held[row["round"]] = hostmemory.resident()
+    held[row["round"]] = host_memory.resident()
     return row
 
 Recorder.record = watched
