@@ -74,10 +74,8 @@ def _go_on(args, directory, config, first: bool) -> int:
 
 def _config(directory, args):
     """The run's configuration, with what may change taken from the flags."""
-    import dataclasses
-
     from fedjax_mrl import config as configs
-    from fedjax_mrl.runs.resuming import FREE, may_differ
+    from fedjax_mrl.runs.resuming import FREE, may_differ, on_its_schedules
 
     old = stored.configuration(directory)
     known = {name: getattr(old, name) for name in configs.fields()}
@@ -96,10 +94,7 @@ def _config(directory, args):
             f"A run goes on under its own configuration; differing: {listed}. Leave "
             f"these out, or begin a new run. May differ: {', '.join(FREE)}."
         )
-    if new.rounds != old.rounds and new.schedule_rounds is None:
-        # Schedules go on as they were when the run began.
-        new = dataclasses.replace(new, schedule_rounds=max(old.rounds, 1))
-    return new
+    return on_its_schedules(new, old)
 
 
 resume = Command(

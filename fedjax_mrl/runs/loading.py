@@ -183,11 +183,7 @@ def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
                 f"The states of a run on the disk stay there, no others move there; "
                 f"got client_store={value!r} for {config.client_store!r}."
             )
-    new = dataclasses.replace(config, **changes)
-    if new.rounds != config.rounds and new.schedule_rounds is None:
-        # Schedules go on as they were when the run began.
-        new = dataclasses.replace(new, schedule_rounds=max(config.rounds, 1))
-    return new
+    return resuming.on_its_schedules(dataclasses.replace(config, **changes), config)
 
 
 class _Overlay:

@@ -1,5 +1,6 @@
 """Where a run goes on from, and what of its configuration may change meanwhile."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -71,6 +72,13 @@ def may_differ(key: str, old: Any, new: Any) -> bool:
     if key == "client_store" and "disk" in (old, new):
         return old == new  # a checkpoint of files does not suit another store
     return key in FREE or old == new
+
+
+def on_its_schedules(new: RunConfig, old: RunConfig) -> RunConfig:
+    """`new` with the schedules of `old`, which go on as the run began them."""
+    if new.rounds == old.rounds or new.schedule_rounds is not None:
+        return new
+    return dataclasses.replace(new, schedule_rounds=max(old.rounds, 1))
 
 
 def _require_same(theirs: dict[str, Any], ours: dict[str, Any], round: int) -> None:
