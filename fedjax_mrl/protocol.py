@@ -12,7 +12,8 @@ model, each group one compiled program. No function of an algorithm ever sees tw
 architectures, or one client's state next to another's.
 
 Shape letters: B batch, S steps, K cohort, N clients, L classes, D width of a
-representation, d width of the shared one.
+representation, d width of the shared one. An example is an array of any shape, the
+same for all: an image [H, W, C], features [F], a sequence of tokens [T].
 """
 
 from collections.abc import Callable
@@ -36,26 +37,41 @@ class Network(NamedTuple):
 class Model(NamedTuple):
     """A network as pure functions.
 
-    `features` maps images [B, H, W, C] to a representation [B, D]; `head` maps
-    that to logits [B, L]. Both take their own half of a `Network`.
+    `features` maps inputs [B, ...] to a representation [B, D]; `head` maps that to
+    logits [B, L]. Both take their own half of a `Network`.
+
+    Attributes:
+        name: how it is called; clients whose models have one name share a program.
+        init: key -> parameters.
+        features: extractor, inputs -> representation.
+        head: header, representation -> logits.
+        feature_dim: D.
+        num_classes: L.
+        stochastic: key -> the same model as it trains, with random parts such as
+            dropout drawn by the key; None for a model without any.
     """
 
     name: str
     init: Callable[[Key], Network]
     features: Callable[[Params, jax.Array], jax.Array]
     head: Callable[[Params, jax.Array], jax.Array]
-    feature_dim: int  # D
-    num_classes: int  # L
+    feature_dim: int
+    num_classes: int
+    stochastic: "Callable[[Key], Model] | None" = None
 
     def logits(self, network: Network, x: jax.Array) -> jax.Array:
-        """Images [B, H, W, C] to logits [B, L]."""
+        """Maps inputs [B, ...] to logits [B, L]."""
         return self.head(network.header, self.features(network.extractor, x))
+
+    def training(self, key: Key) -> "Model":
+        """Returns the model as a loss uses it in one step, of which `key` is."""
+        return self if self.stochastic is None else self.stochastic(key)
 
 
 class Examples(NamedTuple):
     """The whole data set on the device, shared by all clients."""
 
-    x: jax.Array  # [n, H, W, C], uint8; or what `raw` preparation hands on
+    x: jax.Array  # [n, ...] as stored: uint8 images, float features, int32 tokens
     y: jax.Array  # [n], int32
 
 
@@ -73,7 +89,7 @@ class Batches(NamedTuple):
 class Batch(NamedTuple):
     """One minibatch as a loss sees it."""
 
-    x: jax.Array  # [B, H, W, C], prepared
+    x: jax.Array  # [B, ...], prepared
     y: jax.Array  # [B] int32, in [0, L)
     mask: jax.Array  # [B] bool; False is padding and must not count
 
@@ -106,7 +122,7 @@ class Client(NamedTuple):
     Attributes:
         init: key -> private state.
         update: broadcast, state, visit, key -> `ClientUpdate`.
-        predict: shared, state, x [B, H, W, C] -> logits [B, L] by inference mode
+        predict: shared, state, x [B, ...] -> logits [B, L] by inference mode
             (*head*), the same names as `Algorithm.heads`; `UNKNOWN` for a class that
             a head knows nothing of, whose examples have no loss. `shared` is either the
             client's own copy (`ClientUpdate.shared`) or a fresh broadcast.
