@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig as RunConfig
     from fedjax_mrl.data.own import arrays as arrays
     from fedjax_mrl.federation import Federation as Federation
+    from fedjax_mrl.models.own import model as model
     from fedjax_mrl.runs.loading import load as load
     from fedjax_mrl.simulation.divergence import Diverged as Diverged
 
@@ -27,8 +28,9 @@ _PUBLIC = {
     "RunConfig": "fedjax_mrl.config",
     "arrays": "fedjax_mrl.data.own",
     "load": "fedjax_mrl.runs.loading",
+    "model": "fedjax_mrl.models.own",
 }
-__all__ = ["Diverged", "Federation", "RunConfig", "__version__", "arrays", "load"]
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

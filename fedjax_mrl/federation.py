@@ -6,76 +6,71 @@ The command line and notebooks share this. Nothing here writes files or prints.
 import copy
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_mrl import (
-    datasets,
-    discovery,
-    from_config,
-    models,
-    numerics,
-    paths,
-    sharding,
-    stores,
-)
-from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl import bar, from_config, numerics, paths, pieces, sharding, stores
+from fedjax_mrl.config import RunConfig
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
-from fedjax_mrl.learning import schedules
-from fedjax_mrl.ops import conv
-from fedjax_mrl.protocol import Examples
+from fedjax_mrl.history import History
+from fedjax_mrl.partitions import Partition
+from fedjax_mrl.protocol import Algorithm, Examples, Setup
+from fedjax_mrl.results import Result
 from fedjax_mrl.simulation import (
     divergence,
     evaluation,
     initialization,
-    population,
     prediction,
     rounds,
-    strategies,
 )
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.digest import Digester
+from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.rounds import Played, State
-
-# Of matrix products, as of `jax.default_matmul_precision`.
-PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32")
-
-
-class Result(NamedTuple):
-    """One round as `Federation.rounds` yields it."""
-
-    state: State
-    played: Played
-    scores: evaluation.Scores | None  # None in rounds without evaluation
+from fedjax_mrl.simulation.strategies import Strategy
+from fedjax_mrl.values import Values, take
 
 
 class Federation:
     """A federation, built: data, split, groups, algorithm and compiled functions.
 
+    Every name may be a value instead.
+
     Args:
         config: what to run; keyword arguments make or change it.
-        dataset: a name, or images to use instead of loading any (`arrays`), whose
-            name the configuration takes over.
+        algorithm: a name, `FILE.py:NAME` or `package.module:NAME`, or a function of
+            `fm.Setup` to an `fm.Algorithm`, whose keyword-only parameters are its
+            hyper-parameters.
+        models: names, such references, or networks as `fm.model` makes them and
+            `models.own.architecture` lists them; client k gets entry k mod length.
+        shared_model: the one that all share, likewise.
+        dataset: a name, the path of an npz file, or data as `fm.arrays` makes them,
+            whose name the configuration takes over.
         partition: a text such as "class:2", or a split to use instead of making one:
             a pair (train, test), each a list or dict with the positions of every
-            client's images; one array as test is for all clients, and without test
-            parts all have all test images.
+            client's examples; one array as test is for all clients, and without test
+            parts all have all test examples.
+        tasks: for clients with tasks of their own on the same examples, name of the
+            task -> a class of the task for each class of the data; client k has task
+            k mod length.
         client_folder: where `client_store="disk"` keeps its files.
+        **options: everything else of `RunConfig`.
 
     Attributes:
         config: `RunConfig`.
-        strategies: how each architecture is computed.
-        dataset: images and labels.
-        examples: the training images, on the devices.
-        partition: positions of every client's images.
-        groups: clients by architecture.
-        algorithm: the built `protocol.Algorithm`.
+        values: what was given as a value.
+        pieces: what the configuration was resolved to; `dataset`, `partition`,
+            `train`, `holdout`, `groups`, `algorithm`, `setup`, `strategies` and
+            `round_config` are its.
+        examples: the training examples, on the devices.
         state: the newest state that `rounds` played or `load` read; None before.
+        history: the rounds that `fit` or `rounds` played.
 
     Raises:
         ValueError: for anything in the configuration that cannot be run, before
@@ -96,87 +91,20 @@ class Federation:
         self,
         config: RunConfig | None = None,
         *,
-        dataset: Dataset | str | None = None,
-        partition: Any = None,
         client_folder: str | os.PathLike | None = None,
+        values: Values | None = None,
         **options: Any,
     ) -> None:
-        # Names are options like any other; values are used as they are.
-        if isinstance(dataset, str):
-            options["dataset"], dataset = dataset, None
-        elif isinstance(dataset, Dataset):
-            options["dataset"] = dataset.name
-        if isinstance(partition, str):
-            options["partition"], partition = partition, None
-        self.config = config = _config(config, options)
-        folder = client_folder
-        if folder is not None:
-            folder = paths.local(folder, "client_folder")
-        conv.resolve(config.lowering)
-        if config.precision not in PRECISIONS:
-            raise ConfigError(
-                discovery.unknown("precision", config.precision, PRECISIONS)
-            )
-        if config.cohort_size < 1:
-            raise ConfigError(
-                f"--participation {config.participation:g} of {config.num_clients} "
-                "clients selects nobody; it must select at least one: raise it to "
-                f"{1 / config.num_clients:g} or more."
-            )
-        names = list(dict.fromkeys((*config.models, config.shared_model)))
-        for name in names:
-            models.get(name)
-        chosen = from_config.algorithm_options(config)
-        server = from_config.server_options(config)
-        if dataset is None:
-            dataset = datasets.load(config.dataset, config.data_dir)
-        self.dataset = from_config.data(config, dataset)
-        self.partition = from_config.split(config, self.dataset, partition)
-        found = strategies.parse(config.strategies, config.models)
-        fallback = strategies.default(
-            config.lowering, config.chunk, jax.default_backend()
-        )
-        self.strategies = {name: found.get(name, fallback) for name in config.models}
-        self.setup = from_config.setup(config, self.dataset)
-        self.algorithm = from_config.algorithm(
-            config, self.dataset, self.strategies, chosen
-        )
-        self.groups = population.assign(
-            config.num_clients,
-            [
-                from_config.model(
-                    dataclasses.replace(config, lowering=self.strategies[n].lowering),
-                    self.dataset,
-                    n,
-                    config.feature_dim,
-                )
-                for n in config.models
-            ],
-        )
-        for group in self.groups:
-            self.algorithm.client(group.model)  # refuses what cannot work
-        self.train, self.holdout = from_config.hold_out(
-            self.partition.train, self.algorithm.holdout, config.data_seed
-        )
+        named, given = take(options)
+        self.values = given if values is None else values.under(given)
+        self.config = config = _config(config, named)
+        if client_folder is not None:
+            client_folder = paths.local(client_folder, "client_folder")
+        self._client_folder = client_folder
+        self.pieces = pieces.resolve(config, self.values)
         self.trial = Trial(config.seed, config.learning_rate)
-        self._decay = schedules.decay(config.learning_rate_decay, self.setup.num_rounds)
-        chunks = {name: of.chunk for name, of in self.strategies.items()}
         self.mesh = sharding.mesh(config.devices)
-        self.round_config = rounds.RoundConfig(
-            seed=config.seed,
-            init_seed=config.init_seed,
-            cohort_size=config.cohort_size,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            chunk=fallback.chunk,
-            chunks=chunks,
-            same_start=config.same_start,
-            client_store=config.client_store,
-            dropout=config.dropout,
-            straggler=config.straggler,
-            **server,
-        )
-        self.store = stores.make(config.client_store, self.mesh, folder)
+        self.store = stores.make(config.client_store, self.mesh, client_folder)
         data = self.dataset
         self.examples = jax.device_put(
             _examples(data.x_train, data.y_train), sharding.everywhere(self.mesh)
@@ -187,7 +115,7 @@ class Federation:
             _examples(data.x_test, data.y_test),
             self.partition.test,
             self.setup.prepare.test,
-            chunks=chunks,
+            chunks=self.round_config.chunks,
             mesh=self.mesh,
             store=self.store,
         )
@@ -196,8 +124,60 @@ class Federation:
         )
         self._compiled = {"init": init, "evaluate": evaluate}
         self.state: State | None = None
+        self.history = self._no_history()
         self.keeps: object = None  # something that lasts as long as this, as a folder
         self._player(1)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data."""
+        return self.pieces.dataset
+
+    @property
+    def partition(self) -> Partition:
+        """Positions of every client's examples."""
+        return self.pieces.partition
+
+    @property
+    def train(self) -> list[np.ndarray]:
+        """Positions of the examples that each client trains on."""
+        return self.pieces.train
+
+    @property
+    def holdout(self) -> list[np.ndarray]:
+        """Positions of those that it keeps out of training."""
+        return self.pieces.holdout
+
+    @property
+    def groups(self) -> list[Group]:
+        """The clients by architecture."""
+        return self.pieces.groups
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The method, built."""
+        return self.pieces.algorithm
+
+    @property
+    def setup(self) -> Setup:
+        """What the method was built from."""
+        return self.pieces.setup
+
+    @property
+    def strategies(self) -> Mapping[str, Strategy]:
+        """How each group is computed."""
+        return self.pieces.strategies
+
+    @property
+    def round_config(self) -> rounds.RoundConfig:
+        """How rounds are played."""
+        return self.pieces.round_config._replace(seed=self.config.seed)
+
+    def with_settings(self, **changes: Any) -> "Federation":
+        """The same values, data and split under other settings; compiled anew."""
+        values = self.values._replace(dataset=self.dataset, partition=self.partition)
+        config = dataclasses.replace(self.config, **changes)
+        return Federation(config, values=values, client_folder=self._client_folder)
 
     def with_trial(
         self, seed: int | None = None, learning_rate: float | None = None
@@ -211,7 +191,7 @@ class Federation:
         given = {"seed": seed, "learning_rate": learning_rate}
         given = {name: value for name, value in given.items() if value is not None}
         other.config = config = dataclasses.replace(self.config, **given)
-        other.round_config = self.round_config._replace(seed=config.seed)
+        other.history = other._no_history()
         other.trial = Trial(config.seed, config.learning_rate)
         return other
 
@@ -250,7 +230,9 @@ class Federation:
         """The trial with its learning rate of a round, which the programs are given."""
         if trial.learning_rate is None:
             return trial
-        return trial._replace(learning_rate=trial.learning_rate * self._decay(round))
+        return trial._replace(
+            learning_rate=trial.learning_rate * self.pieces.decay(round)
+        )
 
     def _player(self, trials: int) -> Callable:
         """The programs for so many trials, made once."""
@@ -425,6 +407,7 @@ class Federation:
             state = self.init() if self.state is None else self.state
         until = self.config.rounds if until is None else until
         while state.round < until:
+            started = time.perf_counter()
             state, played = self.play(state)
             played = played.fetch()
             problem = divergence.describe(played, state.round, self.config)
@@ -436,7 +419,45 @@ class Federation:
                     f"rounds(until={state.round - 1}) plays up to the last good state."
                 )
             self.state = state
-            yield self.result(state, played, until)
+            result = self.result(state, played, until)
+            self.history.append(result, time.perf_counter() - started)
+            yield result
+
+    def fit(
+        self, rounds: int | None = None, *, progress: bool | None = None
+    ) -> History:
+        """Trains: plays rounds from the newest state on.
+
+        Args:
+            rounds: how many; by default those that the configuration's are still
+                ahead. With a number training goes on past them.
+            progress: whether to show a progress bar; by default on a terminal and in a
+                notebook.
+
+        Returns:
+            `history`, with all rounds up to now.
+
+        Raises:
+            Diverged: as `rounds`.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=3
+            ... )
+            >>> len(federation.fit(rounds=1)), len(federation.fit())
+            (1, 3)
+        """
+        start = 0 if self.state is None else self.state.round
+        until = self.config.rounds if rounds is None else start + rounds
+        with bar.Bar(until - start, progress) as shown:
+            for result in self.rounds(until=until):
+                shown.show(result)
+        return self.history
+
+    def _no_history(self) -> History:
+        sizes = [part.size for part in self.train]
+        return History(self.groups, self.algorithm.heads, sizes, self.flops)
 
     def result(self, state: State, played: Played, until: int | None = None) -> Result:
         """What `rounds` yields of a round that was played; evaluates if it is due."""
@@ -449,7 +470,7 @@ class Federation:
     def flops(self) -> np.ndarray:
         """FLOPs of every client's visit [N], see `from_config.visit_flops`."""
         return from_config.visit_flops(
-            self.config, self.dataset, self.groups, self.train, self.round_config
+            self.dataset, *self.pieces.lowered("im2col"), self.train, self.round_config
         )
 
 

@@ -1,26 +1,31 @@
-"""What a configuration names: models, the algorithm, its options and arithmetic."""
+"""From what a configuration names to models, algorithm, split and settings."""
 
-import dataclasses
+import itertools
+import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import algorithms, discovery, models, partitions, rng
+from fedjax_mrl import algorithms, discovery, partitions, references, rng
+from fedjax_mrl.algorithms import Method
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import images, own
-from fedjax_mrl.data.dataset import Dataset, DatasetError
+from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import optimizers
+from fedjax_mrl.models import own as own_models
+from fedjax_mrl.models.own import Architecture, Sample
 from fedjax_mrl.partitions import Partition
-from fedjax_mrl.protocol import Algorithm, Batches, Examples, Model, Setup, Visit
+from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
 from fedjax_mrl.simulation import flops as counting
-from fedjax_mrl.simulation import shapes
+from fedjax_mrl.simulation import population, shapes
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.rounds import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
+from fedjax_mrl.values import Values
 
 
 def hold_out(
@@ -46,9 +51,12 @@ def hold_out(
     return rest, kept
 
 
-def algorithm_options(config: RunConfig) -> dict[str, Any]:
-    """The algorithm's hyper-parameters, of the types that it declares."""
-    known = typing.get_type_hints(algorithms.get(config.algorithm))
+def algorithm_options(config: RunConfig, method: Method) -> dict[str, Any]:
+    """Returns the algorithm's hyper-parameters, of the types that it declares."""
+    try:
+        known = typing.get_type_hints(method)
+    except Exception:  # annotations of the user's own, which need not be types
+        known = {}
     options = config.algorithm_options()
     for name, value in options.items():
         declared = known.get(name, object)  # an unknown one is refused with its name
@@ -84,31 +92,128 @@ def server_options(config: RunConfig) -> dict[str, Any]:
     return options
 
 
-def model(config: RunConfig, data: Dataset, name: str, width: int) -> Model:
-    """A model for these images, its representation so wide."""
-    return models.build(
-        name,
-        data.x_train.shape[1:],
-        data.num_classes,
-        feature_dim=width,
-        lowering=config.lowering,
-    )
+def sample(data: Dataset) -> Sample:
+    """Returns the shape of one prepared input, and how many classes there are."""
+    kind = np.int32 if data.kind == "tokens" else np.float32
+    return Sample(data.x_train.shape[1:], np.dtype(kind), data.num_classes)
+
+
+def architectures(config: RunConfig, values: Values) -> dict[str, Architecture]:
+    """Finds what the entries of `models` and `shared_model` stand for, by entry.
+
+    Raises:
+        ValueError: for a name that there is not, or a value that makes no model.
+    """
+    found: dict[str, Architecture] = {}
+    for name in dict.fromkeys((*config.models, config.shared_model)):
+        architecture = own_models.architecture(values.models.get(name, name))
+        label = architecture.name if references.is_reference(name) else name
+        taken = {other.name for other in found.values()}
+        unused, number = label, 2
+        while unused in taken:
+            unused, number = f"{label}-{number}", number + 1
+        found[name] = architecture._replace(name=unused)
+    return found
+
+
+def feature_dim(
+    config: RunConfig, known: Mapping[str, Architecture], of: Sample
+) -> int:
+    """Returns D of `protocol.Setup`: the configuration's, unless no model has it.
+
+    Where all private models have a width of their own, it is that of the first.
+    """
+    first, *others = (known[name] for name in config.models)
+    if not all(architecture.own_width for architecture in (first, *others)):
+        return config.feature_dim
+    return first.build(of, None, "native").feature_dim
+
+
+def groups(
+    config: RunConfig,
+    known: Mapping[str, Architecture],
+    of: Sample,
+    chosen: Mapping[str, Strategy],
+    tasks: Mapping[str, Sequence[int]] | None,
+) -> list[Group]:
+    """Returns the clients by architecture, and by task if there are several.
+
+    Client k has entry k mod length of `models`, and of `tasks`.
+
+    Raises:
+        ValueError: for a task that does not label all classes, or a model that cannot
+            be made for these data.
+    """
+    labels = _labels(tasks, of.num_classes)
+    models, names = [], list(labels)
+    for place in range(math.lcm(len(config.models), len(labels))):
+        architecture = known[config.models[place % len(config.models)]]
+        task = names[place % len(names)]
+        given = labels[task]
+        own = of if given is None else of._replace(num_classes=int(given.max()) + 1)
+        width = None if architecture.own_width else config.feature_dim
+        model = architecture.build(own, width, chosen[architecture.name].lowering)
+        name = architecture.name if given is None else f"{architecture.name}-{task}"
+        models.append(model._replace(name=name))
+    assigned = population.assign(config.num_clients, models)
+    by_name = {
+        model.name: labels[names[place % len(names)]]
+        for place, model in enumerate(models)
+    }
+    return [group._replace(labels=by_name[group.name]) for group in assigned]
+
+
+def by_group(
+    chosen: Mapping[str, Strategy], tasks: Iterable[str] | None
+) -> dict[str, Strategy]:
+    """Returns how each group is computed, from how each architecture is."""
+    if tasks is None:
+        return dict(chosen)
+    pairs = itertools.product(chosen.items(), tasks)
+    return {f"{name}-{task}": strategy for (name, strategy), task in pairs}
+
+
+def _labels(
+    tasks: Mapping[str, Sequence[int]] | None, num_classes: int
+) -> dict[str, np.ndarray | None]:
+    """The labels of each task [L]; one without a name where there are no tasks."""
+    if tasks is None:
+        return {"": None}
+    found: dict[str, np.ndarray | None] = {}
+    for name, given in dict(tasks).items():
+        labels = np.asarray(given)
+        whole = labels.dtype.kind in "iu" and labels.shape == (num_classes,)
+        if not whole or labels.min() < 0 or np.unique(labels).size < 2:
+            raise ValueError(
+                f"tasks[{name!r}] must give each of the {num_classes} classes a class "
+                f"of the task, at least two different ones from 0; got {given!r}."
+            )
+        found[str(name)] = labels.astype(np.int32)
+    if not found:
+        raise ValueError("tasks must hold at least one; leave it out for one task.")
+    return found
 
 
 def algorithm(
     config: RunConfig,
-    data: Dataset,
-    chosen: dict[str, Strategy],
-    options: dict[str, Any],
+    method: Method,
+    make: Callable[[str], Setup],
+    chosen: Mapping[str, Strategy],
 ) -> Algorithm:
-    """The algorithm, whose shared model is computed as each client's own one."""
+    """Builds the algorithm, whose shared model is computed as each client's own one.
 
-    def built(lowering):
-        own = dataclasses.replace(config, lowering=lowering)
-        return algorithms.build(config.algorithm, setup(own, data), **options)
-
+    Args:
+        config: of which the hyper-parameters are taken.
+        method: its constructor.
+        make: lowering of convolutions -> what it is built from.
+        chosen: how each group is computed.
+    """
+    options = algorithm_options(config, method)
     lowerings = dict.fromkeys(strategy.lowering for strategy in chosen.values())
-    of = {lowering: built(lowering) for lowering in lowerings}
+    of = {
+        lowering: algorithms.build(method, make(lowering), **options)
+        for lowering in lowerings
+    }
     client = lambda model: of[chosen[model.name].lowering].client(model)
     return next(iter(of.values()))._replace(client=client)
 
@@ -120,11 +225,6 @@ def data(config: RunConfig, given: Dataset) -> Dataset:
         DatasetError: if its arrays cannot be used.
         ConfigError: for an unknown augmentation.
     """
-    if not isinstance(given, Dataset):
-        raise DatasetError(
-            "dataset must be a name or a Dataset, as fm.arrays(x, y, x_test, y_test) "
-            f"makes one; got {type(given).__name__}."
-        )
     chosen = augmentation(config, given)
     if chosen not in images.AUGMENTATIONS:
         raise ConfigError(
@@ -177,15 +277,33 @@ def _require_within(
 
 
 def augmentation(config: RunConfig, data: Dataset) -> str:
-    """What training does with images before a network gets them."""
-    return data.augmentation if config.augmentation == "auto" else config.augmentation
+    """Says what training does with examples before a network gets them."""
+    if config.augmentation == "auto":
+        return data.augmentation
+    return own.augmentation_of(data.kind, config.augmentation)
 
 
-def setup(config: RunConfig, data: Dataset) -> Setup:
-    """What every algorithm is given."""
+def setup(
+    config: RunConfig,
+    data: Dataset,
+    shared: Architecture,
+    width: int,
+    lowering: str,
+) -> Setup:
+    """Returns what every algorithm is given.
+
+    Args:
+        config: optimizer and schedules.
+        data: what is trained on.
+        shared: the architecture that all share.
+        width: D, of the private models' representations.
+        lowering: how its convolutions are computed.
+    """
+    of = sample(data)
+    build = lambda width: shared.build(of, width, lowering)._replace(name=shared.name)
     return Setup(
-        shared=lambda width: model(config, data, config.shared_model, width),
-        feature_dim=config.feature_dim,
+        shared=build,
+        feature_dim=width,
         num_classes=data.num_classes,
         optimizer=optimizers.sgd(
             config.learning_rate,
@@ -198,30 +316,58 @@ def setup(config: RunConfig, data: Dataset) -> Setup:
     )
 
 
+def round_config(
+    config: RunConfig, chosen: Mapping[str, Strategy], fallback: Strategy
+) -> RoundConfig:
+    """Returns how rounds are played.
+
+    Args:
+        config: of the run.
+        chosen: how each group is computed, by its name.
+        fallback: how others would be.
+    """
+    return RoundConfig(
+        seed=config.seed,
+        init_seed=config.init_seed,
+        cohort_size=config.cohort_size,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        chunk=fallback.chunk,
+        chunks={name: strategy.chunk for name, strategy in chosen.items()},
+        same_start=config.same_start,
+        client_store=config.client_store,
+        dropout=config.dropout,
+        straggler=config.straggler,
+        **server_options(config),
+    )
+
+
 def visit_flops(
-    config: RunConfig,
     data: Dataset,
+    built: Algorithm,
     groups: Sequence[Group],
     train: Sequence[np.ndarray],
-    round_config: RoundConfig,
+    settings: RoundConfig,
 ) -> np.ndarray:
     """FLOPs of every client's visit [N]: local epochs and sweeps, no evaluation.
 
-    Counted on the mathematics (`flops`), whatever the lowering; an example costs the
-    same in a full and in a partial batch.
+    Counted on the mathematics (`flops`); an example costs the same in a full and in a
+    partial batch.
+
+    Args:
+        data: what is trained on.
+        built: the algorithm, and
+        groups: the clients, both with convolutions lowered to `im2col`.
+        train: positions by client.
+        settings: epochs and batches.
     """
-    config = dataclasses.replace(config, lowering="im2col", strategies=())
-    prepared = setup(config, data)
-    built = algorithms.build(config.algorithm, prepared, **algorithm_options(config))
     sizes = np.array([part.size for part in train])
-    batch = round_config.batch_size
-    sweep = round_config.sweep_batch_size
+    batch, sweep = settings.batch_size, settings.sweep_batch_size
     visit = _one_step_visit(data, batch, sweep)
     result = np.zeros(len(train))
     for group in groups:
-        own = model(config, data, group.name, config.feature_dim)
-        client = built.client(own)
-        of = shapes.of(built, own)
+        client = built.client(group.model)
+        of = shapes.of(built, group.model)
         given = of.broadcast, of.private, visit, of.key
 
         def cost(client=client, given=given, **repeat):
@@ -231,7 +377,7 @@ def visit_flops(
         trained = cost(sweep_step=0) - once
         swept = cost(train_step=0) - once
         result[group.clients] = once + sizes[group.clients] * (
-            trained / batch * config.epochs + swept / sweep
+            trained / batch * settings.epochs + swept / sweep
         )
     return result
 

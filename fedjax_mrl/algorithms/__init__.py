@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from fedjax_mrl import discovery
+from fedjax_mrl import discovery, references
 from fedjax_mrl.protocol import Algorithm, Setup
 
 
@@ -16,31 +16,56 @@ def names() -> list[str]:
     return list(discovery.find(__name__))
 
 
-def get(name: str) -> Callable[..., Algorithm]:
-    """Returns the constructor of the algorithm `name`.
+Method = Callable[..., Algorithm]
+
+
+def get(name: str | Method) -> Method:
+    """Returns the constructor of the algorithm `name`, or of one of the user's own.
+
+    Args:
+        name: of a method of this library, or a reference (`references`); a constructor
+            is returned as it is.
 
     Raises:
-        ValueError: for an unknown name, with the nearest valid one.
+        ValueError: for an unknown name, with the nearest valid one, or a reference
+            that leads nowhere.
     """
+    if not isinstance(name, str):
+        return name
+    if references.is_reference(name):
+        return references.load(name)
     return discovery.get(__name__, name, "algorithm")
 
 
-def hyperparameters(name: str) -> dict[str, Any]:
-    """The hyper-parameters of the algorithm `name` and their defaults."""
+def hyperparameters(name: str | Method) -> dict[str, Any]:
+    """Returns the hyper-parameters of an algorithm with their defaults."""
     parameters = inspect.signature(get(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def build(name: str, setup: Setup, **options: Any) -> Algorithm:
-    """Builds the algorithm `name`.
+def build(name: str | Method, setup: Setup, **options: Any) -> Algorithm:
+    """Builds an algorithm.
+
+    Args:
+        name: as of `get`.
+        setup: what it is built from.
+        **options: its hyper-parameters.
 
     Raises:
-        ValueError: for an unknown name, an unknown hyper-parameter (with the
-            nearest valid one), or a value the algorithm refuses.
+        ValueError: for an unknown name, an unknown hyper-parameter (with the nearest
+            valid one), a value the algorithm refuses, or a function that makes none.
     """
-    valid = hyperparameters(name)
+    method = get(name)
+    known = name if isinstance(name, str) else getattr(name, "__name__", "it")
+    valid = hyperparameters(method)
     for option in options:
         if option not in valid:
-            kind = f"hyper-parameter of {name}"
+            kind = f"hyper-parameter of {references.short(known)}"
             raise ValueError(discovery.unknown(kind, option, valid or ["(none)"]))
-    return get(name)(setup, **options)
+    made = method(setup, **options)
+    if not isinstance(made, Algorithm):
+        raise ValueError(
+            f"{known} must return a fedjax_mrl.Algorithm(server, client, heads); it "
+            f"returned {type(made).__name__}."
+        )
+    return made

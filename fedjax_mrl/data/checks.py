@@ -40,7 +40,7 @@ def images(x: Any, what: str, *, raw: bool = False) -> np.ndarray:
     if x.ndim != 4:
         raise DatasetError(
             f"{what} must be {kind} [n, H, W, C], but is {_of(x)}; give one image "
-            "after another, channels last."
+            'after another, channels last, or say kind="features" or kind="tokens".'
         )
     if not x.size:
         raise DatasetError(
@@ -53,6 +53,49 @@ def images(x: Any, what: str, *, raw: bool = False) -> np.ndarray:
             f"{name}.transpose(0, 2, 3, 1)."
         )
     return np.ascontiguousarray((_floats if raw else _pixels)(x, what, name))
+
+
+def features(x: Any, what: str) -> np.ndarray:
+    """Checks features [n, ...]: finite numbers, which networks get as they are.
+
+    Returns:
+        float32 [n, ...].
+
+    Raises:
+        DatasetError: for another type, no example, or a value that is not finite.
+    """
+    x = _array(x, what)
+    if x.dtype.kind not in "fiub" or x.ndim < 2 or not x.size:
+        raise DatasetError(
+            f"{what} must be numbers [n, ...], the features of one example after "
+            f"another, but is {_of(x)}; give float32 [n, F] for instance."
+        )
+    x = x if x.dtype.kind == "f" else x.astype(np.float32)
+    return np.ascontiguousarray(_floats(x, what, what.split()[0]))
+
+
+def tokens(x: Any, what: str) -> np.ndarray:
+    """Checks sequences of tokens [n, T]: whole numbers from 0, all of one length.
+
+    Returns:
+        int32 [n, T].
+
+    Raises:
+        DatasetError: for another type, no example, or a number out of range.
+    """
+    x = _array(x, what)
+    if x.dtype.kind not in "iu" or x.ndim < 2 or not x.size:
+        raise DatasetError(
+            f"{what} must be whole numbers [n, T], one sequence after another, but is "
+            f"{_of(x)}; number the tokens and fill short sequences up to one length."
+        )
+    low, high = int(x.min()), int(x.max())
+    if low < 0 or high >= 2**31:
+        raise DatasetError(
+            f"{what} must be numbers of tokens from 0, but spans {low}..{high}; number "
+            "the padding as well."
+        )
+    return np.ascontiguousarray(x, dtype=np.int32)
 
 
 def labels(y: Any, what: str, count: int) -> np.ndarray:
@@ -195,8 +238,8 @@ def _floats(x: np.ndarray, what: str, name: str) -> np.ndarray:
     bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
     if bad.any():
         raise DatasetError(
-            f"{what} must be finite, but {int(bad.sum())} images hold NaN or infinity, "
-            f"the first at position {int(bad.argmax())}; mend or remove them."
+            f"{what} must be finite, but {int(bad.sum())} of them hold NaN or "
+            f"infinity, the first at position {int(bad.argmax())}; mend or remove them."
         )
     return x
 

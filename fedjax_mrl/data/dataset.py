@@ -61,15 +61,17 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: as `fedjax_mrl.datasets.names` lists it.
-        x_train: uint8 [n, H, W, C]; float32 where augmentation is "raw".
+        x_train: by `kind` uint8 images [n, H, W, C], float32 features [n, ...] or int32
+            tokens [n, ...]; float32 images where augmentation is "raw".
         y_train: int32 [n], in `0..num_classes - 1`.
-        x_test: uint8 [m, H, W, C].
+        x_test: [m, ...], of the same shape and type.
         y_test: int32 [m].
         label_names: one name a class.
-        mean: a channel's mean of pixel / 255.
-        std: a channel's standard deviation of pixel / 255.
+        mean: a channel's mean of pixel / 255; () for features and tokens.
+        std: a channel's standard deviation of pixel / 255, likewise.
         augmentation: what training does by default, "none" or "flip_erase_crop";
-            "raw" hands images to the networks as they are.
+            "raw" hands inputs to the networks as they are.
+        kind: "images", "features" or "tokens".
     """
 
     name: str
@@ -81,6 +83,7 @@ class Dataset(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: str
+    kind: str = "images"
 
     @property
     def num_classes(self) -> int:

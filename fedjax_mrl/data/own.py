@@ -1,4 +1,4 @@
-"""Data sets of the user's own arrays."""
+"""Data sets of the user's own arrays: images, features or tokens."""
 
 from collections.abc import Sequence
 
@@ -19,24 +19,27 @@ def arrays(
     label_names: Sequence[str] | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    augmentation: str = "none",
+    augmentation: str | None = None,
+    kind: str | None = None,
 ) -> Dataset:
-    """Makes a data set of images and labels in memory.
+    """Makes a data set of images, features or tokens in memory.
 
     Args:
-        x: training images, uint8 [n, H, W, C] with pixels from 0 to 255, or grey
-            [n, H, W]. With `augmentation="raw"` any floats, which networks get as they
-            are, in float32.
+        x: training examples. Images: uint8 [n, H, W, C] with pixels from 0 to 255, or
+            grey [n, H, W]. Features: floats [n, F] or [n, T, F], which networks get as
+            they are, in float32. Tokens: whole numbers [n, T] from 0, for networks that
+            embed them.
         y: their classes, integers [n] from 0.
-        x_test: test images, of the same size.
+        x_test: test examples, of the same shape.
         y_test: their classes.
         name: for tables and files.
         label_names: one name a class; by default their numbers, and then every number
             must occur in `y`.
         mean: of each channel, of pixel / 255; by default that of `x`.
         std: the standard deviation, likewise.
-        augmentation: "none"; "flip_erase_crop", as for CIFAR; or "raw" for images that
-            are prepared already.
+        augmentation: of images: "none", the default; "flip_erase_crop", as for CIFAR;
+            or "raw" for float images [n, H, W, C] that are prepared already.
+        kind: "images", "features" or "tokens"; by default told by type and axes.
 
     Returns:
         What `Federation(dataset=...)` takes.
@@ -59,15 +62,21 @@ def arrays(
         ... )
         >>> federation.play(federation.init())[0].round
         1
+        >>> fm.arrays(draw.normal(size=(60, 12)), y, np.ones((3, 12)), y[:3]).kind
+        'features'
     """
+    kind = _kind(x, augmentation) if kind is None else kind
+    augmentation = augmentation_of(kind, augmentation)
     raw = augmentation == checks.RAW
-    x = checks.images(x, "x_train", raw=raw)
+    x = _examples(x, "x_train", kind, raw=raw)
     y = checks.labels(y, "y_train", len(x))
-    x_test = checks.images(x_test, "x_test", raw=raw)
+    x_test = _examples(x_test, "x_test", kind, raw=raw)
     y_test = checks.labels(y_test, "y_test", len(x_test))
     if label_names is None:
         label_names = _numbers(y, y_test)
-    if mean is None or std is None:
+    if kind != "images":
+        mean, std = (), ()
+    elif mean is None or std is None:
         own = ((0.0,) * x.shape[-1], (1.0,) * x.shape[-1]) if raw else _moments(x)
         mean, std = (
             a if b is None else b for a, b in zip(own, (mean, std), strict=True)
@@ -77,17 +86,58 @@ def arrays(
         for value in (mean, std)
     )
     made = Dataset(
-        str(name), x, y, x_test, y_test, label_names, mean, std, augmentation
+        str(name), x, y, x_test, y_test, label_names, mean, std, augmentation, kind
     )
     return check(made, augmentation)
+
+
+KINDS = ("images", "features", "tokens")
+
+
+def _kind(x: ArrayLike, augmentation: str | None) -> str:
+    """What examples are, by their type and number of axes."""
+    try:
+        array = np.asarray(x)
+    except Exception:
+        return "images"  # refused there with a reason
+    if augmentation is not None or array.ndim not in (2, 3):
+        return "images"
+    if array.dtype.kind in "iu" and array.ndim == 2 and array.dtype != np.uint8:
+        return "tokens"  # uint8 may be images that were flattened
+    return "features" if array.dtype.kind == "f" else "images"
+
+
+def augmentation_of(kind: str, given: str | None) -> str:
+    """Says what training does with examples; features and tokens have no choice.
+
+    Raises:
+        DatasetError: for an augmentation that is for images alone.
+    """
+    if kind not in KINDS:
+        raise DatasetError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.")
+    if kind == "images":
+        return given or "none"
+    if given not in (None, "none", checks.RAW):
+        raise DatasetError(
+            f"augmentation {given!r} is for images; leave it out for {kind}, or give "
+            'kind="images".'
+        )
+    return checks.RAW
+
+
+def _examples(x: ArrayLike, what: str, kind: str, *, raw: bool) -> np.ndarray:
+    """Checks examples of a kind."""
+    if kind == "images":
+        return checks.images(x, what, raw=raw)
+    return (checks.features if kind == "features" else checks.tokens)(x, what)
 
 
 def check(given: Dataset, augmentation: str) -> Dataset:
     """Checks a data set that somebody made.
 
     Args:
-        given: its arrays may be anything that `images` and `labels` take.
-        augmentation: what training will do; "raw" needs images that are prepared.
+        given: its arrays may be anything that `arrays` takes.
+        augmentation: what training will do; "raw" needs inputs that are prepared.
 
     Returns:
         The same with arrays of the types that `Dataset` documents.
@@ -97,16 +147,18 @@ def check(given: Dataset, augmentation: str) -> Dataset:
             too few names or classes, parts of other shapes, an unusable mean or std.
     """
     parts = {}
+    if given.kind != "images":
+        augmentation = augmentation_of(given.kind, augmentation)
     raw = augmentation == checks.RAW
     for part in ("train", "test"):
-        x = checks.images(getattr(given, f"x_{part}"), f"x_{part}", raw=raw)
+        x = _examples(getattr(given, f"x_{part}"), f"x_{part}", given.kind, raw=raw)
         y = checks.labels(getattr(given, f"y_{part}"), f"y_{part}", len(x))
         parts |= {f"x_{part}": x, f"y_{part}": y}
     one, other = parts["x_train"].shape[1:], parts["x_test"].shape[1:]
     if one != other:
         raise DatasetError(
-            f"x_test must have images of the shape of x_train, {list(one)}, but they "
-            f"are {list(other)}; bring them to one size."
+            f"x_test must have {given.kind} of the shape of x_train, {list(one)}, but "
+            f"they are {list(other)}; bring them to one size."
         )
     names = checks.label_names(given.label_names)
     highest = int(max(parts["y_train"].max(), parts["y_test"].max()))
@@ -118,37 +170,50 @@ def check(given: Dataset, augmentation: str) -> Dataset:
     of = f"the {len(names)} label_names"
     for part in ("train", "test"):
         checks.within(parts[f"y_{part}"], f"y_{part}", len(names), of, "")
+    made = given._replace(**parts, label_names=names)
+    if given.kind != "images":
+        return made
     mean, std = checks.moments(given.mean, given.std, one[-1])
-    return given._replace(**parts, label_names=names, mean=mean, std=std)
+    return made._replace(mean=mean, std=std)
 
 
 def like(data: Dataset, x: ArrayLike, augmentation: str) -> tuple[np.ndarray, bool]:
-    """Checks new images for networks that were trained on a data set.
+    """Checks new examples for networks that were trained on a data set.
 
     Args:
         data: what they were trained on.
-        x: images as those of `data` are stored, [B, H, W, C] or one [H, W, C]; grey
-            ones may lack C.
+        x: examples as those of `data` are stored, [B, ...] or a single one; grey images
+            [H, W, 1] may lack the last axis.
         augmentation: what training did.
 
     Returns:
-        Images [B, H, W, C] of the data set's type, and whether it was a single one.
+        Examples [B, ...] of the data set's type, and whether it was a single one.
 
     Raises:
-        DatasetError: for images of another shape or type.
+        DatasetError: for examples of another shape or type.
     """
-    shape = data.x_train.shape[1:]
-    grey = shape[:-1] if shape[-1] == 1 else None
+    shape, images = data.x_train.shape[1:], data.kind == "images"
+    grey = shape[:-1] if images and shape[-1] == 1 else None
     given = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
     single = given in (shape, grey)
-    x = checks.images([x] if single else x, "x", raw=augmentation == checks.RAW)
+    if single:
+        x = [x]
+    elif not images and given[1:] != shape:
+        raise _unlike(data, given)
+    x = _examples(x, "x", data.kind, raw=augmentation == checks.RAW)
     if x.shape[1:] != shape:
-        raise DatasetError(
-            f"x must be images {list(shape)} like the training images, one or [B, "
-            f"{', '.join(map(str, shape))}], but is {list(given)}; bring them to this "
-            "size and number of channels."
-        )
+        raise _unlike(data, given)
     return x, single
+
+
+def _unlike(data: Dataset, given: tuple[int, ...]) -> DatasetError:
+    shape = data.x_train.shape[1:]
+    end = "size and number of channels" if data.kind == "images" else "shape"
+    return DatasetError(
+        f"x must be {data.kind} {list(shape)} like the training {data.kind}, one or "
+        f"[B, {', '.join(map(str, shape))}], but is {list(given)}; bring them to this "
+        f"{end}."
+    )
 
 
 def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:

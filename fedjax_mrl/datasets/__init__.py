@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from fedjax_mrl import discovery, paths
-from fedjax_mrl.data import official, prepared
+from fedjax_mrl.data import npz, official, prepared
 from fedjax_mrl.data.dataset import Dataset, DatasetError, DatasetSpec, build
 
 
@@ -45,7 +45,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     tensorflow_datasets only for the second.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or the path of an npz file (`data.npz`).
         data_dir: where to look; `default_data_dir()` if None.
 
     Returns:
@@ -55,6 +55,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         ValueError: for an unknown name.
         DatasetError: if the data are not there, damaged, or of another shape.
     """
+    if name.endswith(".npz"):
+        return npz.read(name)
     return load_spec(get(name), data_dir)
 
 

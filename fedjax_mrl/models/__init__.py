@@ -7,7 +7,7 @@ that returns a `protocol.Model`.
 from collections.abc import Callable
 from typing import Any
 
-from fedjax_mrl import discovery
+from fedjax_mrl import discovery, references
 from fedjax_mrl.protocol import Model
 
 
@@ -17,11 +17,14 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Callable[..., Model]:
-    """Returns the constructor of the model `name`.
+    """Returns the constructor of the model `name`, or of one of the user's own.
 
     Raises:
-        ValueError: for an unknown name, with the nearest valid one.
+        ValueError: for an unknown name, with the nearest valid one, or a reference
+            (`references`) that leads nowhere.
     """
+    if references.is_reference(name):
+        return references.load(name)
     return discovery.get(__name__, name, "model")
 
 

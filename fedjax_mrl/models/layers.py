@@ -134,7 +134,8 @@ def require_image(name: str, input_shape: tuple[int, int, int], smallest: int) -
     if len(input_shape) != 3:
         raise ValueError(
             f"{name} needs images of shape (height, width, channels); got "
-            f"{tuple(input_shape)}."
+            f"{tuple(input_shape)}. For other data give models and shared_model that "
+            "fit: mlp takes features of any shape, fm.model(features) your own network."
         )
     if min(input_shape[:2]) < smallest:
         raise ValueError(

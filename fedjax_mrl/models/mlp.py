@@ -1,4 +1,4 @@
-"""A perceptron with two hidden layers, for images of any size."""
+"""A perceptron with two hidden layers, for images of any size and for features."""
 
 import jax
 from flax import linen as nn
@@ -23,8 +23,11 @@ class _Extractor(nn.Module):
 def mlp(
     input_shape, num_classes, *, feature_dim=500, hidden=512, lowering="auto"
 ) -> Model:
-    """Builds the perceptron: pixels - `hidden` - `feature_dim`, ReLU after each."""
+    """Builds the perceptron: inputs - `hidden` - `feature_dim`, ReLU after each."""
     del lowering  # no convolution
-    layers.require_image("mlp", input_shape, 1)
+    if not input_shape or min(input_shape) < 1:
+        raise ValueError(
+            f"mlp needs inputs of at least one number; got the shape {input_shape}."
+        )
     extractor = _Extractor(hidden, feature_dim)
     return layers.model("mlp", extractor, input_shape, num_classes, feature_dim)

@@ -177,7 +177,8 @@ def test_another_image_gives_other_logits_and_no_representation_is_negative():
         ("cnn1", (15, 32, 3), "cnn1 needs images of at least 16x16 .* got 15x32"),
         ("cnn5", (32, 15, 3), "at least 16x16 pixels; got 32x15.*Choose a smaller"),
         ("resnet8", (3, 3, 1), "at least 4x4 pixels; got 3x3"),
-        ("mlp", (8, 8), r"shape \(height, width, channels\); got \(8, 8\)"),
+        ("mlp", (), "inputs of at least one number"),
+        ("cnn5", (8, 8), r"shape \(height, width, channels\); got \(8, 8\).*mlp"),
     ],
 )
 def test_an_image_that_is_too_small_is_refused_with_the_size_that_fits(

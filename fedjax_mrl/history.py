@@ -1,0 +1,170 @@
+"""The rounds that a federation played, as tables and pictures for a notebook."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedjax_mrl import discovery, results
+from fedjax_mrl.results import Result, Row
+from fedjax_mrl.simulation.population import Group
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+TABLES = ("metrics", "rounds", "clients")
+
+
+class History:
+    """What each round reported: losses, traffic, accuracies. States are not kept.
+
+    Args:
+        groups: the clients by architecture.
+        heads: the inference modes; the first is the headline.
+        num_train: examples that each client trains on [N].
+        flops: -> FLOPs of every client's visit [N]; asked when they are needed.
+
+    Example:
+        >>> import fedjax_mrl as fm
+        >>> federation = fm.Federation(
+        ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=2
+        ... )
+        >>> history = federation.fit()
+        >>> history.frame().columns.tolist()[:4]
+        ['round', 'point', 'head', 'clients']
+        >>> history.frame("rounds")["round"].tolist()
+        [1, 2]
+    """
+
+    def __init__(
+        self,
+        groups: list[Group],
+        heads: tuple[str, ...],
+        num_train: list[int],
+        flops: Callable[[], np.ndarray],
+    ) -> None:
+        self.heads = heads
+        self._architectures = results.architectures(groups)
+        self._num_train = num_train
+        self._flops = flops
+        self._rounds: list[tuple[Result, float]] = []
+
+    def __len__(self) -> int:
+        return len(self._rounds)
+
+    def __iter__(self) -> Iterator[Result]:
+        """The rounds, oldest first; their states are of rounds that are past."""
+        return (result for result, _ in self._rounds)
+
+    def __repr__(self) -> str:
+        if not self._rounds:
+            return "History of no round"
+        rows = self.rows("metrics")
+        text = f"History of {len(self)} rounds, up to round {self.last_round}"
+        if not rows:
+            return text
+        last = next(row for row in rows if row["round"] == rows[-1]["round"])
+        return (
+            f"{text}; mean accuracy {last['mean_accuracy']:.4f} "
+            f"({last['point']}, {last['head']}) after round {last['round']}"
+        )
+
+    @property
+    def last_round(self) -> int:
+        """The number of the last round; 0 before the first."""
+        return self._rounds[-1][0].state.round if self._rounds else 0
+
+    def append(self, result: Result, seconds: float) -> None:
+        """Adds a round; forgets rounds that it replaces, as of a loop begun anew."""
+        number = result.state.round
+        self._rounds = [old for old in self._rounds if old[0].state.round < number]
+        self._rounds.append((result, seconds))
+
+    def rows(self, table: str = "metrics") -> list[Row]:
+        """The rows of a table, with the columns of the csv file of that name.
+
+        Args:
+            table: "metrics", one row for each evaluated round, point and head;
+                "rounds", one for each round; "clients", one for each evaluated round,
+                client, point and head.
+
+        Raises:
+            ValueError: for another table.
+        """
+        if table not in TABLES:
+            raise ValueError(discovery.unknown("table", table, TABLES))
+        found: list[Row] = []
+        flops = self._flops() if table == "rounds" else None
+        for result, seconds in self._rounds:
+            if flops is not None:
+                found.append(results.round_row(result, flops, seconds))
+            elif table == "metrics":
+                found += results.metric_rows(result, self.heads)
+            else:
+                found += results.client_rows(
+                    result, self.heads, self._architectures, self._num_train
+                )
+        return found
+
+    def frame(self, table: str = "metrics") -> "pandas.DataFrame":
+        """A table as a pandas DataFrame; see `rows`.
+
+        Raises:
+            ValueError: for another table.
+            ImportError: without pandas; says how to get it.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                'A frame needs pandas: pip install "fedjax-mrl[notebook]". Without it '
+                "rows() has the same as a list of dictionaries."
+            ) from error
+        return pandas.DataFrame(self.rows(table))
+
+    def plot(self, *, point: str = "local") -> "Figure":
+        """Draws the mean accuracy of all clients by round, a curve for each head.
+
+        Args:
+            point: "local", each client right after its own training; "global", with the
+                newest aggregate.
+
+        Returns:
+            A matplotlib figure, which a notebook shows; `savefig(path)` writes it.
+
+        Raises:
+            ValueError: if no round was evaluated, or there is no such point.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=2
+            ... )
+            >>> [axes] = federation.fit().plot().axes
+            >>> axes.get_xlabel(), len(axes.lines)
+            ('round', 4)
+        """
+        from matplotlib.figure import Figure
+
+        rows = [row for row in self.rows("metrics") if row["point"] == point]
+        if not rows:
+            raise ValueError(
+                f"There is no evaluated round to draw at point {point!r}; play some "
+                "with fit(), and give local or global."
+            )
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes: Any = figure.add_subplot()
+        for head in self.heads:
+            own = [row for row in rows if row["head"] == head]
+            axes.plot(
+                [row["round"] for row in own],
+                [row["mean_accuracy"] for row in own],
+                label=head,
+                marker="o" if len(own) < 30 else None,
+                markersize=3,
+            )
+        axes.set(xlabel="round", ylabel="mean test accuracy of clients")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        return figure

@@ -1,0 +1,297 @@
+"""Halves of a network, an extractor or a head, from Flax modules or plain functions."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fedjax_mrl.protocol import Key, Params
+
+_FLAGS = {"train": True, "training": True, "deterministic": False}  # while it trains
+
+
+class Part(NamedTuple):
+    """One half as pure functions.
+
+    Attributes:
+        init: key, inputs -> parameters, a pytree of dicts.
+        apply: parameters, inputs, key -> outputs. Where the key is None nothing is
+            random, as in a test.
+        stochastic: whether it can make use of a key.
+        resize: width -> the same half with outputs so wide; None if it has one width.
+    """
+
+    init: Callable[[Key, jax.Array], Params]
+    apply: Callable[[Params, jax.Array, Key | None], jax.Array]
+    stochastic: bool = False
+    resize: "Callable[[int], Part] | None" = None
+
+
+def of(value: Any, what: str) -> Part:
+    """The half that a user gave.
+
+    Args:
+        value: as `models.own.model` takes it.
+        what: its name, for messages.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, Part):
+        return value
+    if isinstance(value, nn.Module):
+        return linen(value, what)
+    if isinstance(value, tuple) and len(value) == 2 and all(map(callable, value)):
+        return _functions(*value)
+    if inspect.isclass(value) and issubclass(value, nn.Module):
+        return linen(value(), what)
+    if is_nnx(value) or callable(value):
+        return nnx_(value, what)
+    raise ValueError(
+        f"{what} must be a Flax module, a function from nnx.Rngs to one, or a pair of "
+        f"functions (init, apply); got {value!r}."
+    )
+
+
+def is_nnx(value: Any) -> bool:
+    """Whether it is a Flax nnx module."""
+    from flax import nnx
+
+    return isinstance(value, nnx.Module)
+
+
+def is_nnx_class(value: Any) -> bool:
+    """Whether it is a class of Flax nnx modules."""
+    from flax import nnx
+
+    return inspect.isclass(value) and issubclass(value, nnx.Module)
+
+
+def shaped(part: Part, key: Key, x: jax.ShapeDtypeStruct, name: str) -> Params:
+    """Shapes of the parameters.
+
+    Raises:
+        ValueError: with what the network's own code raised on such inputs.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        try:
+            return jax.eval_shape(part.init, key, x)
+        except Exception as error:
+            raise _refused(name, x, error) from error
+
+
+def output(
+    part: Part, params: Params, x: jax.ShapeDtypeStruct, name: str
+) -> jax.ShapeDtypeStruct:
+    """Shape of the outputs.
+
+    Raises:
+        ValueError: as `shaped`.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        try:
+            return jax.eval_shape(lambda p, x: part.apply(p, x, None), params, x)
+        except Exception as error:
+            raise _refused(name, x, error) from error
+
+
+def _refused(name: str, x: jax.ShapeDtypeStruct, error: Exception) -> ValueError:
+    if isinstance(error, _Mutable):
+        return ValueError(f"{name} {error}")
+    reason = " ".join(str(error).split())[:300]
+    given = f"{x.dtype} [{', '.join(map(str, x.shape))}]"
+    return ValueError(
+        f"{name} cannot work on inputs {given} ({type(error).__name__}: {reason})."
+    )
+
+
+class _Mutable(ValueError):
+    """Says what a network may not keep; begins after its name."""
+
+
+def _refuse_mutable(kinds: list[str]) -> None:
+    if kinds:
+        raise _Mutable(
+            f"keeps {', '.join(sorted(kinds))} besides parameters, as BatchNorm its "
+            "running statistics, and no method says whether they are private or "
+            "shared. Use nn.GroupNorm or nn.LayerNorm instead."
+        )
+
+
+def linen(module: nn.Module, what: str, *, method: str | None = None) -> Part:
+    """A half that is a linen module, or one method of it."""
+    call = getattr(type(module), method or "__call__", None)
+    if call is None:
+        raise ValueError(f"{what} must be a module that can be called; got {module!r}.")
+    known = inspect.signature(call).parameters
+    flags = {name: value for name, value in _FLAGS.items() if name in known}
+
+    def variables(key: Key, x: jax.Array) -> Any:
+        off = {name: not value for name, value in flags.items()}
+        return module.init({"params": key, "dropout": key}, x, method=method, **off)
+
+    def init(key: Key, x: jax.Array) -> Params:
+        made = variables(key, x)
+        _refuse_mutable([name for name in made if name != "params"])
+        return made.get("params", {})
+
+    def apply(params: Params, x: jax.Array, key: Key | None) -> jax.Array:
+        on = {name: value == (key is not None) for name, value in flags.items()}
+        rngs = None if key is None else {"dropout": key}
+        return module.apply({"params": params}, x, rngs=rngs, method=method, **on)
+
+    resize = None
+    if method is None and "feature_dim" in type(module).__dataclass_fields__:
+        resize = lambda width: linen(module.clone(feature_dim=width), what)
+    return Part(init, apply, bool(flags), resize)
+
+
+def _functions(init: Callable, apply: Callable) -> Part:
+    """A half of two functions; dropout where `apply` takes a `key`."""
+    keyed = "key" in inspect.signature(apply).parameters
+
+    def called(params: Params, x: jax.Array, key: Key | None) -> jax.Array:
+        return apply(params, x, key=key) if keyed else apply(params, x)
+
+    return Part(init, called, keyed)
+
+
+def nnx_(source: Any, what: str) -> Part:
+    """A half that is an nnx module, or what a function makes of random streams."""
+    whole = _Graph(source, what)
+    resize = None
+    if not is_nnx(source) and "feature_dim" in inspect.signature(source).parameters:
+        resize = lambda width: nnx_(
+            lambda rngs: source(rngs=rngs, feature_dim=width), what
+        )
+    return Part(
+        lambda key, x: whole.init(key),
+        lambda params, x, key: whole.call(params, x, key, lambda module: module),
+        whole.stochastic,
+        resize,
+    )
+
+
+def halves(source: Any) -> tuple[Part, Part]:
+    """The two halves of an nnx module with a method `features` and a part `head`.
+
+    Args:
+        source: the module, or a function from random streams to it.
+
+    Raises:
+        ValueError: for a module without the two.
+    """
+    whole = _Graph(source, "The model")
+    name = whole.name
+    if "head" not in whole.shapes or not callable(
+        getattr(whole.module, "features", None)
+    ):
+        raise ValueError(
+            f"{name} must say where its representation ends: give it a method "
+            "features(x) and a submodule head, or build the model of two modules, as "
+            "fm.model(features, head)."
+        )
+    header = {"head": whole.shapes["head"]}
+    extractor = {key: v for key, v in whole.shapes.items() if key != "head"}
+    # What the other half holds is not used; the compiler drops it.
+    blank = lambda shapes: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def part(own: dict, other: dict, pick: Callable, unwrap: bool) -> Part:
+        def init(key, x):
+            made = whole.init(key)
+            return made["head"] if unwrap else {name: made[name] for name in own}
+
+        def apply(params, x, key):
+            params = {"head": params} if unwrap else params
+            return whole.call({**params, **blank(other)}, x, key, pick)
+
+        return Part(init, apply, whole.stochastic)
+
+    return (
+        part(extractor, header, lambda module: module.features, False),
+        part(header, extractor, lambda module: module.head, True),
+    )
+
+
+class _Graph:
+    """An nnx module taken apart into parameters and everything else."""
+
+    def __init__(self, source: Any, what: str) -> None:
+        from flax import nnx
+
+        if is_nnx(source):
+            self._make = lambda rngs: source
+        else:  # by name, as a class has it: there may be others before it
+            named = "rngs" in inspect.signature(source).parameters
+            self._make = (lambda rngs: source(rngs=rngs)) if named else source
+        try:
+            self.module = nnx.eval_shape(lambda: self._make(nnx.Rngs(0)))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{what} must be a function from nnx.Rngs to an nnx module, but "
+                f"calling it failed ({type(error).__name__}: {reason})."
+            ) from error
+        if not is_nnx(self.module):
+            raise ValueError(
+                f"{what} must be a Flax module, a function from nnx.Rngs to one, or a "
+                "pair of functions (init, apply); it returns "
+                f"{type(self.module).__name__}."
+            )
+        self.name = type(self.module).__name__
+        self._graphs = {}
+        for training in (False, True):
+            self.module.train() if training else self.module.eval()
+            graph, params, rest = nnx.split(self.module, nnx.Param, ...)
+            self._graphs[training] = graph
+        self._params, self._rest = params, rest
+        self.shapes = _plain(nnx.to_pure_dict(params))
+        kinds = {
+            type(leaf).__name__
+            for leaf in jax.tree.leaves(
+                rest, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
+            )
+            if not isinstance(leaf, nnx.RngState)
+        }
+        self._mutable = sorted(kinds)
+        self.stochastic = bool(jax.tree.leaves(rest))
+
+    def init(self, key: Key) -> Params:
+        """Draws the parameters."""
+        from flax import nnx
+
+        _refuse_mutable(self._mutable)
+        made = self._make(nnx.Rngs(key))
+        return _plain(nnx.to_pure_dict(nnx.state(made, nnx.Param)))
+
+    def call(
+        self, params: Params, x: jax.Array, key: Key | None, pick: Callable
+    ) -> jax.Array:
+        """Calls what `pick` takes of the module that has these parameters."""
+        from flax import nnx
+
+        state = jax.tree.map(lambda leaf: leaf, self._params)
+        nnx.replace_by_pure_dict(state, params)
+        streams = 0
+
+        def stream(leaf):  # a fresh one for each random stream of the module
+            nonlocal streams
+            if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jnp.zeros(leaf.shape, leaf.dtype)
+            streams += 1
+            begun = jax.random.key(0) if key is None else key
+            return jax.random.fold_in(begun, streams)
+
+        rest = jax.tree.map(stream, self._rest)
+        module = nnx.merge(self._graphs[key is not None], state, rest)
+        return pick(module)(x)
+
+
+def _plain(tree: Any) -> Any:
+    """Nested dicts with names for keys, also where lists have positions."""
+    if not isinstance(tree, dict):
+        return tree
+    return {str(key): _plain(value) for key, value in tree.items()}

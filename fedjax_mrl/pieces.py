@@ -1,0 +1,127 @@
+"""A configuration resolved, once: the frozen pieces that a federation is made of."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from fedjax_mrl import algorithms, datasets, discovery, from_config
+from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.learning import schedules
+from fedjax_mrl.ops import conv
+from fedjax_mrl.partitions import Partition
+from fedjax_mrl.protocol import Algorithm, Setup
+from fedjax_mrl.simulation import strategies
+from fedjax_mrl.simulation.population import Group
+from fedjax_mrl.simulation.rounds import RoundConfig
+from fedjax_mrl.simulation.strategies import Strategy
+from fedjax_mrl.values import Values
+
+# Of matrix products, as of `jax.default_matmul_precision`.
+PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """What a configuration says, in values; nothing of it is derived again.
+
+    Attributes:
+        dataset: the data, checked.
+        partition: positions of every client's examples.
+        train: of those, what each client trains on.
+        holdout: and what it keeps out of training.
+        strategies: how each group is computed, by its name.
+        setup: what the algorithm is built from.
+        algorithm: the method, built.
+        groups: the clients by architecture and task.
+        round_config: how rounds are played.
+        decay: round -> factor of the learning rate.
+        lowered: lowering of convolutions -> algorithm and groups computed that way.
+    """
+
+    dataset: Dataset
+    partition: Partition
+    train: list[np.ndarray]
+    holdout: list[np.ndarray]
+    strategies: Mapping[str, Strategy]
+    setup: Setup
+    algorithm: Algorithm
+    groups: list[Group]
+    round_config: RoundConfig
+    decay: Callable[[int], float]
+    lowered: Callable[[str], tuple[Algorithm, list[Group]]]
+
+
+def resolve(config: RunConfig, values: Values) -> Pieces:
+    """Makes the pieces.
+
+    Raises:
+        ValueError: for anything in the configuration that cannot be run; also its
+            subclasses `ConfigError`, `DatasetError` and `PartitionError`.
+    """
+    _check(config)
+    method = algorithms.get(values.algorithms.get(config.algorithm, config.algorithm))
+    from_config.algorithm_options(config, method)  # refused before data are read
+    from_config.server_options(config)
+    architectures = from_config.architectures(config, values)
+    data = values.dataset
+    if data is None:
+        data = datasets.load(config.dataset, config.data_dir)
+    data = from_config.data(config, data)
+    partition = from_config.split(config, data, values.partition)
+    own = [architectures[name].name for name in config.models]
+    fallback = strategies.default(config.lowering, config.chunk, jax.default_backend())
+    known = strategies.parse(config.strategies, own)
+    chosen = {name: known.get(name, fallback) for name in own}
+    sample = from_config.sample(data)
+    width = from_config.feature_dim(config, architectures, sample)
+    shared = architectures[config.shared_model]
+    tasks = values.tasks
+
+    def setup(lowering: str) -> Setup:
+        return from_config.setup(config, data, shared, width, lowering)
+
+    def assemble(chosen: Mapping[str, Strategy]) -> tuple[Algorithm, list[Group]]:
+        groups = from_config.groups(config, architectures, sample, chosen, tasks)
+        each = from_config.by_group(chosen, tasks)
+        return from_config.algorithm(config, method, setup, each), groups
+
+    def lowered(lowering: str) -> tuple[Algorithm, list[Group]]:
+        return assemble(dict.fromkeys(own, Strategy(lowering, 1)))
+
+    algorithm, groups = assemble(chosen)
+    for group in groups:
+        algorithm.client(group.model)  # refuses what cannot work
+    train, holdout = from_config.hold_out(
+        partition.train, algorithm.holdout, config.data_seed
+    )
+    made = setup(fallback.lowering)
+    each = from_config.by_group(chosen, tasks)
+    return Pieces(
+        data,
+        partition,
+        train,
+        holdout,
+        each,
+        made,
+        algorithm,
+        groups,
+        from_config.round_config(config, each, fallback),
+        schedules.decay(config.learning_rate_decay, made.num_rounds),
+        lowered,
+    )
+
+
+def _check(config: RunConfig) -> None:
+    """Refuses settings that no data set could make good."""
+    conv.resolve(config.lowering)
+    if config.precision not in PRECISIONS:
+        raise ConfigError(discovery.unknown("precision", config.precision, PRECISIONS))
+    if config.cohort_size < 1:
+        raise ConfigError(
+            f"--participation {config.participation:g} of {config.num_clients} "
+            "clients selects nobody; it must select at least one: raise it to "
+            f"{1 / config.num_clients:g} or more."
+        )

@@ -1,0 +1,165 @@
+"""Names of users' own objects: `package.module:name`, and `FILE.py:name`.
+
+Wherever a name of an algorithm or a model is taken, such a reference is taken too.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import pathlib
+import sys
+from types import ModuleType
+from typing import Any
+
+from fedjax_mrl import discovery, paths
+
+
+class CodeError(ValueError):
+    """A reference that leads nowhere; the message says what to do."""
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text refers to an object of the user's own."""
+    return ":" in text
+
+
+def load(text: str) -> Any:
+    """Returns the object that a reference names; a file is run once.
+
+    Args:
+        text: `package.module:name`, or `FILE.py:name`. The file may import others
+            beside it.
+
+    Raises:
+        CodeError: if there is no such module or name, or importing it fails.
+
+    Example:
+        >>> load("fedjax_mrl.algorithms.fedavg:fedavg").__name__
+        'fedavg'
+    """
+    where, name = _split(text)
+    module = _from_file(text, where) if where.endswith(".py") else _import(text, where)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            public = [key for key in vars(module) if not key.startswith("_")]
+            raise CodeError(f"{text}: {discovery.unknown('name', name, public)}")
+        found = getattr(found, part)
+    return found
+
+
+def short(text: str) -> str:
+    """The last name of a reference or of a path, for folders and tables.
+
+    Example:
+        >>> short("methods/mine.py:fedbias"), short("fedmrl"), short("data/own.npz")
+        ('fedbias', 'fedmrl', 'own')
+    """
+    if is_reference(text):
+        return _split(text)[1].rpartition(".")[2]
+    return pathlib.PurePath(text).stem if text.endswith(".npz") else text
+
+
+def absolute(text: str) -> str:
+    """The same reference from whatever folder it is read; others stay as they are.
+
+    Raises:
+        PathError: for a file that cannot be named, see `paths.local`.
+    """
+    if not is_reference(text):
+        return text
+    where, name = _split(text)
+    if not where.endswith(".py"):
+        return text
+    return f"{paths.local(where, 'The file of your code').absolute()}:{name}"
+
+
+def of(value: Any) -> str | None:
+    """The reference that leads to an object, or None if there is none.
+
+    There is none to what was made in a notebook, in a script or within a function.
+    """
+    name = getattr(value, "__qualname__", None)
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    if name is None or module is None or not name.isidentifier():
+        return None
+    if module.__name__ == "__main__" or getattr(module, name, None) is not value:
+        return None
+    file = getattr(module, "__file__", None) or ""
+    lone = not module.__name__.partition(".")[1] and file.endswith(".py")
+    if lone and pathlib.Path(file).name != "__init__.py":
+        return f"{pathlib.Path(file).absolute()}:{name}"
+    return f"{module.__name__}:{name}"
+
+
+def checksum(text: str) -> str:
+    """SHA-256 of the source file that a reference leads to, in hex.
+
+    Of that file alone, not of what it imports.
+    """
+    where, _ = _split(text)
+    if not where.endswith(".py"):
+        where = getattr(_import(text, where), "__file__", None) or ""
+    try:
+        return hashlib.sha256(pathlib.Path(where).read_bytes()).hexdigest()
+    except OSError as error:
+        raise CodeError(f"Cannot read {where!r}: {error.strerror}.") from None
+
+
+def _split(text: str) -> tuple[str, str]:
+    where, _, name = text.rpartition(":")
+    if not where or not all(part.isidentifier() for part in name.split(".")):
+        raise CodeError(
+            "Your own code is named as FILE.py:NAME or package.module:NAME, as in "
+            f"mine.py:fedbias; got {text!r}."
+        )
+    return where, name
+
+
+def _import(text: str, where: str) -> ModuleType:
+    try:
+        return importlib.import_module(where)
+    except Exception as error:
+        raise _failed(text, error) from error
+
+
+def _from_file(text: str, where: str) -> ModuleType:
+    path = paths.local(where, "The file of your code").absolute()
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise CodeError(
+            f"{text} must name a Python file, but {str(path)!r} cannot be read: "
+            f"{error.strerror}. Give its path, as seen from here."
+        ) from None
+    try:
+        return _run(path, hashlib.sha256(source).hexdigest())
+    except Exception as error:
+        raise _failed(text, error) from error
+
+
+@functools.cache
+def _run(path: pathlib.Path, sha256: str) -> ModuleType:
+    """The module of a file; once for each content, so that objects stay the same."""
+    name = f"_fedjax_mrl_{path.stem}_{sha256[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # as of a script; what it imports lies there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _failed(text: str, error: Exception) -> CodeError:
+    reason = " ".join(str(error).split())[:300]
+    return CodeError(
+        f"{text} cannot be imported: {type(error).__name__}: {reason}. Mend that, or "
+        "name another file."
+    )

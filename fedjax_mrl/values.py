@@ -1,0 +1,141 @@
+"""Values that stand where a configuration has names: methods, models, data, a split."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fedjax_mrl import algorithms, models, references
+from fedjax_mrl.config import ConfigError
+from fedjax_mrl.data.dataset import Dataset, DatasetError
+from fedjax_mrl.models import own
+from fedjax_mrl.protocol import Algorithm
+
+
+class Values(NamedTuple):
+    """A user's values by the names that the configuration has for them.
+
+    Attributes:
+        algorithms: functions of `protocol.Setup`.
+        models: whatever `models.own.architecture` takes.
+        dataset: the data; None to load what is named.
+        partition: a split; None to make what is named.
+        tasks: name -> labels, see `Federation`.
+    """
+
+    algorithms: Mapping[str, Callable[..., Algorithm]]
+    models: Mapping[str, Any]
+    dataset: Dataset | None = None
+    partition: Any = None
+    tasks: Mapping[str, Sequence[int]] | None = None
+
+    def under(self, newer: "Values") -> "Values":
+        """These values, save where `newer` has others."""
+        return Values(
+            {**self.algorithms, **newer.algorithms},
+            {**self.models, **newer.models},
+            *(
+                old if new is None else new
+                for old, new in zip(self[2:], newer[2:], strict=True)
+            ),
+        )
+
+
+def take(options: Mapping[str, Any]) -> tuple[dict[str, Any], Values]:
+    """Parts what was given to `Federation` into settings and values.
+
+    Args:
+        options: of `RunConfig`, where `algorithm`, `models`, `shared_model`, `dataset`
+            and `partition` may be values; and `tasks`.
+
+    Returns:
+        The options with names for values, and the values. What can be imported again
+        is named by its reference (`references.of`), so that a saved run finds it.
+
+    Raises:
+        ValueError: for values of the wrong kind.
+    """
+    named = dict(options)
+    methods: dict[str, Callable[..., Algorithm]] = {}
+    networks: dict[str, Any] = {}
+    method = named.get("algorithm")
+    if method is not None and not isinstance(method, str):
+        named["algorithm"] = name = _method_name(method)
+        methods[name] = method
+    if named.get("models") is not None and not isinstance(named["models"], str):
+        given = named["models"]
+        listed = isinstance(given, Sequence) and not hasattr(given, "_fields")
+        entries = given if listed else [given]
+        named["models"] = tuple(_model_name(entry, networks) for entry in entries)
+    if named.get("shared_model") is not None:
+        named["shared_model"] = _model_name(named["shared_model"], networks)
+    dataset = named.get("dataset")
+    if dataset is None or isinstance(dataset, str):
+        dataset = None
+    elif isinstance(dataset, Dataset):
+        named["dataset"] = dataset.name
+    else:
+        raise DatasetError(
+            "dataset must be a name or a Dataset, as fm.arrays(x, y, x_test, y_test) "
+            f"makes one; got {type(dataset).__name__}."
+        )
+    partition = named.get("partition")
+    if isinstance(partition, str):
+        partition = None
+    else:
+        named.pop("partition", None)
+    tasks = named.pop("tasks", None)
+    given = {key: value for key, value in named.items() if value is not None}
+    return given, Values(methods, networks, dataset, partition, tasks)
+
+
+def _method_name(method: Any) -> str:
+    """How the configuration calls a method that is a function."""
+    if not callable(method):
+        raise ConfigError(
+            "algorithm must be a name, FILE.py:NAME, or a function of fm.Setup to an "
+            f"fm.Algorithm; got {method!r}."
+        )
+    reference = references.of(method)
+    if reference is not None:
+        return reference
+    name = _plain(getattr(method, "__name__", type(method).__name__))
+    if name in algorithms.names():
+        raise ConfigError(
+            f"Your algorithm is called {name}, as one of this library; give the "
+            "function another name."
+        )
+    return name
+
+
+def _model_name(value: Any, known: dict[str, Any]) -> str:
+    """How the configuration calls a model; notes it in `known`."""
+    if isinstance(value, str):
+        return value
+    for name, other in known.items():
+        if other is value or (type(other) is type(value) and _equal(other, value)):
+            return name
+    reference = references.of(value)
+    name = reference or _unused(_plain(own.architecture(value).name), known)
+    known[name] = value
+    return name
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same network; arrays in them cannot be compared."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
+
+
+def _unused(name: str, known: Mapping[str, Any]) -> str:
+    taken = {*known, *models.names()}
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name}-{number}", number + 1
+    return found
+
+
+def _plain(name: str) -> str:
+    """A name that is fit for tables, folders and options."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_") or "own"
