@@ -1,0 +1,117 @@
+"""The rows of a run's tables, as mappings from column to value.
+
+Pure functions of a `Result` and of facts that hold for the whole federation: no files
+and no clocks. The keys of a row are the columns of its table (`directory.COLUMNS`), in
+their order.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedjax_mrl.federation import Result
+from fedjax_mrl.simulation import evaluation
+from fedjax_mrl.simulation.evaluation import POINTS, Scores
+from fedjax_mrl.simulation.population import Group
+
+# A value of a table; None is an empty cell.
+Cell = int | float | str | None
+Row = dict[str, Cell]
+
+
+def round_row(
+    result: Result, flops: np.ndarray, seconds: float, digest: str = ""
+) -> Row:
+    """The row of rounds.csv for one round.
+
+    `train_loss` is the mean over the participants whose report was accepted, of the
+    mean over their local steps; NaN if nobody's was.
+
+    Args:
+        result: the round.
+        flops: FLOPs of every client's visit [N], as `Federation.flops` counts them.
+        seconds: how long the round took.
+        digest: of the state after it, in hex; "" if it was not computed.
+    """
+    played = result.played
+    losses = played.metrics["total"][played.sound]
+    return {
+        "round": result.state.round,
+        "seconds": round(seconds, 4),
+        "participants": played.cohort.size,
+        "train_loss": float(losses.mean()) if losses.size else float("nan"),
+        "bytes_down": int(played.bytes_down) * played.cohort.size,
+        "bytes_up": int(played.bytes_up.astype(np.float64).sum()),
+        "flops": int(flops[played.reported].sum()),
+        "digest": digest,
+        "dropped": played.cohort.size - played.reported.size,
+        "stragglers": played.stragglers,
+        "rejected": played.rejected,
+    }
+
+
+def metric_rows(result: Result, heads: Sequence[str]) -> list[Row]:
+    """The rows of metrics.csv for one round: one for each point and inference mode.
+
+    Args:
+        result: the round; there is no row if it was not evaluated.
+        heads: the inference modes, as `Algorithm.heads`; the headline's comes first.
+    """
+    if result.scores is None:
+        return []
+    return [
+        {"round": result.state.round, **row}
+        for row in evaluation.summarise(result.scores, heads)
+    ]
+
+
+def client_rows(
+    result: Result,
+    heads: Sequence[str],
+    architectures: Sequence[str],
+    num_train: Sequence[int],
+) -> list[Row]:
+    """The rows of clients.csv for one round: of each client, each point and mode.
+
+    Args:
+        result: the round; there is no row if it was not evaluated.
+        heads: the inference modes, as `Algorithm.heads`.
+        architectures: the name of every client's architecture [N].
+        num_train: the number of every client's training images [N].
+
+    Returns:
+        The rows, by client, point and mode; clients without test images have none.
+    """
+    scores = result.scores
+    if scores is None:
+        return []
+    return [
+        {
+            "round": result.state.round,
+            "client": client,
+            "architecture": architectures[client],
+            "point": point,
+            "head": head,
+            "num_train": num_train[client],
+            "num_test": int(scores.num_test[client]),
+            "correct": int(scores.correct[p, h, client]),
+            "accuracy": float(scores.accuracy[p, h, client]),
+            "loss": _loss(scores, p, h, client),
+        }
+        for client in range(scores.num_test.size)
+        if scores.num_test[client]
+        for p, point in enumerate(POINTS)
+        for h, head in enumerate(heads)
+    ]
+
+
+def architectures(groups: Sequence[Group]) -> list[str]:
+    """The name of every client's architecture, in the order of the clients [N]."""
+    names = {int(client): group.name for group in groups for client in group.clients}
+    return [names[client] for client in range(len(names))]
+
+
+def _loss(scores: Scores, point: int, head: int, client: int) -> float | None:
+    """A client's mean loss; None where no test example has one."""
+    has = scores.num_loss[point, head, client] > 0
+    return float(scores.loss[point, head, client]) if has else None
