@@ -4,7 +4,7 @@ import datetime
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from fedjax_mrl.runs.rows import Row
+from fedjax_mrl.runs.tables import Row
 
 # Columns of rounds.csv that are also events.
 COLUMNS = ("train_loss", "seconds", "bytes_down", "bytes_up", "flops", "rejected")

@@ -1,7 +1,7 @@
 """The rows of a run's tables, as mappings from column to value.
 
 Pure functions of a `Result` and of facts that hold for the whole federation: no files
-and no clocks. The keys of a row are the columns of its table (`directory.COLUMNS`), in
+and no clocks. The keys of a row are the columns of its table (`tables.COLUMNS`), in
 their order.
 """
 
@@ -10,13 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_mrl.federation import Result
+from fedjax_mrl.runs.tables import Row
 from fedjax_mrl.simulation import evaluation
 from fedjax_mrl.simulation.evaluation import POINTS, Scores
 from fedjax_mrl.simulation.population import Group
-
-# A value of a table; None is an empty cell.
-Cell = int | float | str | None
-Row = dict[str, Cell]
 
 
 def round_row(
