@@ -9,7 +9,7 @@ from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Result
 from fedjax_mrl.learning import servers
 from fedjax_mrl.protocol import Algorithm, Client, Model
-from fedjax_mrl.runs import comparison, rows
+from fedjax_mrl.runs import comparison, comparison_tables, rows
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
 from fedjax_mrl.simulation import initialization, population, rounds
@@ -126,14 +126,14 @@ def line(seed, last):
 
 
 def test_the_spread_of_seeds_is_that_of_a_sample():
-    table = comparison.to_markdown([line(0, 0.5), line(1, 0.6), line(2, 0.7)], 1)
+    table = comparison_tables.to_markdown([line(0, 0.5), line(1, 0.6), line(2, 0.7)], 1)
     # Deviations of -10, 0 and 10 points, over two degrees of freedom.
     assert "60.00 ± 10.00" in table
 
 
 def test_traffic_is_that_of_both_directions_by_participant_and_round():
     row = line(0, 0.5) | {"bytes_down": 6_000_000, "bytes_up": 2_000_000, "rounds": 4}
-    assert "| 0.500 |" in comparison.to_markdown([row], clients=4)
+    assert "| 0.500 |" in comparison_tables.to_markdown([row], clients=4)
 
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path):
