@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedjax_mrl import algorithms, config, models
 from fedjax_mrl.cli import options
 from fedjax_mrl.cli.command import Parser, UsageError
-from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.config import ConfigError, RunConfig, sources
 from fedjax_mrl.federation import Federation
 
 # Every run of these tests draws the same examples.
@@ -26,7 +26,7 @@ def parse(monkeypatch, tmp_path):
     preset.write_text(
         "rounds: 3\nepochs: 4\nbatch-size: 5\nset: {algorithm.a: 1, algorithm.b: 2}\n"
     )
-    monkeypatch.setattr(config, "presets", lambda: {"small": preset})
+    monkeypatch.setattr(sources, "presets", lambda: {"small": preset})
     file = tmp_path / "file.yaml"
     file.write_text("epochs: 6\nbatch_size: 7\nset: {algorithm.b: 3, algorithm.c: 4}\n")
     parser = Parser(prog="test")

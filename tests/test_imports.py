@@ -13,7 +13,7 @@ from tests.helpers import ROOT
 
 # Package to the only modules that may import it, wherever in the file.
 ONLY = {
-    "tensorflow_datasets": ("data/prepared",),
+    "tensorflow_datasets": ("data/tfds_package",),
     "orbax": ("runs/checkpoint",),
     "argparse": ("cli/",),
     "pickle": ("data/official",),

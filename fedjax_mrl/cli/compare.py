@@ -5,11 +5,20 @@ import itertools
 import logging
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from fedjax_mrl.cli import options, stored
+from fedjax_mrl.cli import options, trials
 from fedjax_mrl.cli.command import Command, UsageError
 
+if TYPE_CHECKING:
+    from fedjax_mrl.config import RunConfig
+    from fedjax_mrl.data.dataset import Dataset
+    from fedjax_mrl.runs.comparison_folder import Place
+
 __all__ = ["compare"]
+
+T = TypeVar("T", int, float)
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -50,162 +59,127 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     options.add(parser)
 
 
+class _Asked(NamedTuple):
+    """The words of the command, read.
+
+    Attributes:
+        base: everything but algorithm, seed and learning rate.
+        names: algorithms.
+        seeds: of training.
+        rates: learning rates; none is that of `base`.
+        together: trials that are played at once; 0 is as many as memory holds well.
+        target: accuracy whose first round is reported, None if none is.
+        out: folder of the comparison.
+    """
+
+    base: "RunConfig"
+    names: list[str]
+    seeds: list[int]
+    rates: list[float]
+    together: int
+    target: float | None
+    out: pathlib.Path
+
+
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
-        base = options.resolve(args)
-        if base.client_store == "disk":
-            raise UsageError(
-                "--client-store disk belongs to one run; compare takes auto, device or "
-                "host. Play such runs one by one with `fedjax-mrl run`."
-            )
-        seeds = [_number(int, "--seeds", word) for word in args.seeds.split(",")]
-        words = (args.learning_rates or "").split(",")
-        rates = [_number(float, "--learning-rates", word) for word in words if word]
-        together = _number(int, "--together", args.together)
-        if together < 0:
-            raise UsageError(f"--together must be at least 0; got {together}.")
-        target = args.target and _number(float, "--target", args.target)
+        asked = _read(args)
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl import datasets
         from fedjax_mrl.cli import devices
-        from fedjax_mrl.planning import plan
-        from fedjax_mrl.runs import comparison, comparison_folder
 
-        devices.provide(base)
+        devices.provide(asked.base)
         devices.require()
-        from fedjax_mrl.cli import console
-        from fedjax_mrl.federation import Federation
-        from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
-
-        out = pathlib.Path(args.out)
-        names = [name.strip() for name in args.algorithms.split(",")]
-        runs = comparison.plan(base, names, seeds, out, rates)
-        dataset = datasets.load(base.dataset, base.data_dir)
-        place = comparison_folder.find(
-            out,
-            base,
-            runs,
-            rates=bool(rates),
-            overwrite=args.overwrite,
-            data_sha256=dataset.sha256(),
-        )
-        runs = place.runs
-        for run in runs:
-            if not comparison.begun(run):
-                RunDirectory.check(run.path, overwrite=run.path in place.replaced)
+        dataset = datasets.load(asked.base.dataset, asked.base.data_dir)
+        place = _find(asked, dataset, overwrite=args.overwrite)
     for path in place.left_out:
         text = f"{path} is of another configuration; it stays and is in no table."
         print(f"fedjax-mrl: {text}", file=sys.stderr)
-    label = lambda run: f"[{runs.index(run) + 1}/{len(runs)}] {run.path.name}"
-    ends: dict[pathlib.Path, str] = {}
-    worst = 0
-    for _, own in itertools.groupby(runs, lambda run: run.config.algorithm):
-        own = list(own)
-        todo = []
-        for run in own:
-            if comparison.finished(run):
-                _say(args, f"{label(run)}: already done")
-                ends[run.path] = "done"
-            else:
-                todo.append(run)
-        federation = None  # compiled once for all of an algorithm's trials
-        while todo:
-            some = todo
-            try:
-                federation = federation or Federation(todo[0].config, dataset=dataset)
-                size = together or plan.trials_that_fit(federation)
-                some = todo[:size]
-                played = _play(some, federation, label, args, place.replaced)
-            except ValueError as error:
-                played = [(str(error), 2)] * len(some)
-            todo = todo[len(some) :]
-            for run, (status, code) in zip(some, played, strict=True):
-                ends[run.path], worst = status, max(worst, code)
-                if status != "done":
-                    print(f"fedjax-mrl: {run.path.name}: {status}", file=sys.stderr)
-            if worst > 128:  # a signal stops all; the same command goes on from here
-                return worst
-    before = comparison_folder.earlier(out)
-    if target is None:
-        target = comparison_folder.target(before)
-    ends |= {run.path: comparison_folder.status(run, before) for run in place.others}
-    every = [*runs, *place.others]
-    rows = [comparison.row(run, target, ends[run.path]) for run in every]
-    try:
-        table = comparison.write(out, every, rows)
-    except (OSError, RunDirectoryError) as error:
-        text = f"The tables in {out} are not written: {error} The runs stay; mend it, "
-        print(f"fedjax-mrl: {text}then repeat the command.", file=sys.stderr)
-        return max(worst, 1)
-    print(table, end="")
-    console.show(f"Written to {out}")
-    return worst
+    playing = trials.Trials(place, dataset, together=asked.together, quiet=args.quiet)
+    for _, runs in itertools.groupby(place.runs, lambda run: run.config.algorithm):
+        playing.play(list(runs))
+        if playing.status > 128:  # a signal; the same command goes on from here
+            return playing.status
+    return max(playing.status, _write(asked, place, playing.ends))
 
 
-def _play(runs, federation, label, args, replaced) -> list[tuple[str, int]]:
-    """Plays trials of one federation together: what became of each, and its status."""
-    from fedjax_mrl.cli import training
-    from fedjax_mrl.runs.runner import Entry
-
-    entries, refused = {}, {}
-    for run in runs:
-        own = federation.with_trial(run.config.seed, run.config.learning_rate)
-        try:
-            directory, state = _open(run, own, run.path in replaced)
-        except ValueError as error:
-            refused[run.path] = (str(error), 2)
-        else:
-            entries[run.path] = Entry(own, directory, state=state)
-    ended = {}
-    if entries:
-        last = f" to {runs[-1].path.name}" if len(runs) > 1 else ""
-        found = training.play_together(
-            list(entries.values()), f"{label(runs[0])}{last}", quiet=args.quiet
+def _read(args: argparse.Namespace) -> _Asked:
+    """The words of the command, refused if they cannot be meant."""
+    base = options.resolve(args)
+    if base.client_store == "disk":
+        raise UsageError(
+            "--client-store disk belongs to one run; compare takes auto, device or "
+            "host. Play such runs one by one with `fedjax-mrl run`."
         )
-        ended = dict(zip(entries, found, strict=True))
-    result = []
-    for run in runs:
-        if run.path in refused:
-            result.append(refused[run.path])
-            continue
-        status, message, outcome = ended[run.path]
-        result.append((message or "done", status))
-        headline = outcome and outcome.summary["headline"]
-        if headline:
-            _say(args, f"{label(run)}: {headline['head']} {headline['last']:.4f}")
-    return result
+    rates = [word for word in (args.learning_rates or "").split(",") if word]
+    asked = _Asked(
+        base=base,
+        names=[name.strip() for name in args.algorithms.split(",")],
+        seeds=[_number(int, "--seeds", word) for word in args.seeds.split(",")],
+        rates=[_number(float, "--learning-rates", word) for word in rates],
+        together=_number(int, "--together", args.together),
+        target=_number(float, "--target", args.target) if args.target else None,
+        out=pathlib.Path(args.out),
+    )
+    if asked.together < 0:
+        raise UsageError(f"--together must be at least 0; got {asked.together}.")
+    return asked
 
 
-def _open(run, federation, overwrite):
-    """The run's directory, and the state to go on from if it was interrupted."""
-    from fedjax_mrl.runs import comparison, resuming
+def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
+    """Where the runs go, in a folder that may hold earlier ones; touches nothing."""
+    from fedjax_mrl.runs import comparison, comparison_folder
     from fedjax_mrl.runs.directory import RunDirectory
 
-    text = run.config.to_json()
-    if not comparison.begun(run):
-        return RunDirectory.create(run.path, config=text, overwrite=overwrite), None
-    directory = RunDirectory(run.path)
-    directory.lock()
+    runs = comparison.plan(asked.base, asked.names, asked.seeds, asked.out, asked.rates)
+    place = comparison_folder.find(
+        asked.out,
+        asked.base,
+        runs,
+        rates=bool(asked.rates),
+        overwrite=overwrite,
+        data_sha256=dataset.sha256(),
+    )
+    for run in place.runs:
+        if not comparison.begun(run):
+            RunDirectory.check(run.path, overwrite=run.path in place.replaced)
+    return place
+
+
+def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
+    """Writes and prints the tables of all runs; returns the exit status.
+
+    Args:
+        asked: the words of the command.
+        place: its runs, and earlier ones of the folder.
+        ends: what became of each of its runs, by path.
+    """
+    from fedjax_mrl.cli import console
+    from fedjax_mrl.runs import comparison, comparison_folder, comparison_tables
+    from fedjax_mrl.runs.directory import RunDirectoryError
+
+    before = comparison_folder.earlier(asked.out)
+    target = asked.target
+    if target is None:
+        target = comparison_folder.target(before)
+    earlier = {run.path: comparison_folder.status(run, before) for run in place.others}
+    runs, ends = [*place.runs, *place.others], {**ends, **earlier}
+    rows = [comparison.row(run, target, ends[run.path]) for run in runs]
     try:
-        warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
-        state = resuming.restore(federation, directory, warn)
-        round = 0 if state is None else state.round
-        elsewhere = stored.moved(directory, round)
-        if elsewhere:
-            warn(elsewhere)
-        directory.cut(round, run.config.eval_every)
-    except BaseException:
-        directory.unlock()
-        raise
-    return directory, state
+        table = comparison_tables.write(asked.out, runs, rows)
+    except (OSError, RunDirectoryError) as error:
+        print(
+            f"fedjax-mrl: The tables in {asked.out} are not written: {error} The runs "
+            "stay; mend it, then repeat the command.",
+            file=sys.stderr,
+        )
+        return 1
+    print(table, end="")
+    console.show(f"Written to {asked.out}")
+    return 0
 
 
-def _say(args: argparse.Namespace, text: str) -> None:
-    if not args.quiet:
-        print(text, flush=True)
-
-
-def _number(kind: type, flag: str, word: str):
+def _number(kind: Callable[[str], T], flag: str, word: str) -> T:
     try:
         return kind(word)
     except ValueError:

@@ -31,12 +31,12 @@ def _execute(args: argparse.Namespace) -> int:
         raise UsageError("Give either --from PATH or --download.")
     with options.mistakes_are_usage_errors():
         from fedjax_mrl import datasets
-        from fedjax_mrl.data import prepared
+        from fedjax_mrl.data import download, prepared
 
         spec = datasets.get(args.dataset)
         folder = pathlib.Path(args.data_dir or datasets.default_data_dir())
         if args.download:
-            made = prepared.download(spec, folder, overwrite=args.overwrite)
+            made = download.import_dataset(spec, folder, overwrite=args.overwrite)
         else:
             made = prepared.import_dataset(
                 spec, pathlib.Path(args.source), folder, overwrite=args.overwrite

@@ -83,24 +83,14 @@ def prepare(
         raise ValueError(discovery.unknown("augmentation", augmentation, AUGMENTATIONS))
     if augmentation == "raw":
         return Preparation(lambda key, images, index: _take(images, index), _take)
-    if len(mean) != len(std) or not all(0 < s < math.inf for s in std):
-        raise ValueError(
-            "mean and std must have one value a channel, and std must be positive, "
-            f"but mean is {tuple(mean)} and std is {tuple(std)}."
-        )
-    std = np.asarray(std, np.float64).reshape(1, 1, 1, -1)
-    scale = (1 / (255 * std)).astype(np.float32)
-    offset = (-np.asarray(mean, np.float64) / std).astype(np.float32)
-
-    def normalise(pixels):  # [B, H, W, C]
-        return pixels.astype(jnp.float32) * scale + offset
+    normalise, num_channels = _normalisation(mean, std), len(mean)
 
     def test(images, index):
-        _check(images, scale.size)
+        _check(images, num_channels)
         return normalise(_take(images, index)).astype(dtype)
 
     def train(key, images, index):
-        _check(images, scale.size)
+        _check(images, num_channels)
         _, height, width, _ = images.shape
         changes = draw(key, index.shape[0], height, width)
         rows, columns, keep = _trace(changes, height, width)
@@ -116,6 +106,29 @@ def prepare(
     if augmentation == "none":
         return Preparation(lambda key, images, index: test(images, index), test)
     return Preparation(train, test)
+
+
+def _normalisation(
+    mean: Sequence[float], std: Sequence[float]
+) -> Callable[[jax.Array], jax.Array]:
+    """Returns the function from pixels [B, H, W, C] to normalised float32 ones.
+
+    Raises:
+        ValueError: for unusable `mean` and `std`, see `prepare`.
+    """
+    if len(mean) != len(std) or not all(0 < s < math.inf for s in std):
+        raise ValueError(
+            "mean and std must have one value a channel, and std must be positive, "
+            f"but mean is {tuple(mean)} and std is {tuple(std)}."
+        )
+    deviation = np.asarray(std, np.float64).reshape(1, 1, 1, -1)
+    scale = (1 / (255 * deviation)).astype(np.float32)
+    offset = (-np.asarray(mean, np.float64) / deviation).astype(np.float32)
+
+    def normalise(pixels):
+        return pixels.astype(jnp.float32) * scale + offset
+
+    return normalise
 
 
 def draw(key: jax.Array, batch_size: int, height: int, width: int) -> Changes:

@@ -24,6 +24,9 @@ def arrays(
 ) -> Dataset:
     """Makes a data set of images, features or tokens in memory.
 
+    Everything that a user may say of own images is a parameter; all but the arrays
+    have a default.
+
     Args:
         x: training examples. Images: uint8 [n, H, W, C] with pixels from 0 to 255, or
             grey [n, H, W]. Features: floats [n, F] or [n, T, F], which networks get as
@@ -42,26 +45,18 @@ def arrays(
         kind: "images", "features" or "tokens"; by default told by type and axes.
 
     Returns:
-        What `Federation(dataset=...)` takes.
+        A data set, which `Federation(dataset=...)` takes.
 
     Raises:
-        DatasetError: for arrays that cannot be used; says what must hold, what was
-            given and what to do.
+        DatasetError: for arrays that cannot be used; the message says what to do.
 
     Example:
         >>> import numpy as np
         >>> import fedjax_mrl as fm
-        >>> draw = np.random.default_rng(0)
-        >>> x, y = draw.integers(0, 256, (60, 8, 8)), np.arange(60) % 3
+        >>> x, y = np.arange(60 * 8 * 8).reshape(60, 8, 8) % 256, np.arange(60) % 3
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
         ((60, 8, 8, 1), 3)
-        >>> federation = fm.Federation(
-        ...     dataset=data, partition="iid", models=("mlp",), shared_model="mlp",
-        ...     num_clients=5,
-        ... )
-        >>> federation.play(federation.init())[0].round
-        1
         >>> fm.arrays(draw.normal(size=(60, 12)), y, np.ones((3, 12)), y[:3]).kind
         'features'
     """
@@ -72,22 +67,9 @@ def arrays(
     y = checks.labels(y, "y_train", len(x))
     x_test = _examples(x_test, "x_test", kind, raw=raw)
     y_test = checks.labels(y_test, "y_test", len(x_test))
-    if label_names is None:
-        label_names = _numbers(y, y_test)
-    if kind != "images":
-        mean, std = (), ()
-    elif mean is None or std is None:
-        own = ((0.0,) * x.shape[-1], (1.0,) * x.shape[-1]) if raw else _moments(x)
-        mean, std = (
-            a if b is None else b for a, b in zip(own, (mean, std), strict=True)
-        )
-    mean, std = (
-        (value,) * x.shape[-1] if np.ndim(value) == 0 else value
-        for value in (mean, std)
-    )
-    made = Dataset(
-        str(name), x, y, x_test, y_test, label_names, mean, std, augmentation, kind
-    )
+    names = _numbers(y, y_test) if label_names is None else label_names
+    moments = ((), ()) if kind != "images" else _moments_or(x, mean, std, raw=raw)
+    made = Dataset(str(name), x, y, x_test, y_test, names, *moments, augmentation, kind)
     return check(made, augmentation)
 
 
@@ -240,6 +222,29 @@ def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
 
 def _some(values: np.ndarray) -> str:
     return ", ".join(map(str, values[:10])) + (", ..." if values.size > 10 else "")
+
+
+def _moments_or(
+    x: np.ndarray,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    *,
+    raw: bool,
+) -> tuple[Sequence[float], Sequence[float]]:
+    """The mean and deviation that were given, for each channel, or those of images.
+
+    Args:
+        x: images [n, H, W, C].
+        mean: one number, one a channel, or None for that of `x`.
+        std: likewise.
+        raw: whether the images are used as they are, so that theirs are 0 and 1.
+    """
+    channels = x.shape[-1]
+    if mean is None or std is None:
+        own = ((0.0,) * channels, (1.0,) * channels) if raw else _moments(x)
+        mean, std = own[0] if mean is None else mean, own[1] if std is None else std
+    each = lambda value: (value,) * channels if np.ndim(value) == 0 else value
+    return each(mean), each(std)
 
 
 def _moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,24 +1,19 @@
-"""Prepared TFDS data sets: reads, writes and fetches them, without TensorFlow.
+"""Prepared TFDS data sets: reads and writes them, without TensorFlow.
 
-The only module that imports tensorflow_datasets, and only inside functions. What it
-writes is an ordinary TFDS data set, `<data_dir>/<name>/<version>/` in the array_record
-format under the official name, version and feature names, which plain
+What is written is an ordinary TFDS data set, `<data_dir>/<name>/<version>/` in the
+array_record format under the official name, version and feature names, which plain
 `tfds.builder_from_directory(...).as_data_source()` reads as well.
 """
 
-import contextlib
-import io
-import logging
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedjax_mrl import paths
-from fedjax_mrl.data import official, records
+from fedjax_mrl.data import official, records, tfds_package
 from fedjax_mrl.data.dataset import (
     Arrays,
     Dataset,
@@ -31,7 +26,6 @@ from fedjax_mrl.data.dataset import (
 )
 
 _BLOCK = 1000  # records read at once
-_PATIENCE_S = (5, 10)  # to connect to a server; until it sends its first byte
 
 
 def find(spec: DatasetSpec, data_dir: Path) -> Path | None:
@@ -69,10 +63,10 @@ def read(spec: DatasetSpec, data_dir: Path) -> Arrays | None:
 
 
 def _read(spec: DatasetSpec, folder: Path) -> Arrays:
-    tfds = _tfds()
+    tfds = tfds_package.load()
     again = f"`fedjax-mrl data import {spec.name} --from DIR --overwrite`"
     with (
-        _quiet(),
+        tfds_package.quiet(),
         border(folder, "a prepared TFDS data set"),
         paths.plain(folder) as way,
     ):
@@ -141,48 +135,6 @@ def import_dataset(
     return target
 
 
-def download(
-    spec: DatasetSpec,
-    data_dir: Path,
-    *,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> Path:
-    """Fetches the official files through TFDS, verifies and imports them.
-
-    Addresses and SHA-256 sums are those registered in tensorflow_datasets. The files
-    stay in `<data_dir>/downloads`, where TFDS finds them too.
-
-    Args:
-        spec: which data set.
-        data_dir: the folder of TFDS; made if absent.
-        overwrite: as in `import_dataset`.
-        progress: whether TFDS shows its progress bars on stderr.
-
-    Returns:
-        The folder of the prepared data set.
-
-    Raises:
-        DatasetError: without a network, for a wrong checksum, or as `import_dataset`.
-    """
-    tfds = _tfds()
-    name, _ = spec.builder
-    try:
-        known = tfds.builder_cls(name).url_infos or {}
-    except (ValueError, ImportError):  # TFDS's word for a name it does not know
-        known = {}
-    if not known:
-        raise DatasetError(
-            f"Only data sets that TFDS knows can be downloaded, and {name} is not one; "
-            f"fetch {' or '.join(spec.files) or f'{spec.name}.npz'} yourself and run "
-            f"`fedjax-mrl data import {spec.name} --from DIR`."
-        )
-    with tempfile.TemporaryDirectory() as work:
-        for filename, path in _fetch(spec, known, data_dir, progress).items():
-            (Path(work) / filename).symlink_to(path)
-        return import_dataset(spec, Path(work), data_dir, overwrite=overwrite)
-
-
 def _move(made: Path, target: Path, aside: Path) -> None:
     """Puts `made` in the place of `target`, or leaves `target` as it was."""
     target.parent.mkdir(exist_ok=True)
@@ -194,72 +146,6 @@ def _move(made: Path, target: Path, aside: Path) -> None:
         if aside.exists():
             aside.rename(target)
         raise
-
-
-def _fetch(
-    spec: DatasetSpec, known: dict[str, Any], data_dir: Path, progress: bool
-) -> dict[str, Path]:
-    """Downloads the addresses of `known`; maps official file names to paths."""
-    import requests
-
-    tfds = _tfds()
-    by_hand = (
-        f"fetch {', '.join(info.filename for info in known.values())} on another "
-        f"machine and run `fedjax-mrl data import {spec.name} --from DIR`"
-    )
-    for url in known:
-        # TFDS tries ten times, waiting for minutes in all; one look tells it sooner.
-        try:
-            requests.get(url, stream=True, timeout=_PATIENCE_S).close()
-        except requests.RequestException as error:
-            raise DatasetError(
-                f"Downloading {spec.name} needs a network, but {url} cannot be reached "
-                f"({type(error).__name__}); {by_hand}."
-            ) from error
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with _quiet(progress), paths.plain(data_dir) as way:
-            manager = tfds.download.DownloadManager(
-                download_dir=way / "downloads",
-                url_infos=known,
-                dataset_name=spec.builder[0],
-                force_checksums_validation=True,
-            )
-            found = manager.download(
-                {info.filename: url for url, info in known.items()}
-            )
-            found = {name: Path(path).resolve() for name, path in found.items()}
-    # TFDS has several errors for this, and lets those of requests through.
-    except Exception as error:
-        raise DatasetError(
-            f"Downloading {spec.name} must give the files whose checksums TFDS knows, "
-            f"but: {error}. Try again later, or {by_hand}."
-        ) from error
-    return found
-
-
-def _tfds() -> Any:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise DatasetError(
-            "Prepared data sets need the package tensorflow-datasets, but it cannot be "
-            f"imported ({error}); install it, or give a --data-dir with official files."
-        ) from error
-    return tfds
-
-
-@contextlib.contextmanager
-def _quiet(progress: bool = False) -> Iterator[None]:
-    """Keeps what TFDS prints, logs and draws from the terminal."""
-    logger = logging.getLogger("absl")
-    with contextlib.ExitStack() as stack:
-        stack.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.ERROR)
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        if not progress:
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        yield
 
 
 def _holds(spec: DatasetSpec, folder: Path, dataset: Dataset) -> bool:
@@ -295,8 +181,8 @@ def _split(tfds: Any, builder: Any, spec: DatasetSpec, part: str) -> tuple[Any, 
 
 def _write(spec: DatasetSpec, dataset: Dataset, data_dir: Path) -> Path:
     """Prepares `dataset` in `data_dir` and returns the folder of its version."""
-    tfds = _tfds()
-    with _quiet(), paths.plain(data_dir) as way:
+    tfds = tfds_package.load()
+    with tfds_package.quiet(), paths.plain(data_dir) as way:
         builder = records.builder(tfds, spec, dataset)(
             data_dir=os.fspath(way), file_format="array_record"
         )

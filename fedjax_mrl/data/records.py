@@ -60,7 +60,7 @@ def builder(tfds: Any, spec: DatasetSpec, dataset: Dataset) -> type:
     """Returns the class with which TFDS writes `dataset`.
 
     Args:
-        tfds: the module tensorflow_datasets, which only `prepared` imports.
+        tfds: the module tensorflow_datasets, which only `tfds_package` imports.
         spec: gives name, version, description and image shape.
         dataset: the arrays.
 

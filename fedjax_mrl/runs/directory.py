@@ -1,61 +1,22 @@
-"""The run directory: what is in it and how it is written.
+"""The run directory: which files it has and how they are written.
 
 Tables grow by whole lines that are flushed at once; other files appear under a
 temporary name and are renamed, so that nothing is ever half-written.
 """
 
-import csv
-import errno
-import fcntl
-import io
 import json
 import os
 import pathlib
 import shutil
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedjax_mrl import paths
+from fedjax_mrl.runs import tables
+from fedjax_mrl.runs.error import RunDirectoryError as RunDirectoryError
+from fedjax_mrl.runs.lock import Lock
+from fedjax_mrl.runs.tables import COLUMNS as COLUMNS
 
-COLUMNS = {
-    "rounds.csv": (
-        "round",
-        "seconds",
-        "participants",
-        "train_loss",
-        "bytes_down",
-        "bytes_up",
-        "flops",
-        "digest",
-        "dropped",
-        "stragglers",
-        "rejected",
-    ),
-    "metrics.csv": (
-        "round",
-        "point",
-        "head",
-        "clients",
-        "mean_accuracy",
-        "std_accuracy",
-        "weighted_accuracy",
-        "mean_loss",
-    ),
-    "clients.csv": (
-        "round",
-        "client",
-        "architecture",
-        "point",
-        "head",
-        "num_train",
-        "num_test",
-        "correct",
-        "accuracy",
-        "loss",
-    ),
-    "digests.csv": ("round", "owner", "leaf", "sha256"),
-}
 # What this program writes; only these are ever removed by --overwrite.
 FILES = (
     "config.json",
@@ -68,13 +29,6 @@ FILES = (
 FOLDERS = ("checkpoints", "clients", "tensorboard")
 # Of a comparison, which is a folder of run directories.
 TABLES = ("comparison.csv", "comparison.md", "curves.png")
-_LOCK = ".lock"
-# What a file system without locks answers; EBADF is that of some over networks.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
-
-
-class RunDirectoryError(ValueError):
-    """A run directory that cannot be used; the message says what to do."""
 
 
 class RunDirectory:
@@ -85,7 +39,6 @@ class RunDirectory:
 
     Attributes:
         path: the folder, with a leading `~` replaced.
-        unprotected: why other processes cannot be kept out; None if they are.
 
     Raises:
         PathError: if `path` is none of this machine, see `paths.local`.
@@ -93,8 +46,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = paths.local(path, "The run directory")
-        self.unprotected: str | None = None
-        self._lock: weakref.finalize | None = None
+        self._lock = Lock(self.path)
 
     @classmethod
     def create(
@@ -121,9 +73,9 @@ class RunDirectory:
                 target = run.path / name
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
             run.write_text("config.json", config)
-            for name, columns in COLUMNS.items():
+            for name in COLUMNS:
                 with (run.path / name).open("x", encoding="utf-8", newline="") as file:
-                    csv.writer(file, lineterminator="\n").writerow(columns)
+                    file.write(tables.header(name))
         except RunDirectoryError:
             raise
         except (OSError, ValueError) as error:
@@ -183,6 +135,11 @@ class RunDirectory:
             )
         return run
 
+    @property
+    def unprotected(self) -> str | None:
+        """Why other processes cannot be kept out; None if they are."""
+        return self._lock.unprotected
+
     def lock(self, *, wait: bool = False) -> None:
         """Keeps other processes from writing; ends with this process, however it ends.
 
@@ -194,39 +151,11 @@ class RunDirectory:
         Raises:
             RunDirectoryError: if another process has the lock.
         """
-        try:
-            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise RunDirectoryError(
-                f"Cannot write the run directory {str(self.path)!r}: {error.strerror}."
-            ) from None
-        # Closed with this object at the latest.
-        self._lock = weakref.finalize(self, os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            self.unlock()
-            raise RunDirectoryError(
-                f"Another process is writing {self.path}. Wait for it, stop it, or "
-                "choose another --out."
-            ) from None
-        except OSError as error:
-            self.unlock()
-            if error.errno not in _NO_LOCKS:
-                raise RunDirectoryError(
-                    f"Cannot lock the run directory {str(self.path)!r}: "
-                    f"{error.strerror}."
-                ) from None
-            self.unprotected = (
-                f"The file system of {self.path} has no locks ({error.strerror}): "
-                "nothing keeps a second process from writing there, so start none."
-            )
+        self._lock.acquire(wait=wait)
 
     def unlock(self) -> None:
         """Lets other processes write."""
-        if self._lock is not None:
-            self._lock()
-            self._lock = None
+        self._lock.release()
 
     @property
     def clients(self) -> pathlib.Path:
@@ -261,19 +190,9 @@ class RunDirectory:
         return (self.path / name).read_text(encoding="utf-8")
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        """The whole lines of a table; half a line, as of a killed process, is none.
-
-        Nor is a line that was damaged so much that it has no round.
-        """
-        columns = COLUMNS[name]
-        text = (self.path / name).read_text(encoding="utf-8", errors="replace")
-        lines = text[: text.rfind("\n") + 1].split("\n")[1:]
-        cells = [line.split(",") for line in lines]  # no cell needs quotes
-        return [
-            dict(zip(columns, line, strict=True))
-            for line in cells
-            if len(line) == len(columns) and line[0].isdecimal()
-        ]
+        """The whole lines of a table, see `tables.parse`."""
+        path = self.path / name
+        return tables.parse(name, path.read_text(encoding="utf-8", errors="replace"))
 
     def cut(self, round: int, every: int = 1) -> None:
         """Cuts all tables back to what they held after a round.
@@ -283,29 +202,14 @@ class RunDirectory:
             every: rounds between evaluations; what the end of a run evaluated
                 besides goes too.
         """
-        for name, columns in COLUMNS.items():
-            extra = name in ("metrics.csv", "clients.csv")
+        for name in COLUMNS:
             held = self.rows(name) if (self.path / name).exists() else []
-            kept = [
-                row
-                for row in held
-                if round
-                and int(row["round"]) <= round
-                and not (extra and int(row["round"]) % every)
-            ]
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(row.values() for row in kept)
-            self.write_text(name, text.getvalue())
+            self.write_text(name, tables.up_to(name, held, round, every))
         (self.path / "summary.json").unlink(missing_ok=True)
 
-    def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, name: str, rows: Sequence[tables.Row]) -> None:
         """Adds lines to one of the tables; floats keep six significant digits."""
-        with (self.path / name).open("a", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            for row in rows:
-                writer.writerow([_cell(row[column]) for column in COLUMNS[name]])
+        tables.append(self.path / name, rows)
 
 
 class Follower(RunDirectory):
@@ -317,7 +221,7 @@ class Follower(RunDirectory):
     def write_text(self, name: str, text: str) -> None:
         """Another process writes it."""
 
-    def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, name: str, rows: Sequence[tables.Row]) -> None:
         """Another process writes them."""
 
     def rows(self, name: str) -> list[dict[str, str]]:
@@ -326,7 +230,3 @@ class Follower(RunDirectory):
 
     def cut(self, round: int, every: int = 1) -> None:
         """Another process cuts."""
-
-
-def _cell(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -2,7 +2,12 @@
 
 import datetime
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from fedjax_mrl.runs.tables import Row
+
+# Columns of rounds.csv that are also events.
+COLUMNS = ("train_loss", "seconds", "bytes_down", "bytes_up", "flops", "rejected")
 
 
 class Events:
@@ -60,3 +65,17 @@ class Events:
         now = datetime.datetime.now().timestamp()  # what TensorBoard shows as the time
         event = self._event(wall_time=now, step=step, **content)
         self._writer.write_event(event)
+
+
+def values(row: Row, metrics: Sequence[Row]) -> dict[str, float | None]:
+    """The names and numbers of a round in TensorBoard.
+
+    Args:
+        row: of rounds.csv.
+        metrics: the round's rows of metrics.csv; none without an evaluation.
+    """
+    found = {f"round/{name}": row[name] for name in COLUMNS}
+    for line in metrics:
+        for measure in ("mean_accuracy", "mean_loss"):
+            found[f"{measure}/{line['point']}/{line['head']}"] = line[measure]
+    return found

@@ -11,7 +11,9 @@ import numpy as np
 from fedjax_mrl.partitions import Partition
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _NUMBERS = 20  # clients, and classes, up to which every cell shows its count
 _BARS = 500  # clients up to which each has a bar of its own
@@ -70,52 +72,77 @@ def partition(
         np.clip(2.5 + 0.35 * num_classes, 4, 11),
     )
     figure = empty(*size)
-    from matplotlib.colors import PowerNorm
-
     sizes, cells = figure.subplots(
         2, 1, sharex=True, height_ratios=[1, max(2, min(num_classes / 3, 7))]
     )
+    _draw_sizes(sizes, counts, [part.size for part in made.test])
+    image = _draw_cells(cells, counts, label_names)
+    figure.colorbar(image, ax=cells, label="images of the class", pad=0.01)
+    if max(counts.shape) <= _NUMBERS:
+        _number_cells(cells, counts)
+    figure.savefig(path, format="png")
+
+
+def _draw_sizes(axes: "Axes", counts: np.ndarray, num_test: Sequence[int]) -> None:
+    """Draws the number of every client's training images, and tells of the test's.
+
+    Args:
+        axes: to draw on.
+        counts: training images [L, N] of each class and client.
+        num_test: test images of every client.
+    """
+    num_clients = counts.shape[1]
     place, height = np.arange(num_clients), counts.sum(axis=0)
     if num_clients <= _BARS:
-        sizes.bar(place, height, color="tab:blue", width=0.8)
+        axes.bar(place, height, color="tab:blue", width=0.8)
     else:  # ten thousand bars take ten seconds
-        sizes.fill_between(place, height, color="tab:blue", step="mid", linewidth=0)
-    sizes.set_ylabel("images")
-    sizes.set_title(
+        axes.fill_between(place, height, color="tab:blue", step="mid", linewidth=0)
+    axes.set_ylabel("images")
+    axes.set_title(
         f"Training images of {num_clients} clients, {counts.sum():,} in all "
-        f"({min(map(len, made.test)):,} to {max(map(len, made.test)):,} "
-        "test images each)",
+        f"({min(num_test):,} to {max(num_test):,} test images each)",
         fontsize="medium",
     )
-    sizes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_cells(
+    axes: "Axes", counts: np.ndarray, label_names: Sequence[str]
+) -> "AxesImage":
+    """Draws a cell for each class and client, the darker the more images it has."""
+    from matplotlib.colors import PowerNorm
+
+    num_classes, num_clients = counts.shape
     # The square root shows small counts beside large ones; no images are white.
-    image = cells.imshow(
+    image = axes.imshow(
         np.ma.masked_equal(counts, 0),
         aspect="auto",
         interpolation="none",
         cmap="viridis_r",
         norm=PowerNorm(0.5, vmin=0, vmax=counts.max()),
     )
-    cells.set_xlabel("client")
-    cells.set_ylabel("class")
-    cells.set_xticks(_ticks(num_clients))
-    cells.set_yticks(_ticks(num_classes))
-    cells.set_yticklabels([label_names[label] for label in _ticks(num_classes)])
-    figure.colorbar(image, ax=cells, label="images of the class", pad=0.01)
-    if max(counts.shape) <= _NUMBERS:
-        for (label, client), count in np.ndenumerate(counts):
-            if count:
-                dark = count > 0.3 * counts.max()
-                cells.text(
-                    client,
-                    label,
-                    str(count),
-                    ha="center",
-                    va="center",
-                    fontsize="small",
-                    color="white" if dark else "black",
-                )
-    figure.savefig(path, format="png")
+    axes.set_xlabel("client")
+    axes.set_ylabel("class")
+    axes.set_xticks(_ticks(num_clients))
+    axes.set_yticks(_ticks(num_classes))
+    axes.set_yticklabels([label_names[label] for label in _ticks(num_classes)])
+    return image
+
+
+def _number_cells(axes: "Axes", counts: np.ndarray) -> None:
+    """Writes the number of images into every cell that has some."""
+    for (label, client), count in np.ndenumerate(counts):
+        if count:
+            dark = count > 0.3 * counts.max()
+            axes.text(
+                client,
+                label,
+                str(count),
+                ha="center",
+                va="center",
+                fontsize="small",
+                color="white" if dark else "black",
+            )
 
 
 def _ticks(num: int) -> range:

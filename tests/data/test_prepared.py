@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjax_mrl import datasets
-from fedjax_mrl.data import prepared, records
+from fedjax_mrl.data import download, prepared, records, tfds_package
 from fedjax_mrl.data.dataset import DatasetError, DatasetSpec, build
 
 
@@ -133,7 +133,7 @@ def test_the_official_order_is_restored_where_tfds_shuffled(
                 named = {"id": f"{part}_{i:05d}"} if ids else {}
                 yield i, {"image": records.encode(x[i]), "label": int(y[i]), **named}
 
-    with prepared._quiet():
+    with tfds_package.quiet():
         builder = Shuffled(data_dir=str(tmp_path), file_format="array_record")
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -375,7 +375,7 @@ def test_a_download_is_verified_imported_and_silent(
     server, tmp_path, assert_same, capfd
 ):
     spec, arrays, _ = server
-    folder = prepared.download(spec, tmp_path / "tfds")
+    folder = download.import_dataset(spec, tmp_path / "tfds")
     assert folder == tmp_path / "tfds" / "mnist" / "3.0.1"
     assert_same(datasets.load_spec(spec, tmp_path / "tfds"), arrays)
     assert capfd.readouterr() == ("", "")
@@ -386,7 +386,7 @@ def test_a_download_with_another_checksum_is_refused(server, tmp_path):
     path = files / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     with pytest.raises(DatasetError, match="wrong checksum"):
-        prepared.download(spec, tmp_path / "tfds")
+        download.import_dataset(spec, tmp_path / "tfds")
     assert not (tmp_path / "tfds" / "mnist").exists()
 
 
@@ -397,7 +397,7 @@ def test_without_a_network_a_download_gives_one_clear_message(tmp_path, monkeypa
 
     monkeypatch.setattr(requests, "get", unreachable)
     with pytest.raises(DatasetError) as caught:
-        prepared.download(datasets.get("cifar10"), tmp_path)
+        download.import_dataset(datasets.get("cifar10"), tmp_path)
     message = str(caught.value)
     assert message.startswith("Downloading cifar10 needs a network, but https://")
     assert "cifar-10-binary.tar.gz" in message
@@ -423,7 +423,7 @@ def test_a_dataset_that_tfds_does_not_know_cannot_be_downloaded(tmp_path, toy):
     with pytest.raises(
         DatasetError, match=r"mine is not one; fetch mine\.npz yourself"
     ):
-        prepared.download(mine, tmp_path)
+        download.import_dataset(mine, tmp_path)
 
 
 def test_an_image_is_brought_to_the_channels_of_its_dataset():

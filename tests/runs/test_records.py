@@ -4,15 +4,17 @@ import jax
 import numpy as np
 import pytest
 
-from fedjax_mrl import sharding, stores
+from fedjax_mrl import results, sharding, stores
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.learning import servers
 from fedjax_mrl.protocol import Algorithm, Client, Model
-from fedjax_mrl.runs import comparison, recorder
+from fedjax_mrl.results import Result
+from fedjax_mrl.runs import comparison, comparison_tables
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
 from fedjax_mrl.simulation import initialization, population, rounds
 from fedjax_mrl.simulation.digest import Digester
+from fedjax_mrl.simulation.evaluation import Scores
 from fedjax_mrl.simulation.rounds import Played
 from tests import helpers
 
@@ -31,8 +33,8 @@ def test_the_line_of_a_round_with_faults_counts_whom_it_should():
         bytes_down=np.float32(100),
     )
     flops = np.array([1, 10, 100, 1000, 10_000, 100_000, 1_000_000])
-    state = rounds.State(4, None, {}, {})
-    row = recorder.round_row(state, played, flops, 1.0, "sha")
+    result = Result(rounds.State(4, None, {}, {}), played, None)
+    row = results.round_row(result, flops, 1.0, "sha")
     assert row == {
         "round": 4,
         "seconds": 1.0,
@@ -46,8 +48,75 @@ def test_the_line_of_a_round_with_faults_counts_whom_it_should():
         "stragglers": 1,
         "rejected": 1,
     }
-    nobody = played._replace(sound=np.zeros(3, bool))
-    assert np.isnan(recorder.round_row(state, nobody, flops, 1.0, "")["train_loss"])
+    nobody = result._replace(played=played._replace(sound=np.zeros(3, bool)))
+    assert np.isnan(results.round_row(nobody, flops, 1.0)["train_loss"])
+
+
+def evaluated():
+    """Three clients of two architectures, the second without tests, in two modes."""
+    correct = np.array([[[3, 0, 1], [4, 0, 2]], [[1, 0, 0], [2, 0, 1]]], np.int32)
+    num_test = np.array([4, 0, 2], np.int32)
+    num_loss = np.broadcast_to(num_test, correct.shape).copy()
+    loss_sum = np.float32(2) * correct
+    num_loss[1, 1, 2] = loss_sum[1, 1, 2] = 0  # classes without a prototype
+    scores = Scores(correct, loss_sum, num_test, num_loss)
+    return Result(rounds.State(7, None, {}, {}), None, scores)
+
+
+def test_an_evaluated_round_has_a_row_for_each_client_point_and_mode():
+    found = results.client_rows(evaluated(), ("a", "b"), ["x", "y", "x"], [10, 11, 12])
+    assert {tuple(row) for row in found} == {COLUMNS["clients.csv"]}
+    cells = [(r["client"], r["point"], r["head"], r["correct"]) for r in found]
+    assert cells == [
+        (0, "local", "a", 3),
+        (0, "local", "b", 4),
+        (0, "global", "a", 1),
+        (0, "global", "b", 2),
+        (2, "local", "a", 1),
+        (2, "local", "b", 2),
+        (2, "global", "a", 0),
+        (2, "global", "b", 1),
+    ]
+    assert found[4] == {
+        "round": 7,
+        "client": 2,
+        "architecture": "x",
+        "point": "local",
+        "head": "a",
+        "num_train": 12,
+        "num_test": 2,
+        "correct": 1,
+        "accuracy": 0.5,
+        "loss": 1.0,
+    }
+    assert found[-1]["loss"] is None  # no example of this client has one
+
+
+def test_an_evaluated_round_has_a_row_of_means_for_each_point_and_mode():
+    found = results.metric_rows(evaluated(), ("a", "b"))
+    assert {tuple(row) for row in found} == {COLUMNS["metrics.csv"]}
+    assert [(r["point"], r["head"]) for r in found] == [
+        ("local", "a"),
+        ("local", "b"),
+        ("global", "a"),
+        ("global", "b"),
+    ]
+    assert found[0]["mean_accuracy"] == (3 / 4 + 1 / 2) / 2
+    assert found[0]["weighted_accuracy"] == 4 / 6
+    assert found[3]["mean_loss"] == 1.0  # of the one client that has a loss
+
+
+def test_a_round_without_evaluation_has_no_rows_of_scores():
+    result = evaluated()._replace(scores=None)
+    assert results.metric_rows(result, ("a", "b")) == []
+    assert results.client_rows(result, ("a", "b"), ["x"] * 3, [1] * 3) == []
+
+
+def test_architectures_are_named_in_the_order_of_clients():
+    toy = helpers.toy("fml", cohort_size=3)
+    named = results.architectures(toy.groups)
+    of = {int(c): group.name for group in toy.groups for c in group.clients}
+    assert len(set(named)) > 1 and named == [of[c] for c in range(len(of))]
 
 
 def line(seed, last):
@@ -57,14 +126,14 @@ def line(seed, last):
 
 
 def test_the_spread_of_seeds_is_that_of_a_sample():
-    table = comparison.to_markdown([line(0, 0.5), line(1, 0.6), line(2, 0.7)], 1)
+    table = comparison_tables.to_markdown([line(0, 0.5), line(1, 0.6), line(2, 0.7)], 1)
     # Deviations of -10, 0 and 10 points, over two degrees of freedom.
     assert "60.00 ± 10.00" in table
 
 
 def test_traffic_is_that_of_both_directions_by_participant_and_round():
     row = line(0, 0.5) | {"bytes_down": 6_000_000, "bytes_up": 2_000_000, "rounds": 4}
-    assert "| 0.500 |" in comparison.to_markdown([row], clients=4)
+    assert "| 0.500 |" in comparison_tables.to_markdown([row], clients=4)
 
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path):
@@ -115,7 +184,7 @@ def test_a_target_is_reached_where_the_curve_is_as_high(target, first, tmp_path)
     directory.write_json("summary.json", {"rounds": 3, "headline": headline})
     cells = dict.fromkeys(COLUMNS["metrics.csv"], 0) | headline
     curve = [(1, 0.4), (2, 0.5), (3, 0.6)]
-    rows = [{**cells, "round": r, "mean_accuracy": a} for r, a in curve]
-    directory.append("metrics.csv", rows)
+    lines = [{**cells, "round": r, "mean_accuracy": a} for r, a in curve]
+    directory.append("metrics.csv", lines)
     row = comparison.row(comparison.Run(config, directory.path), target)
     assert row["rounds_to_target"] == first

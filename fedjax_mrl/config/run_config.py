@@ -1,28 +1,17 @@
-"""What a run is made of: one frozen dataclass, from defaults, YAML and flags.
+"""The configuration of a run: one frozen dataclass, and how layers of options make it.
 
-Precedence: default < preset < file < flag. The parser is the standard library's
-and the file format YAML (`safe_load`); see docs/design.md for the reason.
+A layer is a mapping from option to value: a preset, a file, or the flags.
 """
 
 import dataclasses
 import difflib
 import json
 import math
-import pathlib
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from fedjax_mrl import paths
-
-_LARGEST = 1e300  # of a number; NaN is not below it
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message says what to change."""
+from fedjax_mrl.config import values
+from fedjax_mrl.config.error import ConfigError
 
 
 def _option(default: Any, help: str, **metadata: Any) -> Any:
@@ -135,7 +124,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = _check(field, getattr(self, field.name))
+            value = values.check(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
 
     @property
@@ -151,7 +140,7 @@ class RunConfig:
             if prefix == "server":
                 continue
             if prefix != "algorithm":  # `compare` also takes an algorithm's name
-                raise ConfigError(_wrong_setting(key))
+                raise ConfigError(values.wrong_setting(key))
             options[name] = value
         if self.shared_dim is not None:
             if "shared_dim" in options:
@@ -169,9 +158,9 @@ class RunConfig:
 
     def to_json(self) -> str:
         """A text from which `from_json` makes an equal configuration."""
-        values = dataclasses.asdict(self)
-        values["set"] = dict(self.set)
-        return json.dumps(values, indent=2) + "\n"
+        options = dataclasses.asdict(self)
+        options["set"] = dict(self.set)
+        return json.dumps(options, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":
@@ -181,10 +170,10 @@ class RunConfig:
             ConfigError: for damaged text or unknown keys.
         """
         try:
-            values = json.loads(text)
+            options = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"config.json must be JSON; {error}.") from None
-        return build(values, source="config.json")
+        return build(options, source="config.json")
 
 
 def fields() -> dict[str, dataclasses.Field]:
@@ -218,187 +207,9 @@ def build(*layers: Mapping[str, Any], source: str = "the configuration") -> RunC
     return RunConfig(**merged)
 
 
-def read_yaml(path: str | pathlib.Path) -> Mapping[str, Any]:
-    """Reads a YAML file of options.
-
-    Raises:
-        ConfigError: if it cannot be read or is not a mapping.
-    """
-    try:
-        text = _path(path, "--config").read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot read the configuration {path}: {error.strerror}."
-        ) from None
-    except ConfigError:
-        raise
-    # The parser lets KeyError, AttributeError and more through, as for `!!bool x`.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path} must be a YAML file: {reason}.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, Mapping):
-        raise ConfigError(
-            f"{path} must hold `key: value` pairs; got {type(values).__name__}."
-        )
-    return values
-
-
-def presets() -> dict[str, pathlib.Path]:
-    """The named configurations that come with the package."""
-    folder = pathlib.Path(__file__).parent / "presets"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def read_preset(name: str) -> Mapping[str, Any]:
-    """Options of the preset `name`.
-
-    Raises:
-        ConfigError: for an unknown preset, with the nearest valid one.
-    """
-    from fedjax_mrl import discovery
-
-    if name not in presets():
-        raise ConfigError(discovery.unknown("preset", name, presets()))
-    return read_yaml(presets()[name])
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Parses one `NAME=VALUE` of --set; the value is read as YAML.
-
-    Raises:
-        ConfigError: without an equals sign.
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ConfigError(
-            "--set takes algorithm.NAME=VALUE, as in --set "
-            f"algorithm.fine_weight=2; got {text!r}."
-        )
-    try:
-        return name, yaml.safe_load(value)
-    except Exception:  # as in `read_yaml`
-        return name, value
-
-
 def _unknown(key: str, source: str) -> str:
     near = difflib.get_close_matches(key.replace("-", "_"), fields(), n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
     return (
         f"There is no option {key!r} in {source}.{hint} Valid: {', '.join(fields())}."
     )
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; take it as the number it is."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _check(field: dataclasses.Field, value: Any) -> Any:
-    """Converts a value to the field's type and checks its range."""
-    kinds = typing.get_args(field.type) or (field.type,)
-    optional = types.NoneType in kinds
-    if value is None or (optional and value == "none"):
-        if optional:
-            return None
-        raise ConfigError(f"{_flag(field)} needs a value.")
-    kind = next(k for k in kinds if k is not types.NoneType)
-    if field.name in ("models", "strategies"):
-        return _names(field, value)
-    if field.name == "set":
-        return _settings(value)
-    converted = _convert(field, kind, value)
-    if field.metadata.get("metavar") == "DIR":
-        return str(_path(converted, _flag(field)))
-    if field.name == "partition" and converted.startswith("file:"):
-        return f"file:{_path(converted.removeprefix('file:'), _flag(field))}"
-    low, high = field.metadata.get("low"), field.metadata.get("high")
-    if (low is not None and converted < low) or (high is not None and converted > high):
-        limits = f"at least {low}" + (f" and at most {high}" if high else "")
-        raise ConfigError(f"{_flag(field)} must be {limits}; got {converted}.")
-    return converted
-
-
-def _path(text: str, flag: str) -> pathlib.Path:
-    try:
-        return paths.local(text, flag)
-    except paths.PathError as error:
-        raise ConfigError(str(error)) from None
-
-
-def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
-    words = {int: "a whole number", float: "a number", bool: "true or false"}
-    wrong = ConfigError(
-        f"{_flag(field)} must be {words.get(kind, 'text')}; got {value!r}."
-    )
-    if kind is bool:
-        known = {"true": True, "false": False, "yes": True, "no": False}
-        result = known.get(str(value).lower())
-        if result is None:
-            raise wrong
-        return result
-    if isinstance(value, (bool, list, tuple, Mapping)):
-        raise wrong
-    if kind is str:
-        return str(value)
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise wrong from None
-    if not math.isfinite(number):
-        raise wrong
-    if kind is float:
-        return number
-    if number != int(number) or abs(number) > 2**53:
-        raise wrong
-    return int(number)
-
-
-def _wrong_setting(key: Any) -> str:
-    return (
-        "A key of --set must read algorithm.NAME or server.NAME, as in --set "
-        f"algorithm.fine_weight=2; got {key!r}."
-    )
-
-
-def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
-    """Checks names and values of `set`; which there are, the algorithm knows."""
-    settings = {key: _number(setting) for key, setting in dict(value).items()}
-    for key, setting in settings.items():
-        prefix, _, name = str(key).partition(".")
-        if not isinstance(key, str) or not prefix or not name:
-            raise ConfigError(_wrong_setting(key))
-        finite = not isinstance(setting, (int, float)) or abs(setting) <= _LARGEST
-        if not (isinstance(setting, (bool, int, float, str)) and finite):
-            raise ConfigError(
-                f"--set {key} must be a finite number, true, false or text; got "
-                f"{setting!r}."
-            )
-    return tuple(settings.items())
-
-
-def _names(field: dataclasses.Field, value: Any) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)):
-        raise ConfigError(
-            f"{_flag(field)} must be a list of names, as in cnn1,cnn2; got {value!r}."
-        )
-    names = tuple(str(name).strip() for name in names)
-    if names in ((), ("",)) and field.default == ():
-        return ()
-    if not names or not all(names):
-        raise ConfigError(
-            f"{_flag(field)} must name at least one, as in cnn1,cnn2; got {value!r}."
-        )
-    return names
-
-
-def _flag(field: dataclasses.Field) -> str:
-    return "--" + field.name.replace("_", "-")

@@ -1,0 +1,135 @@
+"""Plays the runs of a comparison, those that differ in seed and rate together."""
+
+import pathlib
+import sys
+from typing import TYPE_CHECKING
+
+from fedjax_mrl.cli import stored
+
+if TYPE_CHECKING:
+    from fedjax_mrl.data.dataset import Dataset
+    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.runs.comparison import Run
+    from fedjax_mrl.runs.comparison_folder import Place
+    from fedjax_mrl.runs.directory import RunDirectory
+    from fedjax_mrl.simulation.rounds import State
+
+
+class Trials:
+    """Plays the runs of a comparison, an algorithm's trials together.
+
+    Args:
+        place: the runs and their folders.
+        dataset: their images.
+        together: how many trials are played at once; 0 is as many as fit.
+        quiet: whether to print only what went wrong.
+
+    Attributes:
+        ends: what became of each run, by path: "done" or a message.
+        status: the greatest exit status of those that were played.
+    """
+
+    def __init__(
+        self, place: "Place", dataset: "Dataset", *, together: int, quiet: bool
+    ) -> None:
+        self._place, self._dataset = place, dataset
+        self._together, self._quiet = together, quiet
+        self.ends: dict[pathlib.Path, str] = {}
+        self.status = 0
+
+    def play(self, runs: "list[Run]") -> None:
+        """Plays all trials of one algorithm that are not done; stops at a signal."""
+        from fedjax_mrl.federation import Federation
+        from fedjax_mrl.planning import plan
+        from fedjax_mrl.runs import comparison
+
+        waiting = []
+        for run in runs:
+            if comparison.finished(run):
+                self._say(f"{self._label(run)}: already done")
+                self.ends[run.path] = "done"
+            else:
+                waiting.append(run)
+        federation = None  # compiled once for all trials
+        while waiting and self.status <= 128:
+            batch = waiting
+            try:
+                if federation is None:
+                    federation = Federation(batch[0].config, dataset=self._dataset)
+                size = self._together or plan.trials_that_fit(federation)
+                batch = waiting[:size]
+                self._play_together(batch, federation)
+            except ValueError as error:
+                for run in batch:
+                    self._end(run, str(error), 2)
+            waiting = waiting[len(batch) :]
+
+    def _play_together(self, runs: "list[Run]", federation: "Federation") -> None:
+        """Plays trials of one federation at once."""
+        from fedjax_mrl.cli import training
+        from fedjax_mrl.runs.runner import Entry
+
+        entries, opened = [], []
+        for run in runs:
+            trial = federation.with_trial(run.config.seed, run.config.learning_rate)
+            try:
+                directory, state = _open(
+                    run, trial, overwrite=run.path in self._place.replaced
+                )
+            except ValueError as error:
+                self._end(run, str(error), 2)
+            else:
+                opened.append(run)
+                entries.append(Entry(trial, directory, state=state))
+        if not entries:
+            return
+        last = f" to {runs[-1].path.name}" if len(runs) > 1 else ""
+        ended = training.play_together(
+            entries, f"{self._label(runs[0])}{last}", quiet=self._quiet
+        )
+        for run, (status, message, outcome) in zip(opened, ended, strict=True):
+            headline = outcome and outcome.summary["headline"]
+            if headline:
+                accuracy = f"{headline['head']} {headline['last']:.4f}"
+                self._say(f"{self._label(run)}: {accuracy}")
+            self._end(run, message or "done", status)
+
+    def _end(self, run: "Run", text: str, status: int) -> None:
+        """Notes what became of a run, and says so if it is not done."""
+        self.ends[run.path], self.status = text, max(self.status, status)
+        if text != "done":
+            print(f"fedjax-mrl: {run.path.name}: {text}", file=sys.stderr)
+
+    def _label(self, run: "Run") -> str:
+        runs = self._place.runs
+        return f"[{runs.index(run) + 1}/{len(runs)}] {run.path.name}"
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(text, flush=True)
+
+
+def _open(
+    run: "Run", federation: "Federation", *, overwrite: bool
+) -> "tuple[RunDirectory, State | None]":
+    """The run's directory, and the state to go on from if it was interrupted."""
+    from fedjax_mrl.runs import comparison, resuming
+    from fedjax_mrl.runs.directory import RunDirectory
+
+    text = run.config.to_json()
+    if not comparison.begun(run):
+        return RunDirectory.create(run.path, config=text, overwrite=overwrite), None
+    directory = RunDirectory(run.path)
+    directory.lock()
+    try:
+        warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
+        state = resuming.restore(federation, directory, warn)
+        round = 0 if state is None else state.round
+        elsewhere = stored.moved(directory, round)
+        if elsewhere:
+            warn(elsewhere)
+        directory.cut(round, run.config.eval_every)
+    except BaseException:
+        directory.unlock()
+        raise
+    return directory, state

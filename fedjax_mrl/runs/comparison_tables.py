@@ -1,0 +1,178 @@
+"""The common tables of a comparison and its picture."""
+
+import csv
+import io
+import pathlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from fedjax_mrl.runs import comparison, pictures
+from fedjax_mrl.runs.directory import RunDirectory
+
+
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """comparison.csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, comparison.COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
+    """comparison.md: mean and sd over seeds, best marked, difference to Standalone.
+
+    The difference is paired by seed; its 95% confidence interval is Student's.
+
+    Args:
+        rows: of comparison.csv.
+        clients: participants a round, to state the traffic of one.
+    """
+    done = [line for line in rows if line["status"] == "done" and line["last"] != ""]
+    several = len({line["learning_rate"] for line in rows}) > 1
+    names = list(dict.fromkeys(_trialled(line) for line in done))
+    of = {name: [line for line in done if _trialled(line) == name] for name in names}
+    measures = ("last", "last10", "best")
+    means = {
+        (name, key): float(np.mean([line[key] for line in of[name]]))
+        for name in names
+        for key in measures
+    }
+    top = {key: max((means[n, key] for n in names), default=0.0) for key in measures}
+    lines = [
+        f"| algorithm | {'learning rate | ' * several}head | last | last 10 | best | "
+        "difference to Standalone | MB a client and round | TFLOP | s | seeds |",
+        "| --- |" + " --- |" * (9 + several),
+    ]
+    for name in names:
+        found = of[name]
+        algorithm, rate = name
+        cells = [algorithm, *[f"{rate:g}"] * several, str(found[0]["head"])]
+        for key in measures:
+            text = spread([line[key] for line in found])
+            best = means[name, key] >= top[key]
+            cells.append(f"**{text}**" if best else text)
+        cells.append(difference(found, of.get(("standalone", rate), [])))
+        traffic = np.mean(
+            [
+                (line["bytes_down"] + line["bytes_up"])
+                / max(1, line["rounds"])
+                / clients
+                for line in found
+            ]
+        )
+        cells += [
+            f"{traffic / 1e6:.3f}",
+            f"{np.mean([line['flops'] for line in found]) / 1e12:.2f}",
+            f"{np.median([line['seconds'] for line in found]):.0f}",
+            str(len(found)),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    failed = [line for line in rows if line["status"] != "done"]
+    for line in failed:
+        which = f"seed {line['seed']}"
+        which += f", learning rate {line['learning_rate']:g}" if several else ""
+        lines.append(f"\n{line['algorithm']}, {which}: {line['status']}")
+    return "\n".join(lines) + "\n"
+
+
+def draw(path: pathlib.Path, runs: Sequence[comparison.Run]) -> None:
+    """curves.png: headline accuracy over rounds, mean and range over seeds."""
+    figure = pictures.empty(8, 5)
+    axes = figure.subplots()
+    for name, curves in _curves(runs):
+        length = min(len(curve) for curve in curves)
+        rounds = [number for number, _ in curves[0][:length]]
+        values = np.array([[a for _, a in curve[:length]] for curve in curves])
+        (line,) = axes.plot(rounds, values.mean(axis=0), label=name)
+        axes.fill_between(
+            rounds,
+            values.min(axis=0),
+            values.max(axis=0),
+            color=line.get_color(),
+            alpha=0.15,
+            linewidth=0,
+        )
+    axes.set_xlabel("round")
+    axes.set_ylabel("mean test accuracy of clients, before aggregation")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize="small", ncols=2)
+    figure.savefig(path)
+
+
+def _curves(
+    runs: Sequence[comparison.Run],
+) -> Iterator[tuple[str, list[list[tuple[int, float]]]]]:
+    done = [run for run in runs if comparison.finished(run)]
+    several = len({run.config.learning_rate for run in done}) > 1
+    key = lambda run: (run.config.algorithm, run.config.learning_rate)
+    for algorithm, rate in dict.fromkeys(map(key, done)):
+        curves = [
+            comparison.read_curve(run) for run in done if key(run) == (algorithm, rate)
+        ]
+        if all(curves):
+            yield algorithm + (f", {rate:g}" if several else ""), curves
+
+
+def _trialled(line: dict[str, Any]) -> tuple[str, float]:
+    """What a row of the table is of: the runs that differ in their seed only."""
+    return line["algorithm"], line["learning_rate"]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds of accuracies, in per cent."""
+    text = f"{100 * np.mean(values):.2f}"
+    if len(values) < 2:
+        return text
+    return f"{text} ± {100 * np.std(values, ddof=1):.2f}"
+
+
+def difference(found: Sequence[dict], alone: Sequence[dict]) -> str:
+    """Mean difference of last accuracies paired by seed, and its 95% interval.
+
+    Args:
+        found: rows of comparison.csv of one algorithm.
+        alone: those of Standalone.
+
+    Returns:
+        Percentage points, as "+1.25 [-2.47, +4.98]"; "-" without a pair.
+    """
+    by_seed = {line["seed"]: line["last"] for line in alone}
+    own = {line["seed"]: line["last"] for line in found if line["seed"] in by_seed}
+    if not own or found[0]["algorithm"] == "standalone":
+        return "-"
+    pairs = [(100 * last, 100 * by_seed[seed]) for seed, last in own.items()]
+    text = f"{np.mean([a - b for a, b in pairs]):+.2f}"
+    if len(pairs) < 2:
+        return text
+    with warnings.catch_warnings():  # equal differences: the interval is a point
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = stats.ttest_rel(*zip(*pairs, strict=True)).confidence_interval()
+    return f"{text} [{low:+.2f}, {high:+.2f}]"
+
+
+def write(
+    directory: pathlib.Path, runs: Sequence[comparison.Run], rows: list[dict]
+) -> str:
+    """Writes comparison.csv, comparison.md and curves.png; returns the table.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)  # every run may have been refused
+    folder = RunDirectory(directory)
+    config = runs[0].config
+    table = to_markdown(rows, config.cohort_size)
+    folder.lock(wait=True)  # another comparison of the folder may end at the same time
+    try:
+        folder.write_text("comparison.csv", to_csv(rows))
+        folder.write_text("comparison.md", table)
+        draw(directory / "curves.png", runs)
+    finally:
+        folder.unlock()
+    return table
