@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, prototypes
+from fedjax_mrl.learning import local, losses, prototypes, requirements
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fd"]
@@ -49,10 +49,10 @@ def fd(setup: Setup, *, weight: float = 1.0) -> Algorithm:
         ValueError: for a negative weight, or, when a client is built, for a model
             of another number of classes.
     """
-    prototypes.require_at_least(weight=(weight, 0))
+    requirements.require_at_least(weight=(weight, 0))
 
     def client(model: Model) -> Client:
-        prototypes.require_classes(model, setup)
+        requirements.require_classes(model, setup)
 
         def update(broadcast, state, visit, key):
             teacher = jax.nn.softmax(broadcast.vector, axis=-1)  # [L, L]

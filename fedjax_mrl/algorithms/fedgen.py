@@ -33,7 +33,13 @@ import optax
 from jax import lax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import generators, local, losses, prototypes, servers
+from fedjax_mrl.learning import (
+    generators,
+    local,
+    losses,
+    requirements,
+    servers,
+)
 from fedjax_mrl.learning.generators import Generator
 from fedjax_mrl.protocol import (
     Algorithm,
@@ -107,7 +113,7 @@ def fedgen(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    prototypes.require_at_least(
+    requirements.require_at_least(
         weight=(weight, 0),
         diversity_weight=(diversity_weight, 0),
         noise_dim=(noise_dim, 1),
@@ -158,7 +164,7 @@ def fedgen(
     server = Server(server_init, lambda state: state.shared, server_update)
 
     def client(model: Model) -> Client:
-        prototypes.require_width(model, setup)
+        requirements.require_width(model, setup)
 
         def update(broadcast, state, visit, key):
             trained = (broadcast.label_counts > 0).any()  # the generator, once

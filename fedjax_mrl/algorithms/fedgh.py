@@ -22,7 +22,7 @@ from typing import NamedTuple
 import optax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, prototypes
+from fedjax_mrl.learning import local, losses, prototypes, requirements
 from fedjax_mrl.protocol import (
     Algorithm,
     Batches,
@@ -91,7 +91,7 @@ def fedgh(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    prototypes.require_at_least(
+    requirements.require_at_least(
         server_lr=(server_lr, 0),
         server_epochs=(server_epochs, 1),
         server_batch_size=(server_batch_size, 1),
@@ -110,7 +110,7 @@ def fedgh(
     )
 
     def client(model: Model) -> Client:
-        prototypes.require_width(model, setup)
+        requirements.require_width(model, setup)
 
         def loss(networks, batch, key):
             del key  # not stochastic

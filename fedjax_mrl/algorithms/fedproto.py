@@ -24,7 +24,7 @@ Differences:
 from typing import NamedTuple
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, prototypes
+from fedjax_mrl.learning import local, losses, prototypes, requirements
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedproto"]
@@ -53,10 +53,10 @@ def fedproto(setup: Setup, *, weight: float = 1.0) -> Algorithm:
         ValueError: for a negative weight, or, when a client is built, for a model
             of another width or number of classes.
     """
-    prototypes.require_at_least(weight=(weight, 0))
+    requirements.require_at_least(weight=(weight, 0))
 
     def client(model: Model) -> Client:
-        prototypes.require_width(model, setup)
+        requirements.require_width(model, setup)
 
         def update(broadcast, state, visit, key):
             def loss(networks, batch, key):

@@ -28,7 +28,7 @@ import optax
 
 from fedjax_mrl import rng
 from fedjax_mrl.algorithms.fedproto import fedproto
-from fedjax_mrl.learning import losses, prototypes
+from fedjax_mrl.learning import losses, prototypes, requirements
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Algorithm, Params, Server, Setup
 
@@ -108,7 +108,7 @@ def fedtgp(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    prototypes.require_at_least(
+    requirements.require_at_least(
         max_margin=(max_margin, 0),
         server_lr=(server_lr, 0),
         server_epochs=(server_epochs, 1),
