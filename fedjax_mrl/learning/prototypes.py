@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
-from fedjax_mrl.learning import local, losses
+from fedjax_mrl.learning import local, losses, optimizers
 from fedjax_mrl.protocol import (
     UNKNOWN,
     Batch,
@@ -29,14 +30,14 @@ from fedjax_mrl.protocol import (
 
 
 class ClassMeans(NamedTuple):
-    """What a client uploads."""
+    """The means that a client uploads."""
 
     mean: jax.Array  # [L, D]
     count: jax.Array  # [L] int32, examples behind each mean
 
 
 class Prototypes(NamedTuple):
-    """What the server sends."""
+    """The vectors that the server sends."""
 
     vector: jax.Array  # [L, D]
     known: jax.Array  # [L] bool
@@ -164,20 +165,22 @@ def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches
 
 
 def fit(
-    loss: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array],
+    loss: Callable[[Any, jax.Array, jax.Array, jax.Array, Key], jax.Array],
     params: Any,
     examples: Pairs,
     order: Batches,
-    optimizer: Any,
+    optimizer: optax.GradientTransformation,
+    key: Key,
 ) -> tuple[Any, jax.Array]:
     """Trains something of the server's on pairs.
 
     Args:
-        loss: params, x [B, D], y [B], mask [B] -> loss.
+        loss: params, x [B, D], y [B], mask [B], key of the step -> loss.
         params: a pytree.
-        examples: what was uploaded.
+        examples: the uploads.
         order: minibatches as positions in `examples`.
         optimizer: optax transformation; its state is fresh.
+        key: folded with the step.
 
     Returns:
         The trained parameters, and the loss before each step, [S].
@@ -188,10 +191,14 @@ def fit(
         index = order.index[i]
         rows = jnp.maximum(index, 0)
         value, gradient = jax.value_and_grad(loss)(
-            params, examples.x[rows], examples.y[rows], index >= 0
+            params,
+            examples.x[rows],
+            examples.y[rows],
+            index >= 0,
+            jax.random.fold_in(key, i),
         )
-        updates, state = optimizer.update(gradient, state, params)
-        return jax.tree.map(jnp.add, params, updates), state, trace.at[i].set(value)
+        params, state = optimizers.step(optimizer.update, gradient, state, params)
+        return params, state, trace.at[i].set(value)
 
     trace = jnp.zeros((order.index.shape[0],), examples.x.dtype)
     carry = (params, optimizer.init(params), trace)

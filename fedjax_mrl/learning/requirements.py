@@ -61,12 +61,33 @@ def require_width(model: Model, setup: Setup) -> None:
         )
 
 
-def require_at_least(**bounds: tuple[float, float]) -> None:
-    """Checks hyper-parameters: name -> (value, smallest valid value).
+def require_at_least(advice: str = "", /, **bounds: tuple[float, float]) -> None:
+    """Checks hyper-parameters by name.
+
+    Args:
+        advice: a last sentence for the error.
+        **bounds: name -> (value, smallest valid value).
 
     Raises:
         ValueError: for the first one that is too small.
     """
     for name, (value, smallest) in bounds.items():
         if not value >= smallest:
-            raise ValueError(f"{name} must be at least {smallest}; got {value}.")
+            message = f"{name} must be at least {smallest}; got {value}. {advice}"
+            raise ValueError(message.rstrip())
+
+
+def require_whole(advice: str = "", /, **numbers: float) -> None:
+    """Checks counts by name.
+
+    Args:
+        advice: a last sentence for the error.
+        **numbers: name -> value.
+
+    Raises:
+        ValueError: for the first one that is negative or no whole number.
+    """
+    for name, value in numbers.items():
+        if value < 0 or value != int(value):
+            message = f"{name} must be a whole number, at least 0; got {value}."
+            raise ValueError(f"{message} {advice}".rstrip())
