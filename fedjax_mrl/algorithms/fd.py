@@ -1,9 +1,13 @@
 """FD: federated distillation (FedDistill).
 
-Every client trains a private model of any architecture. What it tells the others
-is, for each class, the mean of the logits that it gave while training; the server
+Every client k trains a private model f_k of any architecture. It tells the others,
+for each class c, the mean of the logits that it gave while training; the server
 averages these over the clients and sends them back, and the softmax of the average
 is the teacher of the next round's examples of that class.
+
+    z_k,c = mean of f_k(x) over the examples of class c, in all local steps
+    z_c   = mean of z_k,c over the participants that hold class c    on the server
+    L_k   = CE(f_k(x), y) + weight CE(f_k(x), softmax(z_y))
 
 Reference:
     Jeong et al., Communication-Efficient On-Device Machine Learning: Federated
@@ -24,16 +28,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, prototypes
+from fedjax_mrl.learning import local, losses, prototypes, requirements
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fd"]
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves; also its private state."""
+    """The network that a client's optimizer moves; also its private state."""
 
     private: Network
 
@@ -49,20 +54,19 @@ def fd(setup: Setup, *, weight: float = 1.0) -> Algorithm:
         ValueError: for a negative weight, or, when a client is built, for a model
             of another number of classes.
     """
-    prototypes.require_at_least(weight=(weight, 0))
+    requirements.require_at_least(weight=(weight, 0))
 
     def client(model: Model) -> Client:
-        prototypes.require_classes(model, setup)
+        requirements.require_classes(model, setup)
 
         def update(broadcast, state, visit, key):
             teacher = jax.nn.softmax(broadcast.vector, axis=-1)  # [L, L]
 
             def loss(networks, batch, key):
-                del key  # not stochastic
-                logits = model.logits(networks.private, batch.x)
+                network = model.training(rng.named(key, "private"))
+                logits = network.logits(networks.private, batch.x)
                 ce = losses.cross_entropy(logits, batch.y, batch.mask)
-                log_p = jax.nn.log_softmax(logits, axis=-1)
-                each = -(teacher[batch.y] * log_p).sum(axis=-1)
+                each = optax.losses.softmax_cross_entropy(logits, teacher[batch.y])
                 each = jnp.where(broadcast.known[batch.y], each, 0)
                 distill = losses.mean(each, batch.mask)
                 total = ce + weight * distill

@@ -3,10 +3,17 @@ statistical heterogeneity.
 
 Every client trains a private model of any architecture beside the shared model that
 travels. Both learn from the labels, from each other (mutual learning), and from the
-labels through their ensemble, lambda times the private plus 1 - lambda times the
-shared logits (learning for ensemble). After the server has averaged the shared
-models, each participant learns its lambda on examples kept out of training
-(learning for adaptability). Clients predict with the ensemble.
+labels through their ensemble (learning for ensemble). With logits z_p of the private
+and z_s of the shared model and p_p, p_s their softmax:
+
+    e(lambda) = lambda z_p + (1 - lambda) z_s                           ensemble
+    L_p       = CE(z_p, y) + KL(p_s || p_p) + CE(e(lambda), y)          z_s constant
+    L_s       = CE(z_s, y) + KL(p_p || p_s) + CE(e(lambda), y)          z_p constant
+    theta_s   = 1/K sum_k theta_s,k                                     on the server
+    lambda   <- clip(lambda - eta d/dlambda CE(e(lambda), y), 0, 1)     afterwards
+
+The last line (learning for adaptability) is on examples kept out of training, with the
+averaged shared model. Inference is the ensemble.
 
 Reference:
     Qin et al., FedAPEN: Personalized Cross-silo Federated Learning with Adaptability
@@ -27,21 +34,21 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, servers
+from fedjax_mrl.learning import local, losses, mutual, requirements, servers
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedapen"]
 
 
 class ClientState(NamedTuple):
-    """What never leaves a client."""
+    """The part of a client that never leaves it."""
 
     private: Network
     weight: jax.Array  # [], lambda, of the private model in the ensemble
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves, each part clipped by itself."""
+    """The networks that a client's optimizer moves, each clipped by itself."""
 
     shared: Network
     private: Network
@@ -58,7 +65,7 @@ def fedapen(
 
     Args:
         setup: `setup.shared` makes the shared model, at width `setup.feature_dim`.
-        adapt_rate: step size of lambda; 0 keeps it at 0.5.
+        adapt_rate: eta, step size of lambda; 0 keeps it at 0.5.
         adapt_steps: passes over the held out examples, one step of SGD each.
         aggregation: `uniform` is the method, `mean` weights shared models by training
             samples, see `servers.averaging`.
@@ -67,74 +74,55 @@ def fedapen(
         ValueError: for a rate or number of steps out of range, or an unknown
             aggregation.
     """
-    if not adapt_rate >= 0:
-        raise ValueError(
-            f"adapt_rate must be at least 0; got {adapt_rate}. Set 0 to keep lambda."
-        )
-    if adapt_steps < 0 or adapt_steps != int(adapt_steps):
-        raise ValueError(
-            "adapt_steps must be a whole number, at least 0; got "
-            f"{adapt_steps}. Set 0 to keep lambda."
-        )
-    shared = setup.shared(setup.feature_dim)
+    advice = "Set 0 to keep lambda."
+    requirements.require_at_least(advice, adapt_rate=(adapt_rate, 0))
+    requirements.require_whole(advice, adapt_steps=adapt_steps)
+    shared_model = setup.shared(setup.feature_dim)
 
-    def client(model: Model) -> Client:
+    def client(private_model: Model) -> Client:
         def update(broadcast, state, visit, key):
             def loss(networks, batch, key):
-                del key  # not stochastic
-                own = model.logits(networks.private, batch.x)
-                other = shared.logits(networks.shared, batch.x)
-                fixed_own, fixed_other = lax.stop_gradient((own, other))
+                private, shared = mutual.training(private_model, shared_model, key)
+                z_p = private.logits(networks.private, batch.x)
+                z_s = shared.logits(networks.shared, batch.x)
+                parts = mutual.losses_of(z_p, z_s, batch)
+                fixed_p, fixed_s = lax.stop_gradient((z_p, z_s))
                 ce = lambda z: losses.cross_entropy(z, batch.y, batch.mask)
-                ce_private, ce_shared = ce(own), ce(other)
-                kl_private = losses.kl(fixed_other, own, batch.mask)
-                kl_shared = losses.kl(fixed_own, other, batch.mask)
                 # Equal values; each moves one of the two models.
-                with_private = ce(_ensemble(state.weight, own, fixed_other))
-                with_shared = ce(_ensemble(state.weight, fixed_own, other))
-                of_private = ce_private + kl_private + with_private
-                of_shared = ce_shared + kl_shared + with_shared
+                ce_e_p = ce(_ensemble(state.weight, z_p, fixed_s))
+                ce_e_s = ce(_ensemble(state.weight, fixed_p, z_s))
+                of_private = parts.ce_private + parts.kl_private + ce_e_p
+                of_shared = parts.ce_shared + parts.kl_shared + ce_e_s
                 total = of_private + of_shared
                 metrics = {
                     "total": total,
                     "private": of_private,
                     "shared": of_shared,
-                    "ce_private": ce_private,
-                    "ce_shared": ce_shared,
-                    "ce_ensemble": with_private,
-                    "kl_private": kl_private,
-                    "kl_shared": kl_shared,
+                    "ce_ensemble": ce_e_p,
+                    **parts._asdict(),
                 }
                 return losses.Terms(total, metrics)
 
-            networks, metrics, _ = local.train(
-                loss, Trained(broadcast, state.private), setup, visit, key
-            )
+            start = Trained(broadcast, state.private)
+            networks, metrics, _ = local.train(loss, start, setup, visit, key)
             return ClientUpdate(
-                ClientState(networks.private, state.weight),
-                networks.shared,
-                networks.shared,
-                metrics,
+                state=ClientState(networks.private, state.weight),
+                shared=networks.shared,
+                upload=networks.shared,
+                metrics=metrics,
             )
 
         def finish(broadcast, state, visit, key):
-            del key  # not stochastic
-
-            def logits(index):
-                x = setup.prepare.test(visit.examples.x, index)
-                return model.logits(state.private, x), shared.logits(broadcast, x)
-
-            index = visit.holdout.index  # [S, B]
-            own, other = (  # [S * B, L]
-                z.reshape(index.size, -1) for z in lax.map(logits, index)
+            del key  # nothing is drawn
+            both = lambda x: (
+                private_model.logits(state.private, x),
+                shared_model.logits(broadcast, x),
             )
-            index = index.reshape(-1)
-            y = visit.examples.y[jnp.maximum(index, 0)]
+            (z_p, z_s), y, mask = local.outputs(both, visit.holdout, setup, visit)
 
             @jax.grad
             def gradient(weight):  # 0 without examples: then lambda stays
-                both = _ensemble(weight, own, other)
-                return losses.cross_entropy(both, y, index >= 0)
+                return losses.cross_entropy(_ensemble(weight, z_p, z_s), y, mask)
 
             def step(_, weight):
                 return jnp.clip(weight - adapt_rate * gradient(weight), 0, 1)
@@ -142,28 +130,26 @@ def fedapen(
             weight = lax.fori_loop(0, int(adapt_steps), step, state.weight)
             return ClientState(state.private, weight)
 
-        def predict(network, state, x):
-            own = model.logits(state.private, x)
-            other = shared.logits(network, x)
-            return {
-                "ensemble": _ensemble(state.weight, own, other),
-                "personal": own,
-                "global": other,
-            }
+        def predict(shared, state, x):
+            z_p = private_model.logits(state.private, x)
+            z_s = shared_model.logits(shared, x)
+            ensemble = _ensemble(state.weight, z_p, z_s)
+            return {"ensemble": ensemble, "personal": z_p, "global": z_s}
 
         def init(key):
-            private = model.init(rng.named(key, "private"))
+            private = private_model.init(rng.named(key, "private"))
             dtype = jax.tree.leaves(private)[0].dtype
             return ClientState(private, jnp.full((), 0.5, dtype))
 
         return Client(init, update, predict, finish)
 
     server = servers.averaging(
-        lambda key: shared.init(rng.named(key, "shared")), aggregation
+        lambda key: shared_model.init(rng.named(key, "shared")), aggregation
     )
     heads = ("ensemble", "personal", "global")
     return Algorithm(server, client, heads=heads, holdout=0.05)
 
 
-def _ensemble(weight: jax.Array, own: jax.Array, other: jax.Array) -> jax.Array:
-    return weight * own + (1 - weight) * other
+def _ensemble(weight: jax.Array, z_p: jax.Array, z_s: jax.Array) -> jax.Array:
+    """Returns lambda z_p + (1 - lambda) z_s."""
+    return weight * z_p + (1 - weight) * z_s

@@ -1,8 +1,11 @@
 """FedAvg: federated averaging.
 
-The server sends the global model, every participant trains it on its own data, and
-the server replaces it by the average of what comes back, weighted by the number of
-training samples. All clients have one architecture and keep nothing.
+The server sends the global model w, every participant k trains it on its own n_k
+examples, and the server replaces it by the average of what comes back, weighted by the
+number of training samples. All clients have one architecture and keep nothing.
+
+    w_k <- w_k - eta grad CE(f(x; w_k), y)        for each minibatch, from w_k = w
+    w    = sum_k n_k / n  w_k                     over the participants, n = sum_k n_k
 
 Reference:
     McMahan et al., Communication-Efficient Learning of Deep Networks from
@@ -23,11 +26,11 @@ __all__ = ["fedavg"]
 
 
 class ClientState(NamedTuple):
-    """What never leaves a client: nothing."""
+    """The part of a client that never leaves it: nothing."""
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves."""
+    """The network that a client's optimizer moves."""
 
     shared: Network  # the client's copy of the global model
 
@@ -47,8 +50,8 @@ def fedavg(setup: Setup) -> Algorithm:
         requirements.require_equal("FedAvg", model, shared)
 
         def loss(networks, batch, key):
-            del key  # not stochastic
-            logits = model.logits(networks.shared, batch.x)
+            network = model.training(rng.named(key, "shared"))
+            logits = network.logits(networks.shared, batch.x)
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 

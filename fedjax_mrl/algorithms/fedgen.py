@@ -1,10 +1,19 @@
 """FedGen: data-free knowledge distillation for heterogeneous federated learning.
 
-Clients have private extractors of any architecture and share a header. The server
-averages the headers, and trains a generator that, given a label and noise, yields
-representations which the ensemble of the uploaded headers assigns to that label.
-Broadcast to the clients, the generator stands for what the others know: the header
-must also classify generated representations.
+Clients k have private extractors f_k of any architecture and share a header h. The
+server averages the headers, and trains a generator G that, given a label and noise z,
+yields representations which the ensemble of the uploaded headers assigns to that
+label. Broadcast to the clients, the generator stands for what the others know: the
+header must also classify generated representations. With n_k,y a client's number of
+examples of class y:
+
+    L_k  = CE(h(f_k(x)), y) + weight CE(h(G(z, y')), y')         clients
+    h    = sum_k n_k / n  h_k                                    server
+    L_G  = CE(sum_k n_k,y / n_y  h_k(G(z, y)), y) + diversity_weight D
+    D    = exp(-mean over pairs i, j of d(z_i, z_j) d(G_i, G_j))
+
+Labels y and y' are drawn in proportion to the cohort's counts n_y. Inference is a
+client's extractor under the shared header.
 
 Reference:
     Zhu et al., Data-Free Knowledge Distillation for Heterogeneous Federated
@@ -29,11 +38,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax import lax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import generators, local, losses, prototypes, servers
+from fedjax_mrl.learning import (
+    generators,
+    local,
+    losses,
+    optimizers,
+    requirements,
+    servers,
+)
 from fedjax_mrl.learning.generators import Generator
 from fedjax_mrl.protocol import (
     Algorithm,
@@ -51,7 +65,7 @@ __all__ = ["fedgen"]
 
 
 class Shared(NamedTuple):
-    """What the server sends."""
+    """The broadcast."""
 
     header: Params
     generator: Generator
@@ -59,21 +73,21 @@ class Shared(NamedTuple):
 
 
 class ServerState(NamedTuple):
-    """What the server holds."""
+    """The broadcast, and the optimizer that trains its generator."""
 
     shared: Shared
     optimizer: State  # of the generator, carried from round to round
 
 
 class Upload(NamedTuple):
-    """What a client sends."""
+    """The part of a client that it sends."""
 
     header: Params
     label_counts: jax.Array  # [L] int32
 
 
 class ClientState(NamedTuple):
-    """What never leaves a client."""
+    """The part of a client that never leaves it."""
 
     extractor: Params
 
@@ -107,7 +121,7 @@ def fedgen(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    prototypes.require_at_least(
+    requirements.require_at_least(
         weight=(weight, 0),
         diversity_weight=(diversity_weight, 0),
         noise_dim=(noise_dim, 1),
@@ -117,80 +131,69 @@ def fedgen(
         server_batch_size=(server_batch_size, 1),
     )
     num_classes, width = setup.num_classes, setup.feature_dim
-    shared = setup.shared(width)
-    optimizer = optax.adam(server_lr)
+    shared_model = setup.shared(width)
+    optimizer = optimizers.adam(server_lr)
 
     def server_init(key):
-        made = generators.init(key, noise_dim, num_classes, hidden_dim, width)
-        header = shared.init(rng.named(key, "shared")).header
+        generator = generators.init(key, noise_dim, num_classes, hidden_dim, width)
+        header = shared_model.init(rng.named(key, "shared")).header
         counts = jnp.zeros((num_classes,), jnp.float32)
-        return ServerState(Shared(header, made, counts), optimizer.init(made))
-
-    def ensemble_loss(generator, headers, counts, drawn):
-        features = generators.generate(generator, drawn, num_classes)
-        logits = jax.vmap(shared.head, in_axes=(0, None))(headers, features)
-        share = counts[:, drawn.label]  # [K, G]
-        share = share / jnp.maximum(share.sum(axis=0), 1)[None, :]
-        ensemble = (share[:, :, None] * logits).sum(axis=0)  # [G, L]
-        fit = losses.cross_entropy_per_example(ensemble, drawn.label).mean()
-        return fit + diversity_weight * generators.diversity(drawn.noise, features)
+        shared = Shared(header, generator, counts)
+        return ServerState(shared, optimizer.init(generator))
 
     def server_update(state, uploads, cohort):
-        headers, counts = uploads
-        counts = counts.astype(state.shared.label_counts.dtype)
+        headers, generator = uploads.header, state.shared.generator
+        counts = uploads.label_counts.astype(state.shared.label_counts.dtype)  # [K, L]
         total = counts.sum(axis=0)
 
-        def step(i, carry):
-            generator, optimizer_state = carry
-            key = jax.random.fold_in(cohort.key, i)
+        def loss(generator, key):
             drawn = generators.draw(key, total, server_batch_size, noise_dim)
-            gradient = jax.grad(ensemble_loss)(generator, headers, counts, drawn)
-            # Adam raises a float to the number of steps, an integer.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, optimizer_state = optimizer.update(gradient, optimizer_state)
-            return jax.tree.map(jnp.add, generator, updates), optimizer_state
+            features = generators.generate(generator, drawn, num_classes)  # [G, D]
+            logits = jax.vmap(shared_model.head, in_axes=(0, None))(headers, features)
+            share = counts[:, drawn.label]  # [K, G]
+            share = share / jnp.maximum(share.sum(axis=0), 1)[None, :]
+            ensemble = (share[:, :, None] * logits).sum(axis=0)  # [G, L]
+            ce = losses.cross_entropy_per_example(ensemble, drawn.label).mean()
+            return ce + diversity_weight * generators.diversity(drawn.noise, features)
 
-        carry = (state.shared.generator, state.optimizer)
-        generator, optimizer_state = lax.fori_loop(0, server_steps, step, carry)
+        generator, optimizer_state = generators.train(
+            loss, generator, optimizer, state.optimizer, cohort.key, server_steps
+        )
         header = servers.aggregate(headers, cohort, "mean")
         return ServerState(Shared(header, generator, total), optimizer_state)
 
     server = Server(server_init, lambda state: state.shared, server_update)
 
     def client(model: Model) -> Client:
-        prototypes.require_width(model, setup)
+        requirements.require_width(model, setup)
 
         def update(broadcast, state, visit, key):
-            trained = (broadcast.label_counts > 0).any()  # the generator, once
+            generator, label_counts = broadcast.generator, broadcast.label_counts
+            trained = (label_counts > 0).any()  # the generator, once
 
             def loss(networks, batch, key):
                 (network,) = networks
-                logits = model.logits(network, batch.x)
+                on_real = model.training(rng.named(key, "private"))
+                on_generated = model.training(rng.named(key, "generated"))
+                logits = on_real.logits(network, batch.x)
                 ce = losses.cross_entropy(logits, batch.y, batch.mask)
                 # The generator is data here: only the header gets a gradient.
-                places = batch.y.shape[0]
-                drawn = generators.draw(key, broadcast.label_counts, places, noise_dim)
-                features = generators.generate(broadcast.generator, drawn, num_classes)
-                logits = model.head(network.header, features)
+                drawn = generators.draw(key, label_counts, batch.y.size, noise_dim)
+                features = generators.generate(generator, drawn, num_classes)
+                logits = on_generated.head(network.header, features)
                 each = losses.cross_entropy_per_example(logits, drawn.label)
-                generated = jnp.where(trained, each.mean(), 0)
-                total = ce + weight * generated
-                return losses.Terms(
-                    total, {"total": total, "ce": ce, "generated": generated}
-                )
-
-            def counts(batch):
-                ones = jnp.ones((batch.y.shape[0], 1), broadcast.label_counts.dtype)
-                return local.class_sums(ones, batch, num_classes)[1]
+                extra = jnp.where(trained, each.mean(), 0)
+                total = ce + weight * extra
+                metrics = {"total": total, "ce": ce, "generated": extra}
+                return losses.Terms(total, metrics)
 
             start = (Network(state.extractor, broadcast.header),)
             networks, metrics, _ = local.train(loss, start, setup, visit, key)
             ((extractor, header),) = networks
-            held = local.sweep(counts, visit.sweep, setup, visit)
             return ClientUpdate(
                 state=ClientState(extractor),
                 shared=broadcast._replace(header=header),
-                upload=Upload(header, held.astype(jnp.int32)),
+                upload=Upload(header, local.class_counts(setup, visit)),
                 metrics=metrics,
             )
 

@@ -1,9 +1,15 @@
 """FedGH: heterogeneous federated learning with a generalized global header.
 
-Clients have private extractors of any architecture and replace their header by the
-global one at the start of each visit. They upload the mean representation of each
-of their classes with its label, never their header; the server trains the global
+Clients k have private extractors F_k of any architecture and replace their header by
+the global one, H, at the start of each visit. They upload the mean representation of
+each of their classes with its label, never their header; the server trains the global
 header on these pairs.
+
+    (F_k, H_k) <- (F_k, H_k) - eta grad CE(H_k(F_k(x)), y)      from H_k = H
+    R_k,c       = mean of F_k(x) over client k's examples of class c
+    H          <- H - eta_server grad CE(H(R_k,c), c)           on the server
+
+Inference is H(F_k(x)).
 
 Reference:
     Yi et al., FedGH: Heterogeneous Federated Learning with Generalized Global
@@ -22,13 +28,14 @@ from typing import NamedTuple
 import optax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, prototypes
+from fedjax_mrl.learning import local, losses, prototypes, requirements
 from fedjax_mrl.protocol import (
     Algorithm,
     Batches,
     Client,
     ClientUpdate,
     Cohort,
+    Key,
     Model,
     Network,
     Params,
@@ -40,7 +47,7 @@ __all__ = ["fedgh"]
 
 
 class ClientState(NamedTuple):
-    """What never leaves a client."""
+    """The part of a client that never leaves it."""
 
     extractor: Params
 
@@ -51,6 +58,7 @@ def train_header(
     pairs: prototypes.Pairs,
     order: Batches,
     learning_rate: float,
+    key: Key,
 ):
     """Takes SGD steps on pairs of representation and label, in a given order.
 
@@ -60,15 +68,17 @@ def train_header(
         pairs: what the participants uploaded.
         order: minibatches as positions in `pairs`.
         learning_rate: of plain SGD.
+        key: of the steps, by which a header with random parts draws them.
 
     Returns:
         The header, and its loss before each step, [S].
     """
 
-    def loss(header, x, y, mask):
-        return losses.cross_entropy(model.head(header, x), y, mask)
+    def loss(header, x, y, mask, key):
+        logits = model.training(key).head(header, x)
+        return losses.cross_entropy(logits, y, mask)
 
-    return prototypes.fit(loss, header, pairs, order, optax.sgd(learning_rate))
+    return prototypes.fit(loss, header, pairs, order, optax.sgd(learning_rate), key)
 
 
 def fedgh(
@@ -91,7 +101,7 @@ def fedgh(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    prototypes.require_at_least(
+    requirements.require_at_least(
         server_lr=(server_lr, 0),
         server_epochs=(server_epochs, 1),
         server_batch_size=(server_batch_size, 1),
@@ -101,7 +111,8 @@ def fedgh(
     def server_update(header, uploads, cohort: Cohort):
         pairs = prototypes.pairs(uploads, cohort)
         order = prototypes.shuffled(cohort.key, pairs, server_epochs, server_batch_size)
-        return train_header(shared, header, pairs, order, server_lr)[0]
+        key = rng.named(cohort.key, "header")
+        return train_header(shared, header, pairs, order, server_lr, key)[0]
 
     server = Server(
         init=lambda key: shared.init(rng.named(key, "shared")).header,
@@ -110,12 +121,11 @@ def fedgh(
     )
 
     def client(model: Model) -> Client:
-        prototypes.require_width(model, setup)
+        requirements.require_width(model, setup)
 
         def loss(networks, batch, key):
-            del key  # not stochastic
-            (network,) = networks
-            logits = model.logits(network, batch.x)
+            network = model.training(rng.named(key, "private"))
+            logits = network.logits(*networks, batch.x)
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 

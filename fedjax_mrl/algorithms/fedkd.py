@@ -1,12 +1,22 @@
 """FedKD: communication-efficient federated learning via knowledge distillation.
 
-Every client trains a private mentor of any architecture beside the mentee that all
-share. They learn from the labels, from each other's predictions (adaptive mutual
-distillation) and from each other's hidden representation, through a private matrix
-W from the mentee's to the mentor's width (adaptive hidden losses). Distillation is
-divided by the sum of both task losses: it counts for more the better the two have
-become. Only updates of the mentee travel, both ways, compressed by a truncated
-singular value decomposition whose energy grows over the rounds.
+Every client trains a private mentor (t, teacher) of any architecture beside the mentee
+(s, student) that all share. They learn from the labels, from each other's predictions
+(adaptive mutual distillation) and from each other's hidden representation H, through a
+private matrix W from the mentee's to the mentor's width (adaptive hidden losses):
+
+    c   = CE(p_t, y) + CE(p_s, y)
+    L_t = CE(p_t, y) + KL(p_s || p_t) / c + MSE(H_t, H_s W) / c
+    L_s = CE(p_s, y) + KL(p_t || p_s) / c + MSE(H_t, H_s W) / c
+
+Distillation counts for more the better the two have become. Only updates of the mentee
+travel, both ways, every matrix compressed by a truncated singular value decomposition
+that keeps an energy (share of the squared singular values) which grows over the rounds:
+
+    g_k    = svd_e(theta_k - theta),   e = e_start + t/T (e_end - e_start)
+    theta <- theta + svd_e(1/K sum_k g_k)
+
+Inference is the mentor.
 
 Reference:
     Wu et al., Communication-efficient federated learning via knowledge distillation,
@@ -31,7 +41,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import compression, local, losses, servers
+from fedjax_mrl.learning import compression, local, losses, mutual, schedules, servers
 from fedjax_mrl.models import layers
 from fedjax_mrl.ops import matmul
 from fedjax_mrl.protocol import (
@@ -48,21 +58,21 @@ __all__ = ["fedkd"]
 
 
 class ServerState(NamedTuple):
-    """What the server holds."""
+    """The mentee, and how far its last update was compressed."""
 
     shared: Network  # mentee
     ranks: Any  # of its last update, [] int32 for each parameter tensor
 
 
 class ClientState(NamedTuple):
-    """What never leaves a client."""
+    """The part of a client that never leaves it."""
 
     private: Network  # mentor
     projector: jax.Array  # W [D mentee, D mentor], no bias
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves, each part clipped by itself."""
+    """The networks that a client's optimizer moves, each clipped by itself."""
 
     shared: Network
     private: Network
@@ -84,7 +94,7 @@ def fedkd(
         energy_start: share of the squared singular values that an update keeps, in
             (0, 1]; 1 sends updates as they are. In round t it is `energy_start` + t /
             `setup.num_rounds` (`energy_end` - `energy_start`).
-        energy_end: what it is in the last round.
+        energy_end: the same share in the last round.
         detach: whether a model's loss takes the other model's outputs and the divisor
             as constants, so that each follows its own loss alone. In the authors'
             code the gradient of the sum of both losses goes through everything.
@@ -94,55 +104,42 @@ def fedkd(
     Raises:
         ValueError: for an energy outside of (0, 1] or an unknown aggregation.
     """
-    for name, energy in (("energy_start", energy_start), ("energy_end", energy_end)):
-        if not 0 < energy <= 1:
-            raise ValueError(
-                f"{name} must be above 0 and at most 1; got {energy}. Set 1 to send "
-                "updates as they are."
-            )
-    shared = setup.shared(setup.feature_dim)
+    compression.require_energy(energy_start=energy_start, energy_end=energy_end)
+    mentee_model = setup.shared(setup.feature_dim)
     fixed = lax.stop_gradient if detach else lambda value: value
 
     def compress(update, round):
-        dtype = jax.tree.leaves(update)[0].dtype
-        progress = round.astype(dtype) / max(setup.num_rounds, 1)
-        energy = _energy(jnp.minimum(progress, 1), energy_start, energy_end)
+        energy = schedules.growing(energy_start, energy_end, round, setup.num_rounds)
         return compression.compress(update, energy)
 
-    def client(model: Model) -> Client:
+    def client(mentor_model: Model) -> Client:
         def loss(networks, batch, key):
-            del key  # not stochastic
-            large = model.features(networks.private.extractor, batch.x)
-            small = shared.features(networks.shared.extractor, batch.x)
-            mentor = model.head(networks.private.header, large)
-            mentee = shared.head(networks.shared.header, small)
-            ce_mentor = losses.cross_entropy(mentor, batch.y, batch.mask)
-            ce_mentee = losses.cross_entropy(mentee, batch.y, batch.mask)
-            kl_mentor = losses.kl(fixed(mentee), mentor, batch.mask)
-            kl_mentee = losses.kl(fixed(mentor), mentee, batch.mask)
+            mentor, mentee = mutual.training(mentor_model, mentee_model, key)
+            h_t = mentor.features(networks.private.extractor, batch.x)
+            h_s = mentee.features(networks.shared.extractor, batch.x)
+            z_t = mentor.head(networks.private.header, h_t)
+            z_s = mentee.head(networks.shared.header, h_s)
+            parts = mutual.losses_of(z_t, z_s, batch, teacher=fixed)
 
-            def hidden(large, small):
-                projected = matmul.matmul(small, networks.projector)
-                return losses.squared_error(large, projected, batch.mask)
+            def hidden(h_t, h_s):
+                projected = matmul.matmul(h_s, networks.projector)
+                return losses.squared_error(h_t, projected, batch.mask)
 
             # Equal values; with `detach` each moves one of the two models.
-            hidden_mentor = hidden(large, fixed(small))
-            hidden_mentee = hidden(fixed(large), small)
-            # Where both fit the batch to the last bit, nothing is divided by zero.
-            smallest = jnp.finfo(ce_mentor.dtype).eps
-            divisor = fixed(jnp.maximum(ce_mentor + ce_mentee, smallest))
-            of_mentor = ce_mentor + kl_mentor / divisor + hidden_mentor / divisor
-            of_mentee = ce_mentee + kl_mentee / divisor + hidden_mentee / divisor
+            hidden_t, hidden_s = hidden(h_t, fixed(h_s)), hidden(fixed(h_t), h_s)
+            c = fixed(losses.positive(parts.ce_private + parts.ce_shared))
+            of_mentor = parts.ce_private + parts.kl_private / c + hidden_t / c
+            of_mentee = parts.ce_shared + parts.kl_shared / c + hidden_s / c
             total = of_mentor + of_mentee
             metrics = {
                 "total": total,
                 "mentor": of_mentor,
                 "mentee": of_mentee,
-                "ce_mentor": ce_mentor,
-                "ce_mentee": ce_mentee,
-                "kl_mentor": kl_mentor,
-                "kl_mentee": kl_mentee,
-                "hidden": hidden_mentor,
+                "ce_mentor": parts.ce_private,
+                "ce_mentee": parts.ce_shared,
+                "kl_mentor": parts.kl_private,
+                "kl_mentee": parts.kl_shared,
+                "hidden": hidden_t,
             }
             return losses.Terms(total, metrics)
 
@@ -160,29 +157,29 @@ def fedkd(
                 upload_bytes=compression.num_bytes(*upload),
             )
 
-        def predict(network, state, x):
+        def predict(mentee, state, x):
             return {
-                "mentor": model.logits(state.private, x),
-                "mentee": shared.logits(network, x),
+                "mentor": mentor_model.logits(state.private, x),
+                "mentee": mentee_model.logits(mentee, x),
             }
 
         def init(key):
-            widths = (shared.feature_dim, model.feature_dim)
+            widths = (mentee_model.feature_dim, mentor_model.feature_dim)
             projector = layers.init_linear(rng.named(key, "projector"), *widths)
-            private = model.init(rng.named(key, "private"))
+            private = mentor_model.init(rng.named(key, "private"))
             return ClientState(private, projector["kernel"])
 
         return Client(init, update, predict)
 
     def init(key):
-        network = shared.init(rng.named(key, "shared"))
-        return ServerState(network, compression.full_ranks(network))
+        mentee = mentee_model.init(rng.named(key, "shared"))
+        return ServerState(mentee, compression.full_ranks(mentee))
 
     def update(state, uploads, cohort):
         mean = servers.aggregate(uploads, cohort, aggregation)
         moved = compress(mean, cohort.round)
-        network = jax.tree.map(jnp.add, state.shared, moved.values)
-        return ServerState(network, moved.ranks)
+        mentee = jax.tree.map(jnp.add, state.shared, moved.values)
+        return ServerState(mentee, moved.ranks)
 
     server = Server(
         init=init,
@@ -191,7 +188,3 @@ def fedkd(
         broadcast_bytes=lambda state: compression.num_bytes(*state),
     )
     return Algorithm(server, client, heads=("mentor", "mentee"))
-
-
-def _energy(progress: jax.Array, start: float, end: float) -> jax.Array:
-    return start + progress * (end - start)

@@ -1,10 +1,25 @@
 """FedMRL: model-heterogeneous federated Matryoshka representation learning.
 
-Every client trains a private heterogeneous local model beside a small
-homogeneous model that all share. A private representation projector fuses both
-representations; the global header reads the leading coordinates of the fused
-vector (coarse), the local header reads all of it (fine). Only the homogeneous
-small model travels.
+Every client k trains a private heterogeneous local model F_k beside a homogeneous
+small model G that all share, each an extractor (ex) with a header (hd) on top. A
+private representation projector P_k fuses both representations. The global header
+reads the leading coordinates of the fused vector (coarse), the local header reads all
+of it (fine). Only the small model travels.
+
+With theta, omega_k and phi_k the parameters of G, F_k and P_k, d1 the width of the
+small model's representation and d2 >= d1 that of the local model's:
+
+    R_k    = [G^ex(x) ; F_k^ex(x)]                both representations, spliced
+    R~_k   = P_k(R_k)                             linear, d1 + d2 -> d2, with bias
+    y_G    = G^hd(R~_k[1 : d1])                   coarse, low-dimensional view
+    y_F    = F_k^hd(R~_k[1 : d2])                 fine, high-dimensional view
+    l_k    = m_lc CE(y_G, y) + m_hf CE(y_F, y)
+    (theta_k, omega_k, phi_k) <- one step down the gradient of l_k, for all jointly
+    theta  = sum_k n_k / n  theta_k               over the participants, on the server
+
+Inference is y_F (`mix_large`). Three more modes are studied: y_G (`mix_small`), and
+each extractor straight into its own header, without projector: G^hd(G^ex(x))
+(`single_small`) and F_k^hd(F_k^ex(x)) (`single_large`).
 
 Reference:
     Yi et al., Federated Model Heterogeneous Matryoshka Representation Learning,
@@ -18,45 +33,16 @@ Differences:
     - Momentum starts at zero at each visit instead of leaking between clients.
 """
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, servers
+from fedjax_mrl.algorithms import fedmrl_ablations
+from fedjax_mrl.learning import fusion, local, losses, requirements, servers
+from fedjax_mrl.learning.fusion import ClientState, Trained
 from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import (
-    Algorithm,
-    Client,
-    ClientUpdate,
-    Model,
-    Network,
-    Params,
-    Setup,
-)
+from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Setup
 
 __all__ = ["fedmrl"]
-
-_HEADS = {
-    "nested": ("mix_large", "mix_small", "single_small", "single_large"),
-    "full": ("mix_large", "mix_small", "single_large"),
-    "local": ("mix_large", "single_large"),
-}
-
-
-class ClientState(NamedTuple):
-    """What never leaves a client."""
-
-    private: Network  # heterogeneous local model F_k
-    projector: Params  # P_k: kernel [d + D, D], bias [D]
-
-
-class Trained(NamedTuple):
-    """What a client's optimizer moves, each part clipped by itself."""
-
-    shared: Network  # homogeneous small model G
-    private: Network
-    projector: Params
 
 
 def fedmrl(
@@ -73,86 +59,43 @@ def fedmrl(
     Args:
         setup: `setup.shared` makes the homogeneous small model.
         shared_dim: d1, width of its representation; at most that of any client.
-        coarse_weight: weight of the global header's loss; 0 leaves that header
+        coarse_weight: m_lc, weight of the global header's loss; 0 leaves that header
             to weight decay.
-        fine_weight: weight of the local header's loss.
+        fine_weight: m_hf, weight of the local header's loss.
         aggregation: `mean`, `uniform` or `last_client`, see `servers.averaging`.
-        readout: `nested` is the method. Two ablations without Matryoshka
-            learning: with `full` both headers read the whole fused vector; with
-            `local` there is no global header, and only the extractor travels.
+        readout: `nested` is the method; `full` and `local` are ablations without
+            Matryoshka learning, see `fedmrl_ablations`.
 
     Raises:
         ValueError: for an unknown readout or aggregation, or, when a client is
             built, for a model narrower than `shared_dim`.
     """
-    if readout not in _HEADS:
-        raise ValueError(
-            f"readout must be one of {', '.join(_HEADS)}; got {readout!r}."
-        )
-    if shared_dim < 1:
-        raise ValueError(f"shared_dim must be at least 1; got {shared_dim}.")
-    shared = setup.shared(shared_dim)
-    reads = setup.feature_dim if readout == "full" else shared_dim
+    requirements.require_at_least(shared_dim=(shared_dim, 1))
+    weights = (coarse_weight, fine_weight)
+    if readout != "nested":
+        return fedmrl_ablations.build(readout, setup, shared_dim, weights, aggregation)
+    small_model = setup.shared(shared_dim)
 
-    def init_shared(key):
-        network = shared.init(rng.named(key, "shared"))
-        if readout == "full":
-            header_key = rng.named(key, "full header")
-            header = layers.init_linear(header_key, reads, setup.num_classes)
-            network = network._replace(header=header)
-        return network if readout != "local" else network._replace(header=())
+    def client(local_model: Model) -> Client:
+        fusion.require_nesting(local_model, shared_dim)
 
-    def client(model: Model) -> Client:
-        if shared_dim > model.feature_dim:
-            raise ValueError(
-                "FedMRL nests the shared representation in the private one, so "
-                f"shared_dim must be at most {model.feature_dim}, the width of "
-                f"{model.name}; got {shared_dim}. Lower --shared-dim or raise "
-                "--feature-dim."
-            )
-        if readout == "full" and model.feature_dim != reads:
-            raise ValueError(
-                "With readout=full the global header reads every client's whole "
-                f"vector, so all models need feature_dim {reads}; {model.name} has "
-                f"{model.feature_dim}."
-            )
-
-        def logits(networks, x):
-            small = shared.features(networks.shared.extractor, x)  # [B, d]
-            large = model.features(networks.private.extractor, x)  # [B, D]
-            fused = layers.linear(
-                networks.projector, jnp.concatenate([small, large], axis=-1)
-            )  # [B, D]
-            header = networks.private.header
-            heads = {"mix_large": model.head(header, fused)}
-            if readout != "local":
-                coarse = fused[:, :reads]
-                heads["mix_small"] = shared.head(networks.shared.header, coarse)
-            if readout == "nested":
-                heads["single_small"] = shared.head(networks.shared.header, small)
-            heads["single_large"] = model.head(header, large)
-            return heads
+        def forward(G, F, networks, x):
+            theta, omega, phi = networks
+            small = G.features(theta.extractor, x)  # [B, d1]
+            large = F.features(omega.extractor, x)  # [B, d2]
+            fused = layers.linear(phi, jnp.concatenate([small, large], axis=-1))
+            coarse = G.head(theta.header, fused[:, :shared_dim])  # [B, L]
+            fine = F.head(omega.header, fused)  # [B, L]
+            return small, large, coarse, fine
 
         def loss(networks, batch, key):
-            del key  # not stochastic
-            heads = logits(networks, batch.x)
-            fine = losses.cross_entropy(heads["mix_large"], batch.y, batch.mask)
-            total = fine_weight * fine
-            metrics = {"fine": fine}
-            if readout != "local":
-                coarse = losses.cross_entropy(heads["mix_small"], batch.y, batch.mask)
-                total = total + coarse_weight * coarse
-                metrics["coarse"] = coarse
-            return losses.Terms(total, {"total": total, **metrics})
-
-        def init(key):
-            fused_dim = shared_dim + model.feature_dim
-            return ClientState(
-                model.init(rng.named(key, "private")),
-                layers.init_linear(
-                    rng.named(key, "projector"), fused_dim, model.feature_dim
-                ),
-            )
+            G = small_model.training(rng.named(key, "shared"))
+            F = local_model.training(rng.named(key, "private"))
+            *_, coarse, fine = forward(G, F, networks, batch.x)
+            fine = losses.cross_entropy(fine, batch.y, batch.mask)
+            coarse = losses.cross_entropy(coarse, batch.y, batch.mask)
+            total = fine_weight * fine + coarse_weight * coarse
+            return losses.Terms(total, {"total": total, "fine": fine, "coarse": coarse})
 
         def update(broadcast, state, visit, key):
             networks, metrics, _ = local.train(
@@ -165,11 +108,22 @@ def fedmrl(
                 metrics=metrics,
             )
 
-        def predict(shared_network, state, x):
-            return logits(Trained(shared_network, *state), x)
+        def predict(shared, state, x):
+            small, large, coarse, fine = forward(
+                small_model, local_model, Trained(shared, *state), x
+            )
+            return {
+                "mix_large": fine,
+                "mix_small": coarse,
+                "single_small": small_model.head(shared.header, small),
+                "single_large": local_model.head(state.private.header, large),
+            }
 
+        init = lambda key: fusion.init(local_model, shared_dim, key)
         return Client(init, update, predict)
 
-    return Algorithm(
-        servers.averaging(init_shared, aggregation), client, heads=_HEADS[readout]
+    server = servers.averaging(
+        lambda key: small_model.init(rng.named(key, "shared")), aggregation
     )
+    heads = ("mix_large", "mix_small", "single_small", "single_large")
+    return Algorithm(server, client, heads=heads)

@@ -1,10 +1,16 @@
 """FedProto: federated prototype learning across heterogeneous clients.
 
-A prototype is the mean representation of a class. Every client trains a private
-model of any architecture and uploads the prototypes of its classes; the server
-aggregates them class by class, and the global prototypes regularise the next local
-training: the representation of an example is pulled towards the prototype of its
-class. Inference looks for the nearest global prototype.
+A prototype is the mean representation of a class. Every client k trains a private
+model of any architecture, an extractor f_k with a header g_k, and uploads the
+prototypes of its classes; the server aggregates them class by class, and the global
+prototypes regularise the next local training: the representation of an example is
+pulled towards the prototype of its class.
+
+    C_k,c = mean of f_k(x) over client k's examples of class c
+    C_c   = mean of C_k,c over the participants that hold class c    on the server
+    L_k   = CE(g_k(f_k(x)), y) + lambda MSE(f_k(x), C_y)
+
+Inference looks for the nearest global prototype, argmin_c ||f_k(x) - C_c||.
 
 Reference:
     Tan et al., FedProto: Federated Prototype Learning across Heterogeneous
@@ -24,14 +30,14 @@ Differences:
 from typing import NamedTuple
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, prototypes
+from fedjax_mrl.learning import local, losses, prototypes, requirements
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedproto"]
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves; also its private state."""
+    """The network that a client's optimizer moves; also its private state."""
 
     private: Network
 
@@ -53,17 +59,17 @@ def fedproto(setup: Setup, *, weight: float = 1.0) -> Algorithm:
         ValueError: for a negative weight, or, when a client is built, for a model
             of another width or number of classes.
     """
-    prototypes.require_at_least(weight=(weight, 0))
+    requirements.require_at_least(weight=(weight, 0))
 
     def client(model: Model) -> Client:
-        prototypes.require_width(model, setup)
+        requirements.require_width(model, setup)
 
         def update(broadcast, state, visit, key):
             def loss(networks, batch, key):
-                del key  # not stochastic
-                extractor, header = networks.private
-                features = model.features(extractor, batch.x)
-                logits = model.head(header, features)
+                f, g = networks.private
+                network = model.training(rng.named(key, "private"))
+                features = network.features(f, batch.x)
+                logits = network.head(g, features)
                 ce = losses.cross_entropy(logits, batch.y, batch.mask)
                 pull = prototypes.pull(broadcast, features, batch)
                 total = ce + weight * pull

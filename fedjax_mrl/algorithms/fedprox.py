@@ -1,8 +1,11 @@
 """FedProx: federated averaging with a proximal term.
 
 As FedAvg, but a participant minimises its loss plus mu / 2 times the squared
-distance to the global model that it was sent, which keeps the clients of a
+distance to the global model w that it was sent, which keeps the clients of a
 heterogeneous federation from drifting apart.
+
+    h_k(w_k; w) = CE(f(x; w_k), y) + mu / 2 ||w_k - w||^2     minimised by client k
+    w           = sum_k n_k / n  w_k                          on the server
 
 Reference:
     Li et al., Federated Optimization in Heterogeneous Networks, MLSys 2020.
@@ -21,8 +24,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from fedjax_mrl import rng, tree
+from fedjax_mrl import rng
 from fedjax_mrl.learning import local, losses, requirements, servers
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
@@ -30,11 +34,11 @@ __all__ = ["fedprox"]
 
 
 class ClientState(NamedTuple):
-    """What never leaves a client: nothing."""
+    """The part of a client that never leaves it: nothing."""
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves."""
+    """The network that a client's optimizer moves."""
 
     shared: Network  # the client's copy of the global model
 
@@ -50,8 +54,7 @@ def fedprox(setup: Setup, *, mu: float = 0.01) -> Algorithm:
         ValueError: for a negative `mu`, or, when a client is built, for another
             architecture than that of the global model.
     """
-    if not mu >= 0:
-        raise ValueError(f"mu must be at least 0; got {mu}. Set 0 for FedAvg.")
+    requirements.require_at_least("Set 0 for FedAvg.", mu=(mu, 0))
     shared = setup.shared(setup.feature_dim)
 
     def client(model: Model) -> Client:
@@ -59,11 +62,11 @@ def fedprox(setup: Setup, *, mu: float = 0.01) -> Algorithm:
 
         def update(broadcast, state, visit, key):
             def loss(networks, batch, key):
-                del key  # not stochastic
-                logits = model.logits(networks.shared, batch.x)
+                network = model.training(rng.named(key, "shared"))
+                logits = network.logits(networks.shared, batch.x)
                 ce = losses.cross_entropy(logits, batch.y, batch.mask)
                 moved = jax.tree.map(jnp.subtract, networks.shared, broadcast)
-                proximal = mu / 2 * tree.squared_norm(moved)
+                proximal = mu / 2 * optax.tree.norm(moved, squared=True)
                 total = ce + proximal
                 metrics = {"total": total, "ce": ce, "proximal": proximal}
                 return losses.Terms(total, metrics)

@@ -1,10 +1,16 @@
 """FedTGP: trainable global prototypes with adaptive-margin-enhanced contrast.
 
-Clients do as in FedProto. The server, instead of averaging the uploaded prototypes,
-trains global ones on them: every class has an embedding, and a small network that
-all classes share turns it into the prototype. Contrastive learning brings each
-uploaded prototype near the global one of its class and away from the others, by a
-margin that grows with the distance between the classes.
+Clients do as in FedProto. The server, instead of averaging the uploaded prototypes
+P_k,c, trains global ones on them: every class c has an embedding e_c, and a small
+network F that all classes share turns it into the prototype. Contrastive learning
+brings each uploaded prototype near the global one of its class and away from the
+others, by a margin delta that grows with the distance between the classes. With phi
+the Euclidean distance and Q_c the mean of P_k,c over the participants:
+
+    P_c     = F(e_c)                                       trainable global prototypes
+    delta   = min(max_c min_{c' != c} phi(Q_c, Q_c'), tau)            adaptive margin
+    L_P     = - log exp(-(phi(P_k,c, P_c) + delta))
+              / (exp(-(phi(P_k,c, P_c) + delta)) + sum_{c' != c} exp(-phi(P_k,c, P_c')))
 
 Reference:
     Zhang et al., FedTGP: Trainable Global Prototypes with
@@ -28,7 +34,7 @@ import optax
 
 from fedjax_mrl import rng
 from fedjax_mrl.algorithms.fedproto import fedproto
-from fedjax_mrl.learning import losses, prototypes
+from fedjax_mrl.learning import losses, prototypes, requirements
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Algorithm, Params, Server, Setup
 
@@ -44,7 +50,7 @@ class Trainable(NamedTuple):
 
 
 class ServerState(NamedTuple):
-    """What the server holds."""
+    """Everything that the server holds."""
 
     trainable: Trainable
     known: jax.Array  # [L] bool, whether a participant ever held the class
@@ -108,7 +114,7 @@ def fedtgp(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    prototypes.require_at_least(
+    requirements.require_at_least(
         max_margin=(max_margin, 0),
         server_lr=(server_lr, 0),
         server_epochs=(server_epochs, 1),
@@ -132,11 +138,12 @@ def fedtgp(
         pairs = prototypes.pairs(uploads, cohort)
         order = prototypes.shuffled(cohort.key, pairs, server_epochs, server_batch_size)
         trained, _ = prototypes.fit(
-            lambda *given: contrast(*given, margin),
+            lambda trainable, x, y, mask, key: contrast(trainable, x, y, mask, margin),
             state.trainable,
             pairs,
             order,
             optax.sgd(server_lr),
+            rng.named(cohort.key, "prototypes"),
         )
         return ServerState(trained, state.known | merged.known)
 

@@ -1,8 +1,13 @@
 """LG-FedAvg: local representations, one global header.
 
-Every client learns its own representation with a private extractor of any
-architecture; only the header on top of it travels and is averaged, weighted by the
-number of training samples. A participant trains both together.
+Every client k learns its own representation with a private (local) extractor l_k of
+any architecture; only the (global) header g on top of it travels and is averaged,
+weighted by the number of training samples. A participant trains both together.
+
+    (l_k, g_k) <- (l_k, g_k) - eta grad CE(g_k(l_k(x)), y)      from g_k = g
+    g           = sum_k n_k / n  g_k                            on the server
+
+Inference is g(l_k(x)).
 
 Reference:
     Liang et al., Think Locally, Act Globally: Federated Learning with Local and
@@ -36,13 +41,13 @@ __all__ = ["lg_fedavg"]
 
 
 class ClientState(NamedTuple):
-    """What never leaves a client."""
+    """The part of a client that never leaves it."""
 
     extractor: Params
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves: one network, clipped as a whole."""
+    """The network that a client's optimizer moves, clipped as a whole."""
 
     network: Network
 
@@ -67,8 +72,8 @@ def lg_fedavg(setup: Setup) -> Algorithm:
             )
 
         def loss(networks, batch, key):
-            del key  # not stochastic
-            logits = model.logits(networks.network, batch.x)
+            network = model.training(rng.named(key, "private"))
+            logits = network.logits(networks.network, batch.x)
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 

@@ -1,6 +1,8 @@
 """Standalone training: every client learns from its own data, nothing travels.
 
 The first comparison of every federated method.
+
+    w_k <- w_k - eta grad CE(f_k(x; w_k), y)        for each minibatch of client k
 """
 
 from typing import NamedTuple
@@ -13,7 +15,7 @@ __all__ = ["standalone"]
 
 
 class Trained(NamedTuple):
-    """What a client's optimizer moves; also its private state."""
+    """The network that a client's optimizer moves; also its private state."""
 
     private: Network
 
@@ -23,8 +25,8 @@ def standalone(setup: Setup) -> Algorithm:
 
     def client(model: Model) -> Client:
         def loss(networks, batch, key):
-            del key  # not stochastic
-            logits = model.logits(networks.private, batch.x)
+            network = model.training(rng.named(key, "private"))
+            logits = network.logits(networks.private, batch.x)
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 

@@ -17,6 +17,20 @@ import jax
 import jax.numpy as jnp
 
 
+def require_energy(**energies: float) -> None:
+    """Checks energies by name.
+
+    Raises:
+        ValueError: for the first one outside of (0, 1].
+    """
+    for name, energy in energies.items():
+        if not 0 < energy <= 1:
+            raise ValueError(
+                f"{name} must be above 0 and at most 1; got {energy}. Set 1 to send "
+                "updates as they are."
+            )
+
+
 class Compressed(NamedTuple):
     """A compressed pytree."""
 

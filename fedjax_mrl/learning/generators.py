@@ -1,14 +1,18 @@
 """A conditional generator of representations, from noise and a label.
 
-What FedGen's server trains and its clients use; see `algorithms/fedgen.py`.
+FedGen's server trains it and its clients use it; see `algorithms/fedgen.py`.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax import lax
 
 from fedjax_mrl import rng
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Key, Params
 
@@ -21,7 +25,7 @@ class Generator(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What a generator is asked for."""
+    """Labels and noise, from which a generator makes representations."""
 
     label: jax.Array  # [G] int32
     noise: jax.Array  # [G, noise]
@@ -53,6 +57,36 @@ def generate(generator: Generator, drawn: Draw, num_classes: int) -> jax.Array:
     return layers.linear(
         generator.out, jax.nn.relu(layers.linear(generator.hidden, given))
     )
+
+
+def train(
+    loss: Callable[[Generator, Key], jax.Array],
+    generator: Generator,
+    optimizer: optax.GradientTransformation,
+    state: Any,
+    key: Key,
+    steps: int,
+) -> tuple[Generator, Any]:
+    """Trains a generator on what it is asked for anew in each step.
+
+    Args:
+        loss: generator, key of the step -> [].
+        generator: where to start.
+        optimizer: optax transformation.
+        state: of the optimizer.
+        key: folded with the step.
+        steps: how many.
+
+    Returns:
+        The generator and the optimizer's state.
+    """
+
+    def step(i, carry):
+        generator, state = carry
+        gradient = jax.grad(loss)(generator, jax.random.fold_in(key, i))
+        return optimizers.step(optimizer.update, gradient, state, generator)
+
+    return lax.fori_loop(0, steps, step, (generator, state))
 
 
 def diversity(noise: jax.Array, features: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What a client does with its own data: local epochs, and passes without training."""
+"""A client's work with its own data: local epochs, and passes without training."""
 
 import functools
 from collections.abc import Callable
@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fedjax_mrl.learning import optimizers
 from fedjax_mrl.learning.losses import Terms
 from fedjax_mrl.ops import matmul
 from fedjax_mrl.protocol import Batch, Batches, Key, Setup, Visit
 
 
-class Trained(NamedTuple):
-    """What local training yields."""
+class Outcome(NamedTuple):
+    """The result of local training."""
 
-    networks: Any  # as given, trained
+    networks: Any  # as given, but trained
     metrics: dict[str, jax.Array]  # [S] each; 0 past the client's last step
     sums: Any  # `Terms.sums` added up over the steps
 
@@ -27,7 +28,7 @@ def train(
     setup: Setup,
     visit: Visit,
     key: Key,
-) -> Trained:
+) -> Outcome:
     """Runs the local epochs of one client.
 
     All gradients of a step are taken at the same point; then every network is
@@ -35,13 +36,16 @@ def train(
     each visit.
 
     Args:
-        loss: networks, minibatch, key -> `Terms`.
+        loss: networks, minibatch, key -> `Terms`. The key is the step's own; a model
+            with random parts, such as dropout, draws them by it (`Model.training`).
         networks: a tuple or NamedTuple; each field is one network.
         setup: optimizer and image preparation.
         visit: `visit.train.steps` minibatches are taken.
         key: folded with the step for augmentation and loss.
-    """
 
+    Returns:
+        The trained networks, the losses of each step, and sums over all steps.
+    """
     length = visit.train.index.shape[0]
     update = setup.optimizer.update
     if visit.learning_rate is not None:
@@ -62,7 +66,7 @@ def train(
         networks, states, traces, sums, ready = carry
         gradients, terms = jax.grad(value, has_aux=True)(networks, *ready)
         moved = [
-            _apply(update, *parts)
+            optimizers.step(update, *parts)
             for parts in zip(gradients, states, networks, strict=True)
         ]
         traces = jax.tree.map(lambda t, m: t.at[i].set(m), traces, terms.metrics)
@@ -84,13 +88,20 @@ def train(
     networks, _, traces, sums, _ = lax.fori_loop(
         0, visit.train.steps, train_step, carry
     )
-    return Trained(networks, traces, sums)
+    return Outcome(networks, traces, sums)
 
 
 def sweep(
     function: Callable[[Batch], Any], batches: Batches, setup: Setup, visit: Visit
 ) -> Any:
-    """Adds up `function(minibatch)`, a pytree, over `batches` without augmentation."""
+    """Adds up a function of the minibatch over a pass without augmentation.
+
+    Args:
+        function: minibatch -> a pytree. It takes models as they are, not as they train.
+        batches: `visit.sweep` or another pass over examples.
+        setup: image preparation.
+        visit: where the examples are.
+    """
 
     def minibatch(step):
         index = batches.index[step]
@@ -106,24 +117,60 @@ def sweep(
     return lax.fori_loop(0, batches.steps, sweep_step, zeros)
 
 
+def outputs(
+    function: Callable[[jax.Array], tuple[jax.Array, ...]],
+    batches: Batches,
+    setup: Setup,
+    visit: Visit,
+) -> tuple[tuple[jax.Array, ...], jax.Array, jax.Array]:
+    """Applies a function to all examples of a pass, without augmentation.
+
+    Args:
+        function: inputs [B, ...] -> arrays [B, L].
+        batches: S minibatches of B.
+        setup: image preparation.
+        visit: where the examples are.
+
+    Returns:
+        The arrays, [S B, L] each; labels [S B] int32; and whether an example exists,
+        [S B] bool.
+    """
+
+    def of_batch(index):
+        return function(setup.prepare.test(visit.examples.x, index))
+
+    index = batches.index
+    arrays = tuple(z.reshape(index.size, -1) for z in lax.map(of_batch, index))
+    index = index.reshape(-1)
+    return arrays, visit.examples.y[jnp.maximum(index, 0)], index >= 0
+
+
 def class_sums(
     values: jax.Array, batch: Batch, num_classes: int
 ) -> tuple[jax.Array, jax.Array]:
     """Sums `values` [B, D] by class: sums [L, D] and counts [L]."""
-    labels = jnp.arange(num_classes, dtype=batch.y.dtype)
-    member = (batch.y[:, None] == labels[None, :]) & batch.mask[:, None]
-    member = member.astype(values.dtype)
+    member = _members(batch, num_classes).astype(values.dtype)
     return matmul.over_examples(member, values), member.sum(axis=0)
+
+
+def class_counts(setup: Setup, visit: Visit) -> jax.Array:
+    """Counts a client's training examples by class: [L] int32."""
+
+    def counts(batch):
+        return _members(batch, setup.num_classes).sum(axis=0, dtype=jnp.int32)
+
+    return sweep(counts, visit.sweep, setup, visit)
+
+
+def _members(batch: Batch, num_classes: int) -> jax.Array:
+    """Whether an example exists and is of a class: [B, L] bool."""
+    labels = jnp.arange(num_classes, dtype=batch.y.dtype)
+    return (batch.y[:, None] == labels[None, :]) & batch.mask[:, None]
 
 
 def _batch(x: jax.Array, visit: Visit, index: jax.Array) -> Batch:
     mask = index >= 0
     return Batch(x, visit.examples.y[jnp.maximum(index, 0)], mask)
-
-
-def _apply(update, gradient, state, network):
-    updates, state = update(gradient, state, network)
-    return jax.tree.map(jnp.add, network, updates), state
 
 
 def _like(networks, values):

@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 class Terms(NamedTuple):
-    """What a local loss returns."""
+    """The value of a local loss, and its parts."""
 
-    total: jax.Array  # [], what is differentiated
+    total: jax.Array  # [], is differentiated
     metrics: dict[str, jax.Array]  # [] each, recorded at every step
     sums: Any = ()  # a pytree to be summed over the steps of the visit
 
@@ -21,7 +22,10 @@ def mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def cross_entropy_per_example(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-log softmax(logits)[label]: logits [B, L], labels [B] -> [B]."""
+    """-log softmax(logits)[label]: logits [B, L], labels [B] -> [B].
+
+    `optax.losses.softmax_cross_entropy_with_integer_labels` differs in the last bits.
+    """
     log_p = jax.nn.log_softmax(logits, axis=-1)
     return -jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
 
@@ -30,8 +34,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.
     """Mean softmax cross-entropy; labels [B] int or target probabilities [B, L]."""
     if labels.ndim == 1:
         return mean(cross_entropy_per_example(logits, labels), mask)
-    log_p = jax.nn.log_softmax(logits, axis=-1)
-    return mean(-(labels * log_p).sum(axis=-1), mask)
+    return mean(optax.losses.softmax_cross_entropy(logits, labels), mask)
 
 
 def kl(teacher: jax.Array, student: jax.Array, mask: jax.Array) -> jax.Array:
@@ -42,9 +45,14 @@ def kl(teacher: jax.Array, student: jax.Array, mask: jax.Array) -> jax.Array:
     """
     log_t = jax.nn.log_softmax(teacher, axis=-1)
     log_s = jax.nn.log_softmax(student, axis=-1)
-    return mean((jnp.exp(log_t) * (log_t - log_s)).sum(axis=-1), mask)
+    return mean(optax.losses.kl_divergence_with_log_targets(log_s, log_t), mask)
 
 
 def squared_error(a: jax.Array, b: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean over examples and coordinates of (a - b)^2, both [B, D]."""
-    return mean(jnp.square(a - b).mean(axis=-1), mask)
+    return mean(optax.losses.squared_error(a, b).mean(axis=-1), mask)
+
+
+def positive(divisor: jax.Array) -> jax.Array:
+    """The divisor, at least the precision of its type, so that it is never zero."""
+    return jnp.maximum(divisor, jnp.finfo(divisor.dtype).eps)

@@ -1,4 +1,7 @@
-"""The local optimizer, for one network at a time."""
+"""Optimizers for one network at a time, and their steps."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +58,38 @@ def sgd(
         return jax.tree.map(step, updates), state
 
     return optax.GradientTransformationExtraArgs(direction.init, update)
+
+
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Adam of optax, for code that does not promote types.
+
+    It raises a float to the number of steps, which is an integer.
+    """
+    plain = optax.adam(learning_rate)
+
+    def update(updates, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return plain.update(updates, state, params)
+
+    return optax.GradientTransformation(plain.init, update)
+
+
+def step(
+    update: Callable[..., tuple[Any, Any]], gradient: Any, state: Any, params: Any
+) -> tuple[Any, Any]:
+    """Takes one step.
+
+    Args:
+        update: of an optax transformation.
+        gradient: like `params`.
+        state: of the optimizer.
+        params: a pytree.
+
+    Returns:
+        The new parameters and the new state.
+    """
+    updates, state = update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
 
 
 def clip_by_norm(clip_norm: float) -> optax.GradientTransformation:

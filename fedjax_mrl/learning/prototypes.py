@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
-from fedjax_mrl.learning import local, losses
+from fedjax_mrl.learning import local, losses, optimizers
 from fedjax_mrl.protocol import (
     UNKNOWN,
     Batch,
@@ -29,14 +30,14 @@ from fedjax_mrl.protocol import (
 
 
 class ClassMeans(NamedTuple):
-    """What a client uploads."""
+    """The means that a client uploads."""
 
     mean: jax.Array  # [L, D]
     count: jax.Array  # [L] int32, examples behind each mean
 
 
 class Prototypes(NamedTuple):
-    """What the server sends."""
+    """The vectors that the server sends."""
 
     vector: jax.Array  # [L, D]
     known: jax.Array  # [L] bool
@@ -48,46 +49,6 @@ class Pairs(NamedTuple):
     x: jax.Array  # [P, D]
     y: jax.Array  # [P] int32
     exists: jax.Array  # [P] bool
-
-
-def require_classes(model: Model, setup: Setup) -> None:
-    """Checks that a client's classes are those of the others.
-
-    Raises:
-        ValueError: if the model has another number of them.
-    """
-    if model.num_classes != setup.num_classes:
-        raise ValueError(
-            "What clients upload is merged class by class, so all models need the "
-            f"{setup.num_classes} classes of the federation; {model.name} has "
-            f"{model.num_classes}. Give all clients one task."
-        )
-
-
-def require_width(model: Model, setup: Setup) -> None:
-    """Checks that a client's classes and representations match those of the others.
-
-    Raises:
-        ValueError: if the model has another number of classes or another width.
-    """
-    require_classes(model, setup)
-    if model.feature_dim != setup.feature_dim:
-        raise ValueError(
-            "Representations of all clients meet on the server, so all models need "
-            f"feature_dim {setup.feature_dim}; {model.name} has {model.feature_dim}. "
-            "Build every model with the same --feature-dim."
-        )
-
-
-def require_at_least(**bounds: tuple[float, float]) -> None:
-    """Checks hyper-parameters: name -> (value, smallest valid value).
-
-    Raises:
-        ValueError: for the first one that is too small.
-    """
-    for name, (value, smallest) in bounds.items():
-        if not value >= smallest:
-            raise ValueError(f"{name} must be at least {smallest}; got {value}.")
 
 
 def of_sums(sums: jax.Array, count: jax.Array) -> ClassMeans:
@@ -204,20 +165,22 @@ def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches
 
 
 def fit(
-    loss: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array],
+    loss: Callable[[Any, jax.Array, jax.Array, jax.Array, Key], jax.Array],
     params: Any,
     examples: Pairs,
     order: Batches,
-    optimizer: Any,
+    optimizer: optax.GradientTransformation,
+    key: Key,
 ) -> tuple[Any, jax.Array]:
     """Trains something of the server's on pairs.
 
     Args:
-        loss: params, x [B, D], y [B], mask [B] -> loss.
+        loss: params, x [B, D], y [B], mask [B], key of the step -> loss.
         params: a pytree.
-        examples: what was uploaded.
+        examples: the uploads.
         order: minibatches as positions in `examples`.
         optimizer: optax transformation; its state is fresh.
+        key: folded with the step.
 
     Returns:
         The trained parameters, and the loss before each step, [S].
@@ -228,10 +191,14 @@ def fit(
         index = order.index[i]
         rows = jnp.maximum(index, 0)
         value, gradient = jax.value_and_grad(loss)(
-            params, examples.x[rows], examples.y[rows], index >= 0
+            params,
+            examples.x[rows],
+            examples.y[rows],
+            index >= 0,
+            jax.random.fold_in(key, i),
         )
-        updates, state = optimizer.update(gradient, state, params)
-        return jax.tree.map(jnp.add, params, updates), state, trace.at[i].set(value)
+        params, state = optimizers.step(optimizer.update, gradient, state, params)
+        return params, state, trace.at[i].set(value)
 
     trace = jnp.zeros((order.index.shape[0],), examples.x.dtype)
     carry = (params, optimizer.init(params), trace)

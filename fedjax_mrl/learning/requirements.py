@@ -1,9 +1,9 @@
-"""Whether two models are interchangeable."""
+"""Checks of models and hyper-parameters, made when a method or a client is built."""
 
 import jax
 
 from fedjax_mrl import rng, tree
-from fedjax_mrl.protocol import Model
+from fedjax_mrl.protocol import Model, Setup
 from fedjax_mrl.rng import Purpose
 
 
@@ -30,3 +30,64 @@ def require_equal(method: str, model: Model, averaged: Model) -> None:
             "--shared-model to one and the same network, as in --models cnn1 "
             "--shared-model cnn1."
         )
+
+
+def require_classes(model: Model, setup: Setup) -> None:
+    """Checks that a client's classes are those of the others.
+
+    Raises:
+        ValueError: if the model has another number of them.
+    """
+    if model.num_classes != setup.num_classes:
+        raise ValueError(
+            "What clients upload is merged class by class, so all models need the "
+            f"{setup.num_classes} classes of the federation; {model.name} has "
+            f"{model.num_classes}. Give all clients one task."
+        )
+
+
+def require_width(model: Model, setup: Setup) -> None:
+    """Checks that a client's classes and representations match those of the others.
+
+    Raises:
+        ValueError: if the model has another number of classes or another width.
+    """
+    require_classes(model, setup)
+    if model.feature_dim != setup.feature_dim:
+        raise ValueError(
+            "Representations of all clients meet on the server, so all models need "
+            f"feature_dim {setup.feature_dim}; {model.name} has {model.feature_dim}. "
+            "Build every model with the same --feature-dim."
+        )
+
+
+def require_at_least(advice: str = "", /, **bounds: tuple[float, float]) -> None:
+    """Checks hyper-parameters by name.
+
+    Args:
+        advice: a last sentence for the error.
+        **bounds: name -> (value, smallest valid value).
+
+    Raises:
+        ValueError: for the first one that is too small.
+    """
+    for name, (value, smallest) in bounds.items():
+        if not value >= smallest:
+            message = f"{name} must be at least {smallest}; got {value}. {advice}"
+            raise ValueError(message.rstrip())
+
+
+def require_whole(advice: str = "", /, **numbers: float) -> None:
+    """Checks counts by name.
+
+    Args:
+        advice: a last sentence for the error.
+        **numbers: name -> value.
+
+    Raises:
+        ValueError: for the first one that is negative or no whole number.
+    """
+    for name, value in numbers.items():
+        if value < 0 or value != int(value):
+            message = f"{name} must be a whole number, at least 0; got {value}."
+            raise ValueError(f"{message} {advice}".rstrip())

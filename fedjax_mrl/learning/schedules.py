@@ -3,7 +3,11 @@
 import math
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+
 Schedule = Callable[[int], float]
+Weight = float | str | Schedule  # a number for all rounds, a text, or a schedule
 
 _FORMS = (
     "none, exponential:RATE such as exponential:0.99, step:ROUNDS:RATE such as "
@@ -13,7 +17,7 @@ _COSINE_END = 0.01  # with 0, the last round would train nothing
 
 
 def decay(text: str, num_rounds: int) -> Schedule:
-    """What a learning rate is multiplied by in each round; 1 in the first.
+    """The factor of the learning rate in each round; 1 in the first.
 
     Args:
         text: `none`: always 1.
@@ -63,6 +67,59 @@ def line(start: float, end: float, num_rounds: int) -> Schedule:
         return start + (end - start) * done
 
     return at
+
+
+def weights(name: str, value: Weight, num_rounds: int) -> list[float]:
+    """The values of a loss's weight in rounds 1, 2, ..., at least one.
+
+    Args:
+        name: how the weight is called in the error.
+        value: a number; `linear:START:END`, from START in round 1 to END in round
+            `num_rounds`; or a function of the round.
+        num_rounds: length of the run.
+
+    Raises:
+        ValueError: for another text, or a value outside of [0, 1].
+
+    Example:
+        >>> weights("alpha", "linear:0:1", 3)
+        [0.0, 0.5, 1.0]
+    """
+    length = max(num_rounds, 1)
+    if callable(value):
+        values = [float(value(round)) for round in range(1, length + 1)]
+    else:
+        text = str(value)
+        if text.startswith("linear:"):
+            ends = _numbers(text.removeprefix("linear:").split(":"))
+        else:
+            ends = 2 * _numbers([text])
+        values = _evenly(*ends, length) if len(ends) == 2 else [math.nan]
+    if not all(0 <= weight <= 1 for weight in values):
+        raise ValueError(
+            f"{name} must be in [0, 1] in every round; got {value!r}. Give a number "
+            "such as 0.5, linear:START:END such as linear:0.2:0.8, or a function of "
+            "the round."
+        )
+    return values
+
+
+def of_round(values: list[float], round: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """The value of round `round`, counted from 1; past the end it is the last: []."""
+    return jnp.asarray(values, dtype)[jnp.clip(round - 1, 0, len(values) - 1)]
+
+
+def growing(start: float, end: float, round: jax.Array, num_rounds: int) -> jax.Array:
+    """start + t/T (end - start) in round t of T, and `end` past the last: []."""
+    progress = jnp.minimum(round.astype(float) / max(num_rounds, 1), 1)
+    return start + progress * (end - start)
+
+
+def _evenly(start: float, end: float, number: int) -> list[float]:
+    """From start to end, both included; of a single value it is the start."""
+    step = (end - start) / max(number - 1, 1)
+    values = [start + step * place for place in range(number)]
+    return values if number == 1 else [*values[:-1], end]
 
 
 def _numbers(words: list[str]) -> list[float]:

@@ -52,9 +52,8 @@ def with_given_order(case):
     def update(header, uploads, cohort):
         order = Batches(tables[cohort.round - 1], jnp.int32(tables.shape[1]))
         pairs = prototypes.pairs(uploads, cohort)
-        return train_header(
-            header_model, header, pairs, order, case.options["server_lr"]
-        )
+        rate = case.options["server_lr"]
+        return train_header(header_model, header, pairs, order, rate, cohort.key)
 
     server = case.algorithm.server
     server = server._replace(update=lambda *given: update(*given)[0])

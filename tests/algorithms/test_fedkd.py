@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from fedjax_mrl import algorithms
-from fedjax_mrl.algorithms import fedkd
 from fedjax_mrl.algorithms.fedkd import ClientState, ServerState
-from fedjax_mrl.learning import compression
+from fedjax_mrl.learning import compression, schedules
 from tests import oracle
 from tests.algorithms import parity, tiny
 from tests.algorithms.tiny import WIDTH, Tiny
@@ -81,7 +80,7 @@ def compare(path, dtype):
         compare_ranks(case, f"r{t}.server", played.server.ranks)
         sent = case.algorithm.server.broadcast_bytes(played.server)
         assert sent == cost(f"r{t}.server")
-        energy = fedkd._energy(jnp.asarray(t / 2, dtype), 0.95, 0.98)
+        energy = schedules.growing(0.95, 0.98, jnp.int32(t), 2)
         difference.array(f"r{t}.energy", energy)
         for k in case.clients:
             difference.array(f"r{t}.c{k}.Wh.w", played.states[k].projector)

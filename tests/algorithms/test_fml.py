@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from fedjax_mrl import algorithms
-from fedjax_mrl.algorithms import fml
 from fedjax_mrl.algorithms.fml import ClientState
 from tests import oracle
 from tests.algorithms import parity, tiny
@@ -124,29 +123,6 @@ def test_labels_alone_give_standalone_and_fedavg():
     for name, states in mutual.clients.items():
         assert_trees_close(states.private, alone.clients[name].private, 1e-6)
     assert_trees_close(mutual.server, averaged.server, 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0.25, [0.25, 0.25, 0.25]),
-        ("0.25", [0.25, 0.25, 0.25]),
-        ("linear:0.2:0.8", [0.2, 0.5, 0.8]),
-        ("linear:1:0", [1.0, 0.5, 0.0]),
-        (lambda round: round / 4, [0.25, 0.5, 0.75]),
-        # Plain Python may decide by the round.
-        (lambda round: 1.0 if round == 2 else 0.0, [0.0, 1.0, 0.0]),
-    ],
-)
-def test_a_weight_has_a_value_in_every_round_and_keeps_the_last(value, expected):
-    values = fml._by_round("alpha", value, 3)
-    np.testing.assert_allclose(values, expected, atol=1e-15)
-    later = fml._at(values, jnp.int32(7), jnp.float32)
-    np.testing.assert_allclose(later, expected[-1], atol=1e-7)
-
-
-def test_a_run_of_no_rounds_can_be_built():
-    np.testing.assert_array_equal(fml._by_round("alpha", "linear:0.2:0.8", 0), [0.2])
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""A learning rate that changes by round: its laws, and that nothing is recompiled."""
+"""Numbers that change by round: their laws, and that nothing is recompiled."""
 
 import contextlib
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -46,6 +47,31 @@ cosine:0:1 none:1 exponental:0.9 :"""
 def test_what_is_no_decay_is_refused_with_all_forms(text):
     with pytest.raises(ValueError, match=r"must be none, exponential:RATE.*got"):
         schedules.decay(text, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.25, [0.25, 0.25, 0.25]),
+        ("0.25", [0.25, 0.25, 0.25]),
+        ("linear:0.2:0.8", [0.2, 0.5, 0.8]),
+        ("linear:1:0", [1.0, 0.5, 0.0]),
+        (lambda round: round / 4, [0.25, 0.5, 0.75]),
+        # Plain Python may decide by the round.
+        (lambda round: 1.0 if round == 2 else 0.0, [0.0, 1.0, 0.0]),
+    ],
+)
+def test_a_weight_has_a_value_in_every_round_and_keeps_the_last(value, expected):
+    values = schedules.weights("alpha", value, 3)
+    np.testing.assert_allclose(values, expected, atol=1e-15)
+    later = schedules.of_round(values, jnp.int32(7), jnp.float32)
+    np.testing.assert_allclose(later, expected[-1], atol=1e-7)
+
+
+def test_a_run_of_no_rounds_can_be_built():
+    np.testing.assert_array_equal(
+        schedules.weights("alpha", "linear:0.2:0.8", 0), [0.2]
+    )
 
 
 @functools.cache

@@ -1,0 +1,56 @@
+"""A small shared model beside a private one, and the projector that fuses the two.
+
+Types and checks that FedMRL and its ablations have in common. Shape letters: d width
+of the shared representation, D width of the private one and of the fused one.
+"""
+
+from typing import NamedTuple
+
+from fedjax_mrl import rng
+from fedjax_mrl.models import layers
+from fedjax_mrl.protocol import Key, Model, Network, Params
+
+
+class ClientState(NamedTuple):
+    """The part of a client that never leaves it."""
+
+    private: Network  # heterogeneous local model F_k
+    projector: Params  # P_k: kernel [d + D, D], bias [D]
+
+
+class Trained(NamedTuple):
+    """The networks that a client's optimizer moves, each clipped by itself."""
+
+    shared: Network  # homogeneous small model G
+    private: Network
+    projector: Params
+
+
+def init(model: Model, shared_dim: int, key: Key) -> ClientState:
+    """Initialises a client's private model and its projector.
+
+    Args:
+        model: the client's.
+        shared_dim: d.
+        key: split between the two by name.
+    """
+    widths = (shared_dim + model.feature_dim, model.feature_dim)
+    return ClientState(
+        model.init(rng.named(key, "private")),
+        layers.init_linear(rng.named(key, "projector"), *widths),
+    )
+
+
+def require_nesting(model: Model, shared_dim: int) -> None:
+    """Checks that the fused representation has room for the shared one.
+
+    Raises:
+        ValueError: if the client's model is narrower than `shared_dim`.
+    """
+    if shared_dim > model.feature_dim:
+        raise ValueError(
+            "FedMRL nests the shared representation in the private one, so "
+            f"shared_dim must be at most {model.feature_dim}, the width of "
+            f"{model.name}; got {shared_dim}. Lower --shared-dim or raise "
+            "--feature-dim."
+        )
