@@ -351,7 +351,8 @@ class Federation:
         """The state that `arrays` was made of."""
         begun = self.init()
         place = lambda stacks, held: {
-            name: self.store.place(stack, held[name]) for name, stack in stacks.items()
+            name: self.store.restore(stack, held[name])
+            for name, stack in stacks.items()
         }
         server = jax.device_put(arrays["server"], sharding.everywhere(self.mesh))
         return State(
@@ -365,7 +366,7 @@ class Federation:
         """Says of which rounds there are checkpoints; files of others may go."""
         for group in self.groups:
             held = state.clients[group.name], state.copies[group.name]
-            self.store.forget(held, saved)
+            self.store.prune(held, saved)
 
     def rounds(
         self, state: State | None = None, until: int | None = None

@@ -94,7 +94,7 @@ class Digester:
         hashed = {}
         for group in self._groups:
             held = state.clients[group.name], state.copies[group.name]
-            touched = self._store.touched(held, np.arange(group.clients.size))
+            touched = self._store.written(held, np.arange(group.clients.size))
             new = [c for c in group.clients[~touched].tolist() if c in self._stale]
             if new:
                 row = np.searchsorted(group.clients, new[:1]).astype(np.int32)

@@ -23,7 +23,7 @@ from fedjax_mrl import rng, sharding, tree
 from fedjax_mrl.protocol import Algorithm, Batches, Client, Examples, Visit
 from fedjax_mrl.simulation import batches, mapping
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.stores import NOWHERE
+from fedjax_mrl.stores import PADDING_ROW
 
 
 class Members(NamedTuple):
@@ -44,7 +44,7 @@ class Wave(NamedTuple):
     present: list[tuple[int, int]]  # trial and client of each
     places: np.ndarray  # of each in [0, R)
     trial: np.ndarray  # [R] int32
-    rows: np.ndarray  # [R] int32, of the trial's stacks; NOWHERE for nobody
+    rows: np.ndarray  # [R] int32, of the trial's stacks; PADDING_ROW for nobody
     members: Members
 
 
@@ -241,7 +241,7 @@ class Part:
                 for device, own in enumerate(dealt)
             ]
         )
-        rows = np.full(self.places, NOWHERE, np.int32)
+        rows = np.full(self.places, PADDING_ROW, np.int32)
         own_rows = np.searchsorted(clients, ids_).astype(np.int32)
         rows[places] = own_rows
         ids = np.zeros(self.places, np.uint32)

@@ -66,8 +66,8 @@ def make_init(
             if config.same_start:
                 alike = jax.device_get(init_group[name](base, np.uint32(place)))
                 fresh = functools.partial(_repeat, alike)
-            clients[name] = store.begin(f"{name}/private", number, fresh)
-            copies[name] = store.begin(
+            clients[name] = store.create(f"{name}/private", number, fresh)
+            copies[name] = store.create(
                 f"{name}/shared", number, functools.partial(_repeat, broadcast)
             )
         return State(

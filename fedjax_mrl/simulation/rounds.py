@@ -20,7 +20,7 @@ from fedjax_mrl.simulation.aggregation import ServerPrograms
 from fedjax_mrl.simulation.cohorts import Trial, Turn, Turns
 from fedjax_mrl.simulation.group_program import Common, Part, Settings, Wave
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.stores import NOWHERE, Store
+from fedjax_mrl.stores import PADDING_ROW, Store
 
 
 class State(NamedTuple):
@@ -459,7 +459,7 @@ def _common(
 
 def _in_cohorts(wave: Wave, now: Sequence[Turn], places: int) -> np.ndarray:
     """Where each of a wave's places stands in the cohort of each trial: [J, R]."""
-    to = np.full((len(now), places), NOWHERE, np.int32)
+    to = np.full((len(now), places), PADDING_ROW, np.int32)
     for (number, client), place in zip(wave.present, wave.places, strict=True):
         to[number, place] = np.searchsorted(now[number].reported, client)
     return to
@@ -471,7 +471,7 @@ def _fetch_ahead(pieces: _Pieces, turn: Turn, state: State) -> None:
     for part in pieces.parts:
         clients = part.group.clients
         rows = np.searchsorted(clients, np.intersect1d(clients, soon))
-        pieces.store.ahead(_held(state, part.group), rows)
+        pieces.store.prefetch(_held(state, part.group), rows)
 
 
 def _held(state: State, group: Group) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ holds the version of every client. So whenever a process ends, the files of ever
 checkpoint are there.
 """
 
+import collections
 import concurrent.futures
 import os
 import pathlib
@@ -13,8 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
-from fedjax_mrl.stores.host import Rows
+from fedjax_mrl.stores.host import Rows, RowStore
 
 WAITING = 64  # states in memory that are still being written
 
@@ -64,13 +66,15 @@ class FileRows(Rows):
         self._version = np.zeros(number, np.int64)  # 0 is the first state
         self._newest = 0
         self._saved: dict[int, np.ndarray] = {}  # round -> versions of its checkpoint
-        self._own: set[tuple[int, int]] = set()  # files that this object has written
+        self._files: set[tuple[int, int]] = (
+            set()
+        )  # row, version; written by this object
         self._writing: dict[int, tuple[list, concurrent.futures.Future]] = {}
         self._reading: dict[tuple[int, int], concurrent.futures.Future] = {}
         self._writer = concurrent.futures.ThreadPoolExecutor(1)
         self._reader = concurrent.futures.ThreadPoolExecutor(1)
 
-    def touched(self, rows: np.ndarray) -> np.ndarray:
+    def written(self, rows: np.ndarray) -> np.ndarray:
         """[R] bool, whether a state was put there."""
         rows = np.asarray(rows)
         inside = rows < self.number
@@ -88,30 +92,30 @@ class FileRows(Rows):
         self._saved[round] = self._version.copy()
         return self._version.copy()
 
-    def place(self, saved: Any) -> "FileRows":
-        """The rows whose `save` this is."""
+    def restore(self, saved: Any) -> "FileRows":
+        """These rows with the versions that `save` returned."""
         self._version = np.array(saved, np.int64)
         self._versions.after(int(self._version.max(initial=0)))
         return self
 
-    def ahead(self, rows: np.ndarray) -> None:
+    def prefetch(self, rows: np.ndarray) -> None:
         """Begins to read states."""
-        for row in np.asarray(rows)[self.touched(rows)].tolist():
+        for row in np.asarray(rows)[self.written(rows)].tolist():
             key = row, int(self._version[row])
             if row not in self._writing and key not in self._reading:
                 self._reading[key] = self._reader.submit(_read, self._path(*key))
 
-    def forget(self, rounds: Sequence[int]) -> None:
+    def prune(self, rounds: Sequence[int]) -> None:
         """Removes files that neither these rounds' checkpoints nor the state need.
 
         Files of an earlier process stay: some checkpoint may need them.
         """
         self._saved = {r: v for r, v in self._saved.items() if r in rounds}
         needed = [self._version, *self._saved.values()]
-        held = {(row, int(v[row])) for row, _ in self._own for v in needed}
-        for key in self._own - held:
+        kept = {(row, int(v[row])) for row, _ in self._files for v in needed}
+        for key in self._files - kept:
             self._path(*key).unlink(missing_ok=True)
-        self._own &= held
+        self._files &= kept
 
     def _path(self, row: int, version: int) -> pathlib.Path:
         return self._folder / f"{row}-{version}.npz"
@@ -120,8 +124,8 @@ class FileRows(Rows):
         if row in self._writing:
             return self._writing[row][0]
         key = row, int(self._version[row])
-        begun = self._reading.pop(key, None)
-        return begun.result() if begun else _read(self._path(*key))
+        reading = self._reading.pop(key, None)
+        return reading.result() if reading else _read(self._path(*key))
 
     def _set(self, row: int, leaves: list[np.ndarray]) -> None:
         self._reading.pop((row, int(self._version[row])), None)
@@ -130,7 +134,7 @@ class FileRows(Rows):
             self._writing.pop(row)[1].result()
         task = self._writer.submit(_write, self._path(row, self._newest), leaves)
         self._writing[row] = leaves, task
-        self._own.add((row, self._newest))
+        self._files.add((row, self._newest))
 
     def _finish(self, keep: int) -> None:
         """Waits until at most `keep` states are still being written."""
@@ -140,6 +144,24 @@ class FileRows(Rows):
             task = self._writing[row][1]
             task.result()  # raises what went wrong; the state stays in memory
             del self._writing[row]
+
+
+class DiskStore(RowStore):
+    """Rows in files.
+
+    Args:
+        mesh: the devices that states are split over.
+        folder: of the files, with a folder for each stack.
+    """
+
+    def __init__(self, mesh: Mesh, folder: pathlib.Path) -> None:
+        super().__init__(mesh)
+        self._folder = folder
+        self._versions = collections.defaultdict(Versions)  # by name of the stack
+
+    def create(self, name: str, number: int, fresh: Callable) -> FileRows:
+        """Makes rows, of which none has a file yet."""
+        return FileRows(number, fresh, self._folder / name, self._versions[name])
 
 
 def _write(path: pathlib.Path, leaves: Sequence[np.ndarray]) -> None:
@@ -155,8 +177,8 @@ def _write(path: pathlib.Path, leaves: Sequence[np.ndarray]) -> None:
 def _read(path: pathlib.Path) -> list[np.ndarray]:
     """The leaves of a state; the file's own checksums tell whether it is whole."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return [found[f"arr_{number}"] for number in range(len(found.files))]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            return [data[f"arr_{number}"] for number in range(len(data.files))]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         text = f"The state of a client in {path} cannot be read: {error}"
         raise OSError(text) from None

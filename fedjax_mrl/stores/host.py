@@ -6,10 +6,14 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+
+from fedjax_mrl import sharding
+from fedjax_mrl.stores.base import PADDING_ROW, Store, block_size, on_host
 
 
 class Rows:
-    """The states of a group's clients, by row.
+    """The states of a group's clients, by row: a handle of stores that keep rows.
 
     Args:
         number: N, of rows.
@@ -37,15 +41,15 @@ class Rows:
     def take(self, rows: np.ndarray) -> Any:
         """States [R, ...], copied; zeros for rows past the end."""
         inside = [(place, int(row)) for place, row in enumerate(rows) if self._has(row)]
-        touched = self.touched(rows)
+        written = self.written(rows)
         stacks = [np.zeros((len(rows), *shape), dtype) for shape, dtype in self._shapes]
-        new = [(place, row) for place, row in inside if not touched[place]]
+        new = [(place, row) for place, row in inside if not written[place]]
         if new:
             made = jax.tree.leaves(self._fresh(np.array([row for _, row in new])))
             for stack, leaf in zip(stacks, made, strict=True):
                 stack[[place for place, _ in new]] = leaf
         for place, row in inside:
-            if touched[place]:
+            if written[place]:
                 for stack, leaf in zip(stacks, self._get(row), strict=True):
                     stack[place] = leaf
         return self._structure.unflatten(stacks)
@@ -58,7 +62,7 @@ class Rows:
                 # Copied: what is returned from a device is freed with its stack.
                 self._set(int(row), [np.array(leaf[place]) for leaf in leaves])
 
-    def touched(self, rows: np.ndarray) -> np.ndarray:
+    def written(self, rows: np.ndarray) -> np.ndarray:
         """[R] bool, whether a state was put there."""
         return np.array([int(row) in self._kept for row in rows], bool)
 
@@ -67,16 +71,16 @@ class Rows:
         del round  # all of them are in the checkpoint
         return self.take(np.arange(self.number))
 
-    def place(self, saved: Any) -> "Rows":
-        """The rows whose `save` this is."""
+    def restore(self, saved: Any) -> "Rows":
+        """These rows with the states that `save` returned."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(saved)]
         self._kept = {row: [leaf[row] for leaf in leaves] for row in range(self.number)}
         return self
 
-    def ahead(self, rows: np.ndarray) -> None:
+    def prefetch(self, rows: np.ndarray) -> None:
         """They are in memory already."""
 
-    def forget(self, rounds: Sequence[int]) -> None:
+    def prune(self, rounds: Sequence[int]) -> None:
         """Only the newest states are kept anyway."""
 
     def _has(self, row: int) -> bool:
@@ -87,3 +91,89 @@ class Rows:
 
     def _set(self, row: int, leaves: list[np.ndarray]) -> None:
         self._kept[row] = leaves
+
+
+class RowStore(Store):
+    """A store whose handles are `Rows`, of whatever kind its `create` makes.
+
+    States travel: those of a cohort are copied to the devices and back.
+    """
+
+    through_host = True
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self._split = sharding.over_clients(mesh)
+
+    def save(self, handle: Any, number: int, round: int) -> Any:
+        """Arrays on the host that the round's checkpoint keeps."""
+        del number  # rows know how many they are
+        return jax.tree.map(lambda rows: rows.save(round), handle)
+
+    def restore(self, saved: Any, created: Any) -> Any:
+        """The created rows with the saved states."""
+        return jax.tree.map(lambda rows, stack: rows.restore(stack), created, saved)
+
+    def take(self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray) -> Any:
+        """States [R, ...], gathered on the host and then split over the devices."""
+        if len(handles) == 1:
+            return jax.device_put(self.read(handles[0], rows), self._split)
+        places = [np.flatnonzero(which == number) for number in range(len(handles))]
+        stacks = [
+            self.read(handle, rows[at])
+            for handle, at in zip(handles, places, strict=True)
+        ]
+        order = np.argsort(np.concatenate(places))
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *stacks)
+        return jax.device_put(joined, self._split)
+
+    def put(
+        self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray, values: Any
+    ) -> list[Any]:
+        """Keeps states, by way of the host."""
+        values = on_host(values, self.mesh)
+        for number, handle in enumerate(handles):
+            its_rows = np.where(which == number, rows, PADDING_ROW)
+            jax.tree.map(
+                lambda kept, new, its_rows=its_rows: kept.put(its_rows, new),
+                handle,
+                values,
+            )
+        # As donation does: the state that they were of is told from the new one.
+        return jax.tree.map(lambda kept: kept.pass_on(), list(handles))
+
+    def read(self, handle: Any, rows: np.ndarray) -> Any:
+        """States [R, ...] on the host."""
+        return jax.tree.map(lambda kept: kept.take(rows), handle)
+
+    def block(self, handle: Any, rows: np.ndarray) -> Any:
+        """States [R, ...], split over the devices."""
+        return jax.device_put(self.read(handle, rows), self._split)
+
+    def block_size(self, number: int) -> int:
+        """A few rows for each device."""
+        return block_size("host", self.mesh, number)
+
+    def written(self, handle: Any, rows: np.ndarray) -> np.ndarray:
+        """[R] bool, whether a state was put there."""
+        kept = jax.tree.leaves(handle)
+        return np.any([stack.written(rows) for stack in kept], axis=0)
+
+    def prefetch(self, handle: Any, rows: np.ndarray) -> None:
+        """Begins to read rows that will be taken next."""
+        for kept in jax.tree.leaves(handle):
+            kept.prefetch(rows)
+
+    def prune(self, handle: Any, rounds: Sequence[int]) -> None:
+        """Removes what only checkpoints of other rounds than these need."""
+        for kept in jax.tree.leaves(handle):
+            kept.prune(rounds)
+
+
+class HostStore(RowStore):
+    """Rows in memory, of the clients that took part."""
+
+    def create(self, name: str, number: int, fresh: Callable) -> Rows:
+        """Makes rows, of which none is kept yet."""
+        del name
+        return Rows(number, fresh)

@@ -100,16 +100,16 @@ def _compilations(play):
 def test_a_store_takes_and_puts_states_of_several_at_once(kind, tmp_path):
     store = stores.make(kind, sharding.mesh(1), tmp_path)
     fresh = lambda rows: np.float32(rows)[:, None] * np.ones(2, np.float32)
-    helds = [store.begin(f"g{i}", 4, fresh) for i in range(2)]
+    handles = [store.create(f"g{i}", 4, fresh) for i in range(2)]
     which = np.array([1, 0, 1, 0], np.int32)
-    rows = np.array([2, 1, 3, stores.NOWHERE], np.int32)
-    taken = store.take(helds, which, rows)
+    rows = np.array([2, 1, 3, stores.PADDING_ROW], np.int32)
+    taken = store.take(handles, which, rows)
     np.testing.assert_array_equal(taken[:3, 0], [2, 1, 3])
-    helds = store.put(helds, which, rows, taken + 10)
-    found = [np.array(store.read(held, np.arange(4)))[:, 0] for held in helds]
+    handles = store.put(handles, which, rows, taken + 10)
+    found = [np.array(store.read(handle, np.arange(4)))[:, 0] for handle in handles]
     np.testing.assert_array_equal(found[0], [0, 11, 2, 3])
     np.testing.assert_array_equal(found[1], [0, 1, 12, 13])
-    again = store.take(helds, which, rows)
+    again = store.take(handles, which, rows)
     np.testing.assert_array_equal(again[:3, 0], [12, 11, 13])
 
 

@@ -11,7 +11,7 @@ from tests.helpers import assert_trees_equal
 
 NUMBER = 5
 EVERY = np.arange(NUMBER, dtype=np.int32)
-ROWS = np.array([3, 0, stores.NOWHERE], np.int32)
+ROWS = np.array([3, 0, stores.PADDING_ROW], np.int32)
 
 
 def fresh(rows):
@@ -30,12 +30,12 @@ def files(tmp_path):
     return stores.make("disk", sharding.mesh(1), tmp_path)
 
 
-def changed(store, held, by=100):
+def changed(store, handle, by=100):
     """The store after `ROWS` were taken, changed and put back."""
     which = np.zeros(ROWS.size, np.int32)
-    taken = jax.tree.map(lambda leaf: leaf + by, store.take([held], which, ROWS))
-    (held,) = store.put([held], which, ROWS, taken)
-    return held
+    taken = jax.tree.map(lambda leaf: leaf + by, store.take([handle], which, ROWS))
+    (handle,) = store.put([handle], which, ROWS, taken)
+    return handle
 
 
 def expected(by=100):
@@ -50,18 +50,18 @@ def names(folder):
 
 
 def test_a_store_gives_back_what_was_put_and_ignores_rows_past_its_end(store):
-    held = changed(store, store.begin("g", NUMBER, fresh))
-    assert_trees_equal(store.read(held, EVERY), expected())
-    held = changed(store, held)
-    assert_trees_equal(store.read(held, EVERY), expected(200))
-    assert set(EVERY[store.touched(held, EVERY)]) >= {0, 3}
+    handle = changed(store, store.create("g", NUMBER, fresh))
+    assert_trees_equal(store.read(handle, EVERY), expected())
+    handle = changed(store, handle)
+    assert_trees_equal(store.read(handle, EVERY), expected(200))
+    assert set(EVERY[store.written(handle, EVERY)]) >= {0, 3}
 
 
 def test_a_store_is_restored_from_what_it_saved(store):
-    held = changed(store, store.begin("g", NUMBER, fresh))
-    saved = jax.tree.map(np.copy, store.save(held, NUMBER, 1))
-    changed(store, held)  # goes on after the checkpoint
-    again = store.place(saved, store.begin("g", NUMBER, fresh))
+    handle = changed(store, store.create("g", NUMBER, fresh))
+    saved = jax.tree.map(np.copy, store.save(handle, NUMBER, 1))
+    changed(store, handle)  # goes on after the checkpoint
+    again = store.restore(saved, store.create("g", NUMBER, fresh))
     assert_trees_equal(store.read(again, EVERY), expected())
 
 
@@ -76,57 +76,57 @@ def test_an_unknown_store_and_one_without_a_folder_are_refused():
 
 
 def test_files_are_kept_while_a_checkpoint_needs_them(files, tmp_path):
-    held = changed(files, files.begin("g", NUMBER, fresh))
-    files.save(held, NUMBER, 1)
-    held = changed(files, held)
-    files.save(held, NUMBER, 2)
-    files.forget(held, [1, 2])
+    handle = changed(files, files.create("g", NUMBER, fresh))
+    files.save(handle, NUMBER, 1)
+    handle = changed(files, handle)
+    files.save(handle, NUMBER, 2)
+    files.prune(handle, [1, 2])
     assert names(tmp_path) == ["0-1.npz", "0-2.npz", "3-1.npz", "3-2.npz"]
-    files.forget(held, [2])
+    files.prune(handle, [2])
     assert names(tmp_path) == ["0-2.npz", "3-2.npz"]
 
 
 def test_files_of_an_earlier_process_stay(files, tmp_path):
-    held = changed(files, files.begin("g", NUMBER, fresh))
-    saved = files.save(held, NUMBER, 1)
-    held = changed(files, files.place(saved, files.begin("g", NUMBER, fresh)))
-    files.save(held, NUMBER, 2)
-    files.forget(held, [2])
+    handle = changed(files, files.create("g", NUMBER, fresh))
+    saved = files.save(handle, NUMBER, 1)
+    handle = changed(files, files.restore(saved, files.create("g", NUMBER, fresh)))
+    files.save(handle, NUMBER, 2)
+    files.prune(handle, [2])
     assert names(tmp_path) == ["0-1.npz", "0-2.npz", "3-1.npz", "3-2.npz"]
 
 
 def test_states_that_were_read_ahead_are_the_newest(files):
-    held = changed(files, files.begin("g", NUMBER, fresh))
-    files.save(held, NUMBER, 1)
-    files.ahead(held, ROWS)
-    held = changed(files, held)
-    files.save(held, NUMBER, 2)
-    files.ahead(held, ROWS)
-    assert_trees_equal(files.read(held, EVERY), expected(200))
+    handle = changed(files, files.create("g", NUMBER, fresh))
+    files.save(handle, NUMBER, 1)
+    files.prefetch(handle, ROWS)
+    handle = changed(files, handle)
+    files.save(handle, NUMBER, 2)
+    files.prefetch(handle, ROWS)
+    assert_trees_equal(files.read(handle, EVERY), expected(200))
 
 
 def test_a_failed_write_is_told_and_nothing_saved_is_lost(files, monkeypatch):
-    held = changed(files, files.begin("g", NUMBER, fresh))
-    saved = files.save(held, NUMBER, 1).copy()
+    handle = changed(files, files.create("g", NUMBER, fresh))
+    saved = files.save(handle, NUMBER, 1).copy()
 
     def full(file, *leaves):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    held = changed(files, held)
+    handle = changed(files, handle)
     # Nothing is lost in memory either.
-    assert_trees_equal(files.read(held, EVERY), expected(200))
+    assert_trees_equal(files.read(handle, EVERY), expected(200))
     with pytest.raises(OSError, match="No space left"):
-        files.save(held, NUMBER, 2)
-    again = files.place(saved, files.begin("g", NUMBER, fresh))
+        files.save(handle, NUMBER, 2)
+    again = files.restore(saved, files.create("g", NUMBER, fresh))
     assert_trees_equal(files.read(again, EVERY), expected())
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_file_is_noticed(damage, files, tmp_path):
-    held = changed(files, files.begin("g", NUMBER, fresh))
-    saved = files.save(held, NUMBER, 1)
+    handle = changed(files, files.create("g", NUMBER, fresh))
+    saved = files.save(handle, NUMBER, 1)
     path = tmp_path / "g" / "3-1.npz"
     data = bytearray(path.read_bytes())
     data[data.index(b"\n") + 4] ^= 1  # in the numbers of the first array
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_noticed(damage, files, tmp_path):
         path.unlink()
     else:
         path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
-    again = files.place(saved, files.begin("g", NUMBER, fresh))
+    again = files.restore(saved, files.create("g", NUMBER, fresh))
     with pytest.raises(OSError, match="cannot be read"):
         files.read(again, ROWS)
 
