@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import pathlib
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -105,6 +106,11 @@ def checksum(text: str) -> str:
         return hashlib.sha256(pathlib.Path(where).read_bytes()).hexdigest()
     except OSError as error:
         raise CodeError(f"Cannot read {where!r}: {error.strerror}.") from None
+
+
+def checksums(names: Iterable[str]) -> dict[str, str]:
+    """The checksum of every reference among some names."""
+    return {name: checksum(name) for name in names if is_reference(name)}
 
 
 def _split(text: str) -> tuple[str, str]:

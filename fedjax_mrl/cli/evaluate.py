@@ -33,10 +33,7 @@ def _execute(args: argparse.Namespace) -> int:
         print(f"fedjax-mrl: {text}", file=sys.stderr)
     scores = federation.evaluate(state)
     heads = federation.algorithm.heads
-    title = (
-        f"{config.algorithm} on {config.dataset}, round {state.round}: mean test "
-        "accuracy of clients"
-    )
+    title = f"{config.title}, round {state.round}: mean test accuracy of clients"
     console.show(console.accuracy_table(title, federation.groups, heads, scores))
     if args.clients:
         console.show(console.client_table(federation.groups, heads, scores))

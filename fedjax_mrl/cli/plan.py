@@ -54,7 +54,7 @@ def _execute(args: argparse.Namespace) -> int:
     if not args.quiet:
         from fedjax_mrl.cli import console
 
-        title = f"{config.algorithm} on {config.dataset}, {config.rounds} rounds"
+        title = f"{config.title}, {config.rounds} rounds"
         console.show(_groups(title, found), _memory(found), *_lines(config, found))
     return 0
 

@@ -45,7 +45,7 @@ def _go_on(args, directory, config, first: bool) -> int:
                 print(f"fedjax-mrl: {text}", file=sys.stderr)
 
         state = resuming.restore(federation, directory, warn)
-    label = f"{config.algorithm} on {config.dataset}"
+    label = f"{config.title}"
     round = 0 if state is None else state.round
     if state is None:
         warn("There is no checkpoint that can be used; beginning with round 1.")

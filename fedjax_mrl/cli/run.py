@@ -35,7 +35,7 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.federation import Federation
         from fedjax_mrl.runs.directory import Follower, RunDirectory
 
-        out = args.out or f"runs/{config.algorithm}-{config.dataset}-{config.seed}"
+        out = args.out or f"runs/{config.short_name}-{config.seed}"
         devices.provide(config)
         # Before they join, so that all processes are refused alike.
         RunDirectory.check(out, overwrite=args.overwrite)
@@ -55,7 +55,7 @@ def _execute(args: argparse.Namespace) -> int:
             )
         else:
             directory = Follower(out)
-    label = f"{config.algorithm} on {config.dataset}"
+    label = f"{config.title}"
     return training.finish(federation, directory, label, quiet=args.quiet or not first)
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fedjax_mrl import references
 from fedjax_mrl.config import values
 from fedjax_mrl.config.error import ConfigError
 
@@ -22,8 +23,12 @@ def _option(default: Any, help: str, **metadata: Any) -> Any:
 class RunConfig:
     """Everything that determines a run's results, and how it is carried out."""
 
-    algorithm: str = _option("fedmrl", "method, see `fedjax-mrl list`")
-    dataset: str = _option("digits", "data set, see `fedjax-mrl list`")
+    algorithm: str = _option(
+        "fedmrl", "method, see `fedjax-mrl list`, or your own, FILE.py:NAME"
+    )
+    dataset: str = _option(
+        "digits", "data set, see `fedjax-mrl list`, or your own, FILE.npz"
+    )
     data_dir: str | None = _option(
         None,
         "folder of prepared or official files (default: TFDS's own)",
@@ -31,7 +36,8 @@ class RunConfig:
     )
     models: tuple[str, ...] = _option(
         ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5"),
-        "architectures; client k gets entry k mod length",
+        "architectures, also your own as FILE.py:NAME; client k gets entry k mod "
+        "length",
     )
     shared_model: str = _option("cnn5", "architecture that all clients share")
     feature_dim: int = _option(500, "width of the private representations", low=1)
@@ -131,6 +137,23 @@ class RunConfig:
     def cohort_size(self) -> int:
         """K, participants a round: participation * N, to the nearest; halves go up."""
         return math.floor(self.participation * self.num_clients + 0.5)
+
+    @property
+    def code(self) -> list[str]:
+        """The references to the user's own code, see `references`."""
+        names = (self.algorithm, *self.models, self.shared_model)
+        return [name for name in dict.fromkeys(names) if references.is_reference(name)]
+
+    @property
+    def title(self) -> str:
+        """Algorithm and data set, for tables."""
+        short = references.short
+        return f"{short(self.algorithm)} on {short(self.dataset)}"
+
+    @property
+    def short_name(self) -> str:
+        """Algorithm and data set, for folders."""
+        return self.title.replace(" on ", "-")
 
     def algorithm_options(self) -> dict[str, Any]:
         """The algorithm's hyper-parameters that are not left at their default."""

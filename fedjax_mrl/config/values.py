@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from fedjax_mrl import paths
+from fedjax_mrl import paths, references
 from fedjax_mrl.config.error import ConfigError
 
 _LARGEST = 1e300  # of a number; NaN is not below it
@@ -28,12 +28,17 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         raise ConfigError(f"{flag(field)} needs a value.")
     kind = next(k for k in kinds if k is not types.NoneType)
     if field.name in ("models", "strategies"):
-        return _names(field, value)
+        names = _names(field, value)
+        return tuple(map(code, names)) if field.name == "models" else names
     if field.name == "set":
         return _settings(value)
     converted = _convert(field, kind, value)
     if field.metadata.get("metavar") == "DIR":
         return str(local(converted, flag(field)))
+    if field.name in ("algorithm", "shared_model"):
+        return code(converted)
+    if field.name == "dataset" and converted.endswith(".npz"):
+        return str(local(converted, flag(field)).absolute())
     if field.name == "partition" and converted.startswith("file:"):
         return f"file:{local(converted.removeprefix('file:'), flag(field))}"
     low, high = field.metadata.get("low"), field.metadata.get("high")
@@ -54,6 +59,14 @@ def local(text: str, flag: str) -> pathlib.Path:
     try:
         return paths.local(text, flag)
     except paths.PathError as error:
+        raise ConfigError(str(error)) from None
+
+
+def code(text: str) -> str:
+    """A name; of the user's own code, one that holds whatever the folder is."""
+    try:
+        return references.absolute(text)
+    except ValueError as error:
         raise ConfigError(str(error)) from None
 
 

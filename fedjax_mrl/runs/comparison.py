@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fedjax_mrl import algorithms
+from fedjax_mrl import algorithms, references
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.runs import resuming
 
@@ -67,7 +67,10 @@ def plan(
         prefix, _, option = key.partition(".")
         if prefix == "server":
             continue
-        if prefix not in ("algorithm", *names) or option not in options:
+        if (
+            prefix not in ("algorithm", *map(references.short, names))
+            or option not in options
+        ):
             raise ConfigError(
                 "A key of --set must read algorithm.OPTION, or the name of a compared "
                 f"algorithm in its place, with an option that it has; got {key!r}. "
@@ -85,13 +88,15 @@ def plan(
 
 def configured(base: RunConfig, name: str, seed: int, rate: float) -> RunConfig:
     """The configuration of one run of a comparison, see `plan`."""
-    known = algorithms.hyperparameters(name)
+    known, short = algorithms.hyperparameters(name), references.short(name)
     settings = {}
     for key, value in base.set:
         prefix, _, option = key.partition(".")
         if prefix == "server":
             settings[key] = value
-        elif prefix == name or (prefix == "algorithm" and option in known):
+        elif prefix == references.short(name) or (
+            prefix == "algorithm" and option in known
+        ):
             settings[f"algorithm.{option}"] = value
     return dataclasses.replace(
         base,
@@ -108,7 +113,8 @@ def folder(config: RunConfig, *, several: bool) -> str:
     rate = f"{config.learning_rate:g}"
     if float(rate) != config.learning_rate:
         rate = repr(config.learning_rate)  # two close ones have two folders
-    return f"{config.algorithm}-{config.seed}" + (f"-lr{rate}" if several else "")
+    name = references.short(config.algorithm)
+    return f"{name}-{config.seed}" + (f"-lr{rate}" if several else "")
 
 
 def finished(run: Run) -> bool:
@@ -166,7 +172,7 @@ def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:
     """One line of comparison.csv; a failed run has empty numbers."""
     values: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     values |= {
-        "algorithm": run.config.algorithm,
+        "algorithm": references.short(run.config.algorithm),
         "seed": run.config.seed,
         "learning_rate": run.config.learning_rate,
         "status": status,

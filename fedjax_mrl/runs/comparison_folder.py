@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs import comparison
 from fedjax_mrl.runs.comparison import Run
@@ -114,7 +115,8 @@ def status(run: Run, before: dict[tuple[str, str, str], dict[str, str]]) -> str:
     """What became of a run that a command does not name: done, or what is known."""
     if comparison.finished(run):
         return "done"
-    key = str(run.config.algorithm), str(run.config.seed), str(run.config.learning_rate)
+    name = references.short(run.config.algorithm)
+    key = name, str(run.config.seed), str(run.config.learning_rate)
     known = (before.get(key) or {}).get("status") or "done"
     if known != "done":
         return known

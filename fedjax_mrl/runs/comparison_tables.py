@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from fedjax_mrl import references
 from fedjax_mrl.runs import comparison, pictures
 from fedjax_mrl.runs.directory import RunDirectory
 
@@ -110,7 +111,7 @@ def _curves(
 ) -> Iterator[tuple[str, list[list[tuple[int, float]]]]]:
     done = [run for run in runs if comparison.finished(run)]
     several = len({run.config.learning_rate for run in done}) > 1
-    key = lambda run: (run.config.algorithm, run.config.learning_rate)
+    key = lambda run: (references.short(run.config.algorithm), run.config.learning_rate)
     for algorithm, rate in dict.fromkeys(map(key, done)):
         curves = [
             comparison.read_curve(run) for run in done if key(run) == (algorithm, rate)

@@ -8,23 +8,31 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedjax_mrl import datasets, discovery, partitions
+from fedjax_mrl import datasets, discovery, partitions, references
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset, DatasetError
 from fedjax_mrl.federation import Federation
+from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.runs import resuming
 from fedjax_mrl.runs.checkpoint import CheckpointError
 from fedjax_mrl.runs.directory import RunDirectory
 from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.values import Values, take
 
 _ATTEMPTS = 5  # while another process replaces checkpoints
 
 
 def load(
-    path: str | os.PathLike, *, dataset: Dataset | None = None, **changes: Any
+    path: str | os.PathLike,
+    *,
+    dataset: Dataset | None = None,
+    algorithm: Callable[..., Algorithm] | None = None,
+    models: Sequence[Any] = (),
+    tasks: Mapping[str, Sequence[int]] | None = None,
+    **changes: Any,
 ) -> Federation:
     """Loads a finished or interrupted run, also one that is still being written.
 
@@ -35,7 +43,10 @@ def load(
 
     Args:
         path: the run directory, `--out` of `fedjax-mrl run`.
-        dataset: the images, if they have no name here.
+        dataset: the data, if they have no name here.
+        algorithm: the method, if it was a function that cannot be imported.
+        models: networks likewise, the private ones and the shared one.
+        tasks: as they were, if the clients had tasks of their own.
         **changes: settings that change no number of any round, as `data_dir`,
             `rounds` or `eval_every`. `devices` is by default all that there are.
 
@@ -65,11 +76,17 @@ def load(
     config = _changed(RunConfig.from_json(directory.read_text("config.json")), changes)
     on_disk = config.client_store == "disk"
     overlay = _Overlay(directory.clients) if on_disk else None
+    given = {
+        "algorithm": algorithm,
+        "models": models or None,
+        "dataset": dataset,
+        "tasks": tasks,
+    }
     built = federation(
         directory,
         config,
         client_folder=overlay and overlay.path,
-        dataset=dataset,
+        values=take(given)[1],
     )
     built.state = newest(built, directory, warnings.warn)
     built.keeps = overlay  # also of its other trials
@@ -82,7 +99,7 @@ def federation(
     *,
     unfinished: bool = False,
     client_folder: pathlib.Path | None = None,
-    dataset: Dataset | None = None,
+    values: Values | None = None,
 ) -> Federation:
     """The run's federation on the split that was saved with it.
 
@@ -92,39 +109,66 @@ def federation(
         unfinished: the split may be missing, as a killed run leaves it, and is made
             anew.
         client_folder: of a store on the disk; by default the run's own.
-        dataset: the images; by default loaded by their name.
+        values: data, methods and networks without a name here.
 
     Raises:
-        DatasetError: if the images are not those of the run, or have no name.
+        DatasetError: if the data are not those of the run, or have no name.
+        ConfigError: if code of the user's own has changed since the run began.
     """
+    values = take({})[1] if values is None else values
     saved = directory.path / "partition.npz"
     made = unfinished and not saved.exists()
-    if dataset is None and config.dataset not in datasets.names():
+    if values.dataset is None and not _has_name(config.dataset):
         raise DatasetError(
-            f"The images of {directory.path} must be given, since "
+            f"The data of {directory.path} must be given, since "
             f"{config.dataset!r} is no data set with a name here: load(path, "
             "dataset=arrays(...)). "
             + discovery.unknown("dataset", config.dataset, datasets.names())
         )
-    if dataset is not None:
-        dataset = dataset._replace(name=config.dataset)
+    if values.dataset is not None:
+        values = values._replace(dataset=values.dataset._replace(name=config.dataset))
+    sums = _checksums(directory)
+    _require_same_code(config, sums.get("code_sha256"))
+    if not made:
+        values = values._replace(partition=partitions.load(saved))
     built = Federation(
-        config,
-        dataset=dataset,
-        partition=None if made else partitions.load(saved),
-        client_folder=client_folder or directory.clients,
+        config, values=values, client_folder=client_folder or directory.clients
     )
-    try:
-        known = json.loads(directory.read_text("environment.json"))["data_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return built  # killed before it was written, or of an older version
-    if known != built.dataset.sha256():
+    if sums.get("data_sha256") not in (None, built.dataset.sha256()):
         raise DatasetError(
-            f"The images of {config.dataset} are not those that {directory.path} "
+            f"The data of {config.dataset} are not those that {directory.path} "
             "began with (their checksum differs). Restore the data files, or begin a "
             "new run."
         )
     return built
+
+
+def _has_name(dataset: str) -> bool:
+    """Whether a data set can be loaded by its name."""
+    return dataset in datasets.names() or dataset.endswith(".npz")
+
+
+def _checksums(directory: RunDirectory) -> dict[str, Any]:
+    """What environment.json says of data and code; nothing if it cannot be read.
+
+    A run that was killed early has none, nor has one of an earlier version.
+    """
+    try:
+        held = json.loads(directory.read_text("environment.json"))
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _require_same_code(config: RunConfig, known: Any) -> None:
+    """Refuses code of the user's own that has changed since the run began."""
+    for name in config.code:
+        sha256 = references.checksum(name)
+        if isinstance(known, dict) and known.get(name, sha256) != sha256:
+            raise ConfigError(
+                f"The file of {name} has changed since the run began (its checksum "
+                "differs). Restore it, or begin a new run."
+            )
 
 
 def newest(

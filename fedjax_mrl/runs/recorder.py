@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from fedjax_mrl import results
+from fedjax_mrl import references, results
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.results import Result
 from fedjax_mrl.runs import events, summary
@@ -105,7 +105,7 @@ class Recorder:
         federation = self._federation
         try:
             values = summary.summarise(
-                algorithm=federation.config.algorithm,
+                algorithm=references.short(federation.config.algorithm),
                 dataset=federation.dataset.name,
                 rounds=self._directory.rows("rounds.csv"),
                 metrics=self._directory.rows("metrics.csv"),

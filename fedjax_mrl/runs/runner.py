@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
-from fedjax_mrl import partitions
+from fedjax_mrl import partitions, references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs import environment, pictures
@@ -38,7 +38,11 @@ class Outcome:
 def prepare(federation: Federation, run: RunDirectory, first: int = 1) -> None:
     """Writes everything that is known before the round `first`."""
     run.write_text("config.json", federation.config.to_json())
-    environment.record(run, first, {"data_sha256": federation.dataset.sha256()})
+    sums = {
+        "data_sha256": federation.dataset.sha256(),
+        "code_sha256": references.checksums(federation.config.code),
+    }
+    environment.record(run, first, sums)
     if isinstance(run, Follower):
         return
     partitions.save(run.path / "partition.npz", federation.partition)
