@@ -23,9 +23,10 @@ class Lenient:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.error: OSError | None = None
-        with contextlib.suppress(AttributeError, ValueError):  # of another kind
-            if stream.errors in ("strict", "surrogateescape"):
-                stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)  # not all kinds have it
+        if reconfigure and stream.errors in ("strict", "surrogateescape"):
+            with contextlib.suppress(ValueError):  # it was closed
+                reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
         """Writes or drops."""

@@ -26,11 +26,12 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         if optional:
             return None
         raise ConfigError(f"{flag(field)} needs a value.")
-    kind = next(k for k in kinds if k is not types.NoneType)
     if field.name in ("models", "strategies"):
         return _names(field, value)
     if field.name == "set":
         return _settings(value)
+    kind = next(k for k in kinds if k is not types.NoneType)
+    assert isinstance(kind, type), field.name
     converted = _convert(field, kind, value)
     if field.metadata.get("metavar") == "DIR":
         return str(local(converted, flag(field)))
@@ -50,7 +51,7 @@ def wrong_setting(key: Any) -> str:
     )
 
 
-def local(text: str, flag: str) -> pathlib.Path:
+def local(text: str | pathlib.Path, flag: str) -> pathlib.Path:
     try:
         return paths.local(text, flag)
     except paths.PathError as error:

@@ -60,7 +60,10 @@ def arrays(
     y = checks.labels(y, "y_train", len(x))
     x_test = checks.images(x_test, "x_test", raw=raw)
     y_test = checks.labels(y_test, "y_test", len(x_test))
-    names = _numbers(y, y_test) if label_names is None else label_names
+    if label_names is None:
+        names = _numbers(y, y_test)
+    else:
+        names = checks.label_names(label_names)
     moments = _moments_or(x, mean, std, raw=raw)
     made = Dataset(str(name), x, y, x_test, y_test, names, *moments, augmentation)
     return check(made, augmentation)
@@ -167,7 +170,7 @@ def _moments_or(
     std: float | Sequence[float] | None,
     *,
     raw: bool,
-) -> tuple[Sequence[float], Sequence[float]]:
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean and deviation that were given, for each channel, or those of images.
 
     Args:
@@ -181,7 +184,7 @@ def _moments_or(
         own = ((0.0,) * channels, (1.0,) * channels) if raw else _moments(x)
         mean, std = own[0] if mean is None else mean, own[1] if std is None else std
     each = lambda value: (value,) * channels if np.ndim(value) == 0 else value
-    return each(mean), each(std)
+    return checks.moments(each(mean), each(std), channels)
 
 
 def _moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -59,7 +59,7 @@ def read(spec: DatasetSpec, data_dir: Path) -> Arrays | None:
             not installed.
     """
     folder = find(spec, data_dir)
-    return folder and _read(spec, folder)
+    return None if folder is None else _read(spec, folder)
 
 
 def _read(spec: DatasetSpec, folder: Path) -> Arrays:

@@ -106,7 +106,7 @@ def save(path: str | os.PathLike, partition: Partition) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -159,7 +159,8 @@ class Checkpoints:
         except jax.errors.JaxRuntimeError:
             raise
         except Exception as error:
-            raise self._failed(self._words(error), written and written.round) from error
+            round = None if written is None else written.round
+            raise self._failed(self._words(error), round) from error
         if written is None:
             return
         fault = self._fault(written, closely=closely)
@@ -279,7 +280,7 @@ def _expect(round: int, arrays: Any, notes: dict[str, Any]) -> _Written:
 def _sums(arrays: Any) -> list[int]:
     """A checksum of every leaf's bytes, in the order of the leaves."""
     return [
-        zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+        zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
         for leaf in jax.tree.leaves(arrays)
     ]
 

@@ -46,7 +46,7 @@ def describe() -> dict[str, Any]:
     return software() | {
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in found],
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": bool(jax.config.jax_enable_x64),  # pyrefly: ignore[missing-attribute]
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "git_commit": commit(),
     }

@@ -68,7 +68,7 @@ def load(
     built = federation(
         directory,
         config,
-        client_folder=overlay and overlay.path,
+        client_folder=None if overlay is None else overlay.path,
         dataset=dataset,
     )
     built.state = newest(built, directory, warnings.warn)
@@ -140,9 +140,10 @@ def newest(
     Raises:
         CheckpointError: if none can be used.
     """
+    unusable: list[str] = []
     for _ in range(_ATTEMPTS):
         there = _present(directory)
-        unusable: list[str] = []
+        unusable = []
         state = resuming.restore(built, directory, unusable.append)
         if state is not None:
             for text in unusable:
