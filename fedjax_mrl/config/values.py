@@ -15,6 +15,8 @@ from typing import Any
 from fedjax_mrl import paths
 from fedjax_mrl.config.error import ConfigError
 
+# A value of `--set`.
+Setting = bool | int | float | str
 _LARGEST = 1e300  # of a number; NaN is not below it
 
 
@@ -44,7 +46,7 @@ def check(field: dataclasses.Field, value: Any) -> Any:
     return converted
 
 
-def wrong_setting(key: Any) -> str:
+def wrong_setting(key: object) -> str:
     return (
         "A key of --set must read algorithm.NAME or server.NAME, as in --set "
         f"algorithm.fine_weight=2; got {key!r}."
@@ -90,7 +92,7 @@ def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
     return int(number)
 
 
-def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
+def _settings(value: Any) -> tuple[tuple[str, Setting], ...]:
     """Checks names and values of `set`; which there are, the algorithm knows."""
     settings = {key: _number(setting) for key, setting in dict(value).items()}
     for key, setting in settings.items():
@@ -106,7 +108,7 @@ def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(settings.items())
 
 
-def _names(field: dataclasses.Field, value: Any) -> tuple[str, ...]:
+def _names(field: dataclasses.Field, value: object) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)):
         raise ConfigError(

@@ -89,11 +89,11 @@ def check(given: Dataset, augmentation: str) -> Dataset:
         x = checks.images(getattr(given, f"x_{part}"), f"x_{part}", raw=raw)
         y = checks.labels(getattr(given, f"y_{part}"), f"y_{part}", len(x))
         parts |= {f"x_{part}": x, f"y_{part}": y}
-    one, other = parts["x_train"].shape[1:], parts["x_test"].shape[1:]
-    if one != other:
+    shape, test_shape = parts["x_train"].shape[1:], parts["x_test"].shape[1:]
+    if shape != test_shape:
         raise DatasetError(
-            f"x_test must have images of the shape of x_train, {list(one)}, but they "
-            f"are {list(other)}; bring them to one size."
+            f"x_test must have images of the shape of x_train, {list(shape)}, but they "
+            f"are {list(test_shape)}; bring them to one size."
         )
     names = checks.label_names(given.label_names)
     highest = int(max(parts["y_train"].max(), parts["y_test"].max()))
@@ -102,10 +102,10 @@ def check(given: Dataset, augmentation: str) -> Dataset:
             f"label_names must name all classes, but has {len(names)} names and the "
             f"labels go up to {highest}; name all {highest + 1} classes from 0 on."
         )
-    of = f"the {len(names)} label_names"
+    classes = f"the {len(names)} label_names"
     for part in ("train", "test"):
-        checks.within(parts[f"y_{part}"], f"y_{part}", len(names), of, "")
-    mean, std = checks.moments(given.mean, given.std, one[-1])
+        checks.within(parts[f"y_{part}"], f"y_{part}", len(names), classes, "")
+    mean, std = checks.moments(given.mean, given.std, shape[-1])
     return given._replace(**parts, label_names=names, mean=mean, std=std)
 
 
@@ -181,8 +181,11 @@ def _moments_or(
     """
     channels = x.shape[-1]
     if mean is None or std is None:
-        own = ((0.0,) * channels, (1.0,) * channels) if raw else _moments(x)
-        mean, std = own[0] if mean is None else mean, own[1] if std is None else std
+        default = ((0.0,) * channels, (1.0,) * channels) if raw else _moments(x)
+        mean, std = (
+            default[0] if mean is None else mean,
+            default[1] if std is None else std,
+        )
     each = lambda value: (value,) * channels if np.ndim(value) == 0 else value
     return checks.moments(each(mean), each(std), channels)
 

@@ -75,8 +75,8 @@ def values(row: Row, metrics: Sequence[Row]) -> dict[str, Cell]:
         row: of rounds.csv.
         metrics: the round's rows of metrics.csv; none without an evaluation.
     """
-    found: dict[str, Cell] = {f"round/{name}": row[name] for name in COLUMNS}
+    numbers: dict[str, Cell] = {f"round/{name}": row[name] for name in COLUMNS}
     for line in metrics:
         for measure in ("mean_accuracy", "mean_loss"):
-            found[f"{measure}/{line['point']}/{line['head']}"] = line[measure]
-    return found
+            numbers[f"{measure}/{line['point']}/{line['head']}"] = line[measure]
+    return numbers

@@ -98,7 +98,7 @@ def federation(
         DatasetError: if the images are not those of the run, or have no name.
     """
     saved = directory.path / "partition.npz"
-    made = unfinished and not saved.exists()
+    anew = unfinished and not saved.exists()
     if dataset is None and config.dataset not in datasets.names():
         raise DatasetError(
             f"The images of {directory.path} must be given, since "
@@ -111,7 +111,7 @@ def federation(
     built = Federation(
         config,
         dataset=dataset,
-        partition=None if made else partitions.load(saved),
+        partition=None if anew else partitions.load(saved),
         client_folder=client_folder or directory.clients,
     )
     try:
@@ -155,10 +155,12 @@ def newest(
 
 
 def _no_checkpoint(directory: RunDirectory, unusable: list[str]) -> CheckpointError:
-    found = " ".join(unusable) or f"There is no checkpoint in {directory.checkpoints}."
+    reasons = (
+        " ".join(unusable) or f"There is no checkpoint in {directory.checkpoints}."
+    )
     return CheckpointError(
-        f"{found} `fedjax-mrl resume {directory.path}` plays the run again; a run that "
-        "goes on writes one every checkpoint_every rounds."
+        f"{reasons} `fedjax-mrl resume {directory.path}` plays the run again; a run "
+        "that goes on writes one every checkpoint_every rounds."
     )
 
 
@@ -181,8 +183,9 @@ def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
             )
         if not resuming.may_differ(name, getattr(config, name), value):
             raise ConfigError(
-                f"The states of a run on the disk stay there, no others move there; "
-                f"got client_store={value!r} for {config.client_store!r}."
+                "A run with client_store='disk' keeps its client states there, and no "
+                f"other run can move its states there; got client_store={value!r} for "
+                f"a run with {config.client_store!r}. Leave it out."
             )
     return resuming.on_its_schedules(dataclasses.replace(config, **changes), config)
 
