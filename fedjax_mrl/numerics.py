@@ -23,7 +23,7 @@ def fixed(precision: str = "default") -> Iterator[None]:
     Raises:
         ValueError: if JAX is told to compile nothing.
     """
-    if jax.config.jax_disable_jit:
+    if jax.config.jax_disable_jit:  # pyrefly: ignore[missing-attribute]
         raise ValueError(
             "JAX is told to compile nothing (JAX_DISABLE_JIT, jax.disable_jit), which "
             "federations cannot do without: a round would take hours. Unset it."

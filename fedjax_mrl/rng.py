@@ -10,6 +10,7 @@ import enum
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 IMPLEMENTATION = "threefry2x32"  # the same bits on every backend
@@ -58,7 +59,7 @@ def data(key: jax.Array) -> np.ndarray:
 
 def wrap(data: np.ndarray | jax.Array) -> jax.Array:
     """The key whose `data` these numbers are, whatever generator JAX is set to."""
-    return jax.random.wrap_key_data(data, impl=IMPLEMENTATION)
+    return jax.random.wrap_key_data(jnp.asarray(data), impl=IMPLEMENTATION)
 
 
 def host(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -1,9 +1,9 @@
-"""What a command is, and a parser that answers mistakes in one line."""
+"""The type of a command, and a parser that answers mistakes in one line."""
 
 import argparse
 import difflib
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from fedjax_mrl import paths
 
@@ -16,7 +16,7 @@ class UsageError(ValueError):
 
 
 class Command(NamedTuple):
-    """One subcommand: help text, its arguments, and what it does."""
+    """One subcommand: its help text, its arguments, and the function that runs it."""
 
     help: str
     configure: Callable[[argparse.ArgumentParser], None]
@@ -24,19 +24,19 @@ class Command(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises instead of exiting and names the nearest valid word.
+    """An argparse parser that raises instead of exiting and names the nearest word.
 
     Values of options whose metavar is one of `PATHS` are paths of this machine, with
     a leading `~` replaced; others are refused.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")
 
-    def _check_value(self, action, value) -> None:
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         choices = list(action.choices or [])
         if choices and value not in choices:
             near = difflib.get_close_matches(str(value), map(str, choices), n=1)
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
                 f"{', '.join(map(str, choices))}."
             )
 
-    def _get_value(self, action, arg_string):
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         if action.metavar not in PATHS:
             return super()._get_value(action, arg_string)
         name = action.option_strings[0] if action.option_strings else action.metavar
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(str(error)) from None
 
     def refuse_unknown(self, words: list[str]) -> None:
-        """Answers words that no option takes."""
+        """Raises a `UsageError` if there are words that no option takes."""
         if not words:
             return
         word = words[0].partition("=")[0]

@@ -23,7 +23,7 @@ T = TypeVar("T", int, float)
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--algorithms", metavar="A,B,...", required=True, help="what to compare"
+        "--algorithms", metavar="A,B,...", required=True, help="algorithms to compare"
     )
     parser.add_argument(
         "--seeds", metavar="0,1,...", default="0", help="seeds (default 0)"
@@ -60,7 +60,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 class _Asked(NamedTuple):
-    """The words of the command, read.
+    """The words of the command after they were read.
 
     Attributes:
         base: everything but algorithm, seed and learning rate.
@@ -93,8 +93,11 @@ def _execute(args: argparse.Namespace) -> int:
         dataset = datasets.load(asked.base.dataset, asked.base.data_dir)
         place = _find(asked, dataset, overwrite=args.overwrite)
     for path in place.left_out:
-        text = f"{path} is of another configuration; it stays and is in no table."
-        print(f"fedjax-mrl: {text}", file=sys.stderr)
+        print(
+            f"fedjax-mrl: {path} is of another configuration; it stays, and the tables "
+            "leave it out.",
+            file=sys.stderr,
+        )
     playing = trials.Trials(place, dataset, together=asked.together, quiet=args.quiet)
     for _, runs in itertools.groupby(place.runs, lambda run: run.config.algorithm):
         playing.play(list(runs))
@@ -104,12 +107,16 @@ def _execute(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> _Asked:
-    """The words of the command, refused if they cannot be meant."""
+    """Reads the words of the command.
+
+    Raises:
+        UsageError: for a number that is none, or a choice that `compare` lacks.
+    """
     base = options.resolve(args)
     if base.client_store == "disk":
         raise UsageError(
             "--client-store disk belongs to one run; compare takes auto, device or "
-            "host. Play such runs one by one with `fedjax-mrl run`."
+            "host. Play runs that need the disk one by one with `fedjax-mrl run`."
         )
     rates = [word for word in (args.learning_rates or "").split(",") if word]
     asked = _Asked(
@@ -169,8 +176,9 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
         table = comparison_tables.write(asked.out, runs, rows)
     except (OSError, RunDirectoryError) as error:
         print(
-            f"fedjax-mrl: The tables in {asked.out} are not written: {error} The runs "
-            "stay; mend it, then repeat the command.",
+            f"fedjax-mrl: The tables in {asked.out} could not be written: "
+            f"{str(error).rstrip('.')}. The runs are kept; solve this, then repeat the "
+            "command.",
             file=sys.stderr,
         )
         return 1

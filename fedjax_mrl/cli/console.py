@@ -1,10 +1,10 @@
-"""What a run prints: a progress bar on a terminal, plain lines in a pipe."""
+"""The output of a run: a progress bar on a terminal, plain lines in a pipe."""
 
 import functools
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -14,18 +14,19 @@ from tqdm import tqdm
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
+    from fedjax_mrl.runs.recorder import RoundReport
     from fedjax_mrl.simulation.evaluation import Scores
     from fedjax_mrl.simulation.population import Group
 
 
 class Progress:
-    """Reports rounds. Use as a context manager.
+    """Reports rounds as they are played. Use as a context manager.
 
     Args:
-        label: what is running.
+        label: names the run, before the bar.
         rounds: how many rounds there will be, of all runs.
         start: rounds already played.
-        quiet: print nothing.
+        quiet: whether to print nothing.
     """
 
     def __init__(
@@ -53,15 +54,15 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, row: dict[str, Any]) -> None:
-        """Takes what `runner.run` reports of a round."""
+    def __call__(self, row: "RoundReport") -> None:
+        """Takes the report of a round of the only run."""
         self._tell(row, "")
 
-    def of(self, name: str) -> Callable[[dict[str, Any]], None]:
-        """Takes reports of one of several runs, whose rounds are counted together."""
+    def of(self, name: str) -> "Callable[[RoundReport], None]":
+        """Returns the reporter of one of several runs, which are counted together."""
         return functools.partial(self._tell, name=f"{name}  ")
 
-    def _tell(self, row: dict[str, Any], name: str) -> None:
+    def _tell(self, row: "RoundReport", name: str) -> None:
         if self._quiet:
             return
         accuracy = row["accuracy"]
@@ -83,7 +84,7 @@ class Progress:
 def accuracy_table(
     title: str, groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
 ) -> Table:
-    """Mean accuracy over clients, per architecture and overall."""
+    """A table of mean accuracies over clients, of each architecture and of all."""
     from fedjax_mrl.simulation.evaluation import POINTS
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
@@ -109,7 +110,7 @@ def accuracy_table(
 def client_table(
     groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
 ) -> Table:
-    """Accuracy of every client."""
+    """A table of the accuracy of every client."""
     from fedjax_mrl.simulation.evaluation import POINTS
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -126,7 +127,7 @@ def client_table(
     return table
 
 
-def show(*things: Any) -> None:
+def show(*things: Table | str) -> None:
     """Prints tables and lines to stdout."""
     # Wide, because rich cuts what does not fit, numbers included; a terminal wraps
     # long lines by itself. And a path may contain what rich would take for markup.

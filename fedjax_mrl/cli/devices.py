@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def join(args: argparse.Namespace) -> bool:
-    """Joins the other processes, if asked to; whether this one writes the files.
+    """Joins the other processes if asked to, and says whether this one writes files.
 
     Raises:
         UsageError: for numbers that do not fit, or if the others cannot be reached.
@@ -132,7 +132,7 @@ def _explain(error: BaseException) -> int:
 
 
 def lost(error: BaseException) -> str | None:
-    """What to say of an error if processes can no longer work together, else None."""
+    """The message for an error by which another process was lost; else None."""
     import jax
 
     known = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
@@ -141,8 +141,8 @@ def lost(error: BaseException) -> str | None:
     reason = " ".join(str(error).split())[:200]
     return (
         f"Another of the {jax.process_count()} processes ended or cannot be reached "
-        f"({reason}). What is complete stays. Go on, in any number of processes, with: "
-        "fedjax-mrl resume"
+        f"({reason}). Complete checkpoints are kept. Go on, in any number of "
+        "processes, with: fedjax-mrl resume"
     )
 
 
@@ -170,9 +170,9 @@ def provide(config: "RunConfig") -> None:
     """
     if config.deterministic:
         flag = "--xla_gpu_deterministic_ops=true"
-        held = os.environ.get("XLA_FLAGS", "")
-        if flag not in held:
-            os.environ["XLA_FLAGS"] = f"{held} {flag}".strip()
+        flags = os.environ.get("XLA_FLAGS", "")
+        if flag not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     number = config.devices or cores
     if "JAX_NUM_CPU_DEVICES" in os.environ:

@@ -17,13 +17,15 @@ def _execute(args: argparse.Namespace) -> int:
     from fedjax_mrl.data.dataset import DatasetError
     from fedjax_mrl.runs import environment
 
-    found = environment.software()
-    print(f"python      {found['python']} on {found['platform']}")
-    for name, version in found["packages"].items():
+    software = environment.software()
+    print(f"python      {software['python']} on {software['platform']}")
+    for name, version in software["packages"].items():
         print(f"{name:24}{version or f'missing: pip install {name}'}")
-    status = _devices(found["cpu_count"])
+    status = _devices(software["cpu_count"])
     print(f"XLA_FLAGS   {os.environ.get('XLA_FLAGS') or '(none)'}")
-    missing = [name for name, version in found["packages"].items() if version is None]
+    missing = [
+        name for name, version in software["packages"].items() if version is None
+    ]
     for name in datasets.names():
         try:
             data = datasets.load(name, args.data_dir)
@@ -39,17 +41,17 @@ def _execute(args: argparse.Namespace) -> int:
 
 
 def _devices(cores: int | None) -> int:
-    """Prints the devices; 1 if there are none, with which nothing can be trained."""
+    """Prints the devices; returns 1 if there are none, else 0."""
     import jax
 
     from fedjax_mrl.runs import environment
 
     try:
-        found = environment.devices()
+        present = environment.devices()
     except environment.DeviceError as error:
         print(f"devices     none; {cores} CPU cores. {error}")
         return 1
-    kinds = ", ".join(device.device_kind for device in found)
+    kinds = ", ".join(device.device_kind for device in present)
     print(f"devices     {jax.default_backend()}: {kinds}; {cores} CPU cores")
     return 0
 

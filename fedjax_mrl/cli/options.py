@@ -38,11 +38,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def layers(args: argparse.Namespace) -> list[Mapping[str, Any]]:
     """The layers of options that were given, weakest first."""
-    found: list[Mapping[str, Any]] = []
+    given: list[Mapping[str, Any]] = []
     if args.preset is not None:
-        found.append(config.read_preset(args.preset))
+        given.append(config.read_preset(args.preset))
     if args.config is not None:
-        found.append(config.read_yaml(args.config))
+        given.append(config.read_yaml(args.config))
     flags = {
         name: getattr(args, name)
         for name in config.fields()
@@ -50,7 +50,7 @@ def layers(args: argparse.Namespace) -> list[Mapping[str, Any]]:
     }
     if args.set:
         flags["set"] = dict(config.parse_setting(text) for text in args.set)
-    return [*found, flags]
+    return [*given, flags]
 
 
 def resolve(args: argparse.Namespace) -> config.RunConfig:

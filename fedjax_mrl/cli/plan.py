@@ -1,14 +1,17 @@
-"""`fedjax-mrl plan`: what a run would take; trains nothing."""
+"""`fedjax-mrl plan`: the memory, traffic and time of a run; trains nothing."""
 
 import argparse
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import devices, options
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fedjax_mrl.config import RunConfig
     from fedjax_mrl.planning.plan import Plan
 
 __all__ = ["plan"]
@@ -25,8 +28,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute nothing, and leave out the time",
     )
-    parser.add_argument("--out", metavar="DIR", help="as of run; nothing is written")
-    parser.add_argument("--overwrite", action="store_true", help="as of run; ignored")
+    parser.add_argument("--out", metavar="DIR", help="as for run; nothing is written")
+    parser.add_argument("--overwrite", action="store_true", help="as for run; ignored")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     devices.add(parser)
     options.add(parser)
@@ -37,7 +40,9 @@ def _execute(args: argparse.Namespace) -> int:
         config = options.resolve(args)
         limit = _limit(args.memory_gib)
         if args.distributed is not None:
-            raise UsageError("A plan is of one process; leave --distributed out.")
+            raise UsageError(
+                "`plan` is about a single process; leave --distributed out."
+            )
         devices.join(args)  # refuses what needs --distributed
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         devices.provide(config)
@@ -48,19 +53,17 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.runs import runner  # noqa: F401
 
         federation = Federation(config, client_folder=args.out or "runs")
-        found = planning.make(
-            federation, limit=limit, calibrate=not args.no_calibration
-        )
+        made = planning.make(federation, limit=limit, calibrate=not args.no_calibration)
     if not args.quiet:
         from fedjax_mrl.cli import console
 
         title = f"{config.title}, {config.rounds} rounds"
-        console.show(_groups(title, found), _memory(found), *_lines(config, found))
+        console.show(_groups(title, made), _memory(made), *_lines(config, made))
     return 0
 
 
 def _limit(word: str | None) -> int | None:
-    """Bytes of so many GiB."""
+    """The bytes of so many GiB; None without a word."""
     if word is None:
         return None
     try:
@@ -72,7 +75,7 @@ def _limit(word: str | None) -> int | None:
     return int(number * 2**30)
 
 
-def _table(title: str, *columns: str) -> Any:
+def _table(title: str, *columns: str) -> "Table":
     from rich import box
     from rich.table import Table
 
@@ -82,7 +85,7 @@ def _table(title: str, *columns: str) -> Any:
     return table
 
 
-def _groups(title: str, found: "Plan") -> Any:
+def _groups(title: str, made: "Plan") -> "Table":
     table = _table(
         title,
         "architecture",
@@ -93,7 +96,7 @@ def _groups(title: str, found: "Plan") -> Any:
         "working MB\non a device",
         "seconds\na visit",
     )
-    for group in found.groups:
+    for group in made.groups:
         table.add_row(
             group.name,
             str(group.clients),
@@ -106,8 +109,8 @@ def _groups(title: str, found: "Plan") -> Any:
     return table
 
 
-def _memory(found: "Plan") -> Any:
-    memory = found.memory
+def _memory(made: "Plan") -> "Table":
+    memory = made.memory
     title = f"memory at the peak, {memory.moment}"
     table = _table(title, "MB", "host", f"device x{memory.num_devices}")
     for name in dict.fromkeys([*memory.host, *memory.device]):
@@ -119,24 +122,26 @@ def _memory(found: "Plan") -> Any:
     return table
 
 
-def _lines(config: Any, found: "Plan") -> list[str]:
-    memory = found.memory
-    most = "at most " if found.at_most else ""
-    of = "of the host, whose memory the devices share" if memory.one else "of a device"
-    known = "" if found.limit is None else f" of {found.limit / 2**30:.2f} GiB"
+def _lines(config: "RunConfig", made: "Plan") -> list[str]:
+    memory = made.memory
+    most = "at most " if made.at_most else ""
+    place = (
+        "of the host, whose memory the devices share" if memory.one else "of a device"
+    )
+    known = "" if made.limit is None else f" of {made.limit / 2**30:.2f} GiB"
     lines = [
-        f"participants  {found.cohort_size} of {config.num_clients} a round",
-        f"bytes down    {most}{found.down:,} a round",
-        f"bytes up      {most}{found.up:,} a round",
-        f"FLOPs         {found.flops:.4g} a round, without evaluation",
-        f"memory        {memory.peak / 2**30:.2f} GiB{known} {of}",
+        f"participants  {made.cohort_size} of {config.num_clients} a round",
+        f"bytes down    {most}{made.down:,} a round",
+        f"bytes up      {most}{made.up:,} a round",
+        f"FLOPs         {made.flops:.4g} a round, without evaluation",
+        f"memory        {memory.peak / 2**30:.2f} GiB{known} {place}",
     ]
-    if found.seconds is None:
+    if made.seconds is None:
         return [*lines, "time          not calibrated"]
-    hours = found.seconds * config.rounds / 3600
+    hours = made.seconds * config.rounds / 3600
     return [
         *lines,
-        f"time          {found.seconds:.3g} s a round, {hours:.2g} h in all, of "
+        f"time          {made.seconds:.3g} s a round, {hours:.2g} h in all, of "
         "training; compiling, evaluation, digests and checkpoints are extra",
     ]
 

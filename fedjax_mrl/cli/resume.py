@@ -2,9 +2,14 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import devices, options, stored
 from fedjax_mrl.cli.command import Command, UsageError
+
+if TYPE_CHECKING:
+    from fedjax_mrl.config import RunConfig
+    from fedjax_mrl.runs.directory import RunDirectory
 
 __all__ = ["resume"]
 
@@ -34,7 +39,12 @@ def _execute(args: argparse.Namespace) -> int:
         directory.unlock()
 
 
-def _go_on(args, directory, config, first: bool) -> int:
+def _go_on(
+    args: argparse.Namespace,
+    directory: "RunDirectory",
+    config: "RunConfig",
+    first: bool,
+) -> int:
     """Plays the rounds that are missing in a directory that is locked."""
     with options.mistakes_are_usage_errors():
         federation = stored.federation(directory, config, unfinished=True)
@@ -48,7 +58,7 @@ def _go_on(args, directory, config, first: bool) -> int:
     label = f"{config.title}"
     round = 0 if state is None else state.round
     if state is None:
-        warn("There is no checkpoint that can be used; beginning with round 1.")
+        warn("There is no checkpoint that can be used; the run begins with round 1.")
     if round > config.rounds:
         raise UsageError(
             f"{directory.path} already has {round} rounds; --rounds must be at least "
@@ -57,7 +67,10 @@ def _go_on(args, directory, config, first: bool) -> int:
     done = (directory.path / "summary.json").exists() and round == config.rounds
     if done:
         if not args.quiet:
-            print(f"{directory.path} is complete: {round} rounds. --rounds adds some.")
+            print(
+                f"{directory.path} is complete after {round} rounds; --rounds N plays "
+                "more."
+            )
         return 0
     elsewhere = stored.moved(directory, round)
     if elsewhere:
@@ -72,7 +85,7 @@ def _go_on(args, directory, config, first: bool) -> int:
     )
 
 
-def _config(directory, args):
+def _config(directory: "RunDirectory", args: argparse.Namespace) -> "RunConfig":
     """The run's configuration, with what may change taken from the flags."""
     from fedjax_mrl import config as configs
     from fedjax_mrl.runs.resuming import FREE, may_differ, on_its_schedules
@@ -91,8 +104,9 @@ def _config(directory, args):
             for name in differing
         )
         raise UsageError(
-            f"A run goes on under its own configuration; differing: {listed}. Leave "
-            f"these out, or begin a new run. May differ: {', '.join(FREE)}."
+            f"A run goes on with its own configuration, but these differ: {listed}. "
+            "Leave them out, or begin a new run. Only these may differ: "
+            f"{', '.join(FREE)}."
         )
     return on_its_schedules(new, old)
 

@@ -3,9 +3,14 @@
 import argparse
 import dataclasses
 import logging
+from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import devices, options
 from fedjax_mrl.cli.command import Command, UsageError
+
+if TYPE_CHECKING:
+    from fedjax_mrl.config import RunConfig
+    from fedjax_mrl.federation import Federation
 
 __all__ = ["run"]
 
@@ -59,7 +64,7 @@ def _execute(args: argparse.Namespace) -> int:
     return training.finish(federation, directory, label, quiet=args.quiet or not first)
 
 
-def _tuned(federation, *, quiet: bool):
+def _tuned(federation: "Federation", *, quiet: bool) -> "RunConfig":
     """The configuration with the strategies that are fastest here."""
     import jax
 
@@ -72,7 +77,7 @@ def _tuned(federation, *, quiet: bool):
             "--strategies, from its config.json."
         )
 
-    def report(timed):
+    def report(timed: tuning.Timed) -> None:
         if not quiet:
             text = f"{timed.architecture} by {timed.strategy}"
             print(f"{text}: {timed.seconds:.3g} s a step", flush=True)

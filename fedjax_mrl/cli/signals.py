@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGXCPU,
 )
+# What `signal.getsignal` gives.
+Handler = Callable[[int, types.FrameType | None], Any] | int | None
 AGAIN = 0.5  # seconds; launchers pass Ctrl-C on, so that it arrives twice at once
 
 
@@ -38,7 +41,7 @@ class Stop:
     def __init__(self) -> None:
         self._asked: int | None = None
         self._interrupted: float | None = None  # when Ctrl-C came first
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Handler] = {}
         self._taken = False
 
     def __call__(self) -> int | None:
@@ -101,7 +104,7 @@ def own() -> None:
         signal.signal(signal.SIGINT, _interrupt)
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
     spec = getattr(sys.modules.get("jax"), "__spec__", None)
     if getattr(spec, "_initializing", False):
         # Its libraries abort with a core dump if an exception reaches them then.
@@ -110,12 +113,12 @@ def _interrupt(number: int, frame: Any) -> None:
     signal.default_int_handler(number, frame)
 
 
-def _handler(number: int, held: Any) -> Callable | None:
-    """What to do in the main thread when a signal comes; None leaves it as it is."""
-    if held in (signal.SIG_DFL, signal.default_int_handler, _interrupt):
+def _handler(number: int, current: Handler) -> Handler:
+    """The handler of a signal while a run is played; None leaves the one there is."""
+    if current in (signal.SIG_DFL, signal.default_int_handler, _interrupt):
         return lambda *_: None
-    if number == signal.SIGINT and callable(held):  # as of asyncio.run
-        return held
+    if number == signal.SIGINT and callable(current):  # as of asyncio.run
+        return current
     return None
 
 

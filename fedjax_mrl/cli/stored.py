@@ -42,7 +42,7 @@ def federation(
 
 
 def moved(directory: "RunDirectory", round: int) -> str | None:
-    """What to say of a run that goes on elsewhere than its last round was played.
+    """The warning for a run that goes on elsewhere than its last round was played.
 
     Args:
         directory: the run.
@@ -50,11 +50,13 @@ def moved(directory: "RunDirectory", round: int) -> str | None:
     """
     from fedjax_mrl.runs import environment
 
-    there = environment.of_round(environment.recorded(directory), round)
-    changes = there and environment.changes(there, environment.describe())
+    environment_then = environment.of_round(environment.recorded(directory), round)
+    changes = environment_then and environment.changes(
+        environment_then, environment.describe()
+    )
     if not changes:
         return None
     return (
-        f"{directory.path} goes on in another environment than round {round} ("
+        f"{directory.path} goes on in another environment than that of round {round} ("
         f"{'; '.join(changes)}); last bits may differ from here on."
     )

@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+# What `sys.unraisablehook` is.
+Hook = Callable[["sys.UnraisableHookArgs"], None]
 # The reader went away (`| head`), or the terminal was closed.
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 
 
 class Lenient:
-    """A text stream whose troubles end no training; otherwise the stream itself.
+    """A text stream around another one, whose errors never end a training.
 
-    Letters that its encoding lacks are escaped. What cannot be written is dropped.
+    Letters that the encoding lacks are escaped, and text that cannot be written is
+    dropped. In all else it is the other stream.
 
     Attributes:
         error: the first one, None while there was none.
@@ -23,19 +26,20 @@ class Lenient:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.error: OSError | None = None
-        with contextlib.suppress(AttributeError, ValueError):  # of another kind
-            if stream.errors in ("strict", "surrogateescape"):
-                stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)  # not all kinds have it
+        if reconfigure and stream.errors in ("strict", "surrogateescape"):
+            with contextlib.suppress(ValueError):  # it was closed
+                reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """Writes or drops."""
+        """Writes the text, or drops it after an error."""
         if self.error is None:
             with self._watched():
                 self._stream.write(fitting(text, self._stream.encoding))
         return len(text)
 
     def flush(self) -> None:
-        """Writes or drops what is held back."""
+        """Flushes the stream, unless an error came before."""
         if self.error is None:
             with self._watched():
                 self._stream.flush()
@@ -53,7 +57,7 @@ class Lenient:
 
 
 def fitting(text: str, encoding: str | None) -> str:
-    """The text with what stands for letters that an encoding lacks."""
+    """The text, with +- for the plus-minus sign where an encoding lacks it."""
     try:
         "±".encode(encoding or "utf-8")
     except (UnicodeEncodeError, LookupError):
@@ -81,15 +85,15 @@ def own() -> None:
     sys.unraisablehook = _without_late_writers(sys.unraisablehook)
 
 
-def _without_late_writers(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+def _without_late_writers(tell: Hook) -> Hook:
     """Drops what threads say that still write when their checkpoint has failed.
 
     The failure itself was raised and is told; each of them would add a traceback.
     """
 
-    def hook(found: Any) -> None:
-        if "Event loop is closed" not in str(found.exc_value):
-            tell(found)
+    def hook(error: "sys.UnraisableHookArgs") -> None:
+        if "Event loop is closed" not in str(error.exc_value):
+            tell(error)
 
     return hook
 

@@ -1,13 +1,14 @@
-"""What `run`, `resume` and `compare` share: playing rounds and telling of the end."""
+"""Plays rounds and reports how they ended, for `run`, `resume` and `compare`."""
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.runs.directory import RunDirectory
     from fedjax_mrl.runs.runner import Entry, Outcome
+    from fedjax_mrl.simulation.rounds import State
 
 
 def play(
@@ -16,12 +17,14 @@ def play(
     label: str,
     *,
     quiet: bool,
-    state: Any = None,
+    state: "State | None" = None,
 ) -> "tuple[int, str, Outcome | None]":
-    """Plays a run to its end: exit status, message for stderr, outcome if it ended.
+    """Plays a run to its end; returns exit status, message and outcome.
 
-    0 done; 1 the disk or another process failed; 3 diverged; 128 and its number stopped
-    by a signal, such as 143.
+    The message is for stderr; the outcome is None unless the run was finished.
+
+    The status is 0 if it is done, 1 if the disk or another process failed, 3 if it
+    diverged, and 128 plus its number if a signal stopped it, such as 143.
     """
     from fedjax_mrl.cli import console, devices, signals
     from fedjax_mrl.runs import runner
@@ -52,7 +55,7 @@ def play(
 def play_together(
     entries: "Sequence[Entry]", label: str, *, quiet: bool
 ) -> "list[tuple[int, str, Outcome | None]]":
-    """Plays several runs at once to their ends; what `play` returns, for each."""
+    """Plays several runs at once to their ends; returns for each what `play` does."""
     from fedjax_mrl.cli import console, signals
     from fedjax_mrl.runs import runner
 
@@ -81,10 +84,10 @@ def play_together(
 
 
 def _warn_unprotected(directories: "Sequence[RunDirectory]") -> None:
-    """Says once if a file system has no locks."""
-    found = [text for text in (each.unprotected for each in directories) if text]
-    if found:
-        print(f"fedjax-mrl: {found[0]}", file=sys.stderr)
+    """Warns, once for all runs, of a file system without locks."""
+    warnings = [text for text in (each.unprotected for each in directories) if text]
+    if warnings:
+        print(f"fedjax-mrl: {warnings[0]}", file=sys.stderr)
 
 
 def _end(error: Exception, directory: "RunDirectory") -> tuple[int, str]:
@@ -99,8 +102,10 @@ def _end(error: Exception, directory: "RunDirectory") -> tuple[int, str]:
     assert isinstance(error, OSError)
     reason = str(error) if error.strerror is None else error.strerror
     where = f" ({error.filename})" if error.filename else ""
-    text = f"Writing failed: {reason}{where} What is complete stays; mend it, then: "
-    return 1, f"{text}{again}"
+    return 1, (
+        f"Writing failed: {reason.rstrip('.')}{where}. Complete checkpoints are kept. "
+        f"Solve this, then go on with: {again}"
+    )
 
 
 def finish(
@@ -109,7 +114,7 @@ def finish(
     label: str,
     *,
     quiet: bool,
-    state: Any = None,
+    state: "State | None" = None,
 ) -> int:
     """Plays a run to its end and prints its table; returns the exit status."""
     from fedjax_mrl.cli import console

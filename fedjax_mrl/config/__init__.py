@@ -1,4 +1,4 @@
-"""What a run is made of: one frozen dataclass, from defaults, YAML and flags.
+"""The configuration of a run: one frozen dataclass, from defaults, YAML and flags.
 
 Precedence: default < preset < file < flag. The parser is the standard library's
 and the file format YAML (`safe_load`); see docs/design.md for the reason.

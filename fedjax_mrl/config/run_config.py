@@ -13,6 +13,7 @@ from typing import Any
 from fedjax_mrl import references
 from fedjax_mrl.config import values
 from fedjax_mrl.config.error import ConfigError
+from fedjax_mrl.config.values import Setting
 
 
 def _option(default: Any, help: str, **metadata: Any) -> Any:
@@ -44,63 +45,81 @@ class RunConfig:
     shared_dim: int | None = _option(
         None, "width of the shared representation (default: the algorithm's)", low=1
     )
-    num_clients: int = _option(10, "clients", low=1)
-    participation: float = _option(1.0, "fraction sampled each round", low=0, high=1)
+    num_clients: int = _option(10, "number of clients", low=1)
+    participation: float = _option(
+        1.0, "fraction of the clients sampled each round", low=0, high=1
+    )
     partition: str = _option(
         "class:2", "class:C, dirichlet:A, iid, quantity:A, or file:PARTITION.npz"
     )
     limit_train: int | None = _option(
         None,
-        "train on so many images only, drawn by data_seed with the shares of their "
-        "classes (default: all)",
+        "number of training images to use, drawn by data_seed so that every class "
+        "keeps its share (default: all)",
         low=1,
     )
-    limit_test: int | None = _option(None, "test on so many only, likewise", low=1)
-    rounds: int = _option(20, "communication rounds", low=0)
-    epochs: int = _option(1, "local epochs of a participant", low=1)
-    batch_size: int = _option(64, "examples of a local step", low=1)
-    learning_rate: float = _option(0.01, "of local SGD", low=0)
+    limit_test: int | None = _option(
+        None, "number of test images to use, drawn likewise (default: all)", low=1
+    )
+    rounds: int = _option(20, "number of communication rounds", low=0)
+    epochs: int = _option(1, "local epochs of a participant in a round", low=1)
+    batch_size: int = _option(64, "number of examples of a local step", low=1)
+    learning_rate: float = _option(0.01, "learning rate of local SGD", low=0)
     learning_rate_decay: str = _option(
         "none",
-        "of the learning rate by round: none, exponential:RATE, step:ROUNDS:RATE, "
-        "linear:END or cosine:END (over schedule_rounds)",
+        "decay of the learning rate over rounds: none, exponential:RATE, "
+        "step:ROUNDS:RATE, linear:END or cosine:END (over schedule_rounds)",
     )
-    momentum: float = _option(0.9, "of local SGD", low=0, high=1)
-    weight_decay: float = _option(1e-3, "of local SGD, weights and biases", low=0)
-    clip_norm: float = _option(50.0, "gradient norm limit of each network", low=0)
+    momentum: float = _option(0.9, "momentum of local SGD", low=0, high=1)
+    weight_decay: float = _option(
+        1e-3, "weight decay of local SGD, on weights and biases", low=0
+    )
+    clip_norm: float = _option(
+        50.0, "largest norm of the gradient of each network", low=0
+    )
     augmentation: str = _option(
         "auto",
-        "auto (the data set's own), none, flip_erase_crop, or raw for float images "
-        "that are prepared already",
+        "augmentation of training images: auto (the data set's own), none, "
+        "flip_erase_crop, or raw for float images that are prepared already",
     )
-    set: tuple[tuple[str, Any], ...] = _option(
+    set: tuple[tuple[str, Setting], ...] = _option(
         (),
-        "hyper-parameter, algorithm.NAME=VALUE or server.NAME=VALUE "
-        "(reject_nonfinite, max_upload_norm); repeatable",
+        "hyper-parameter of the algorithm or the server, algorithm.NAME=VALUE or "
+        "server.NAME=VALUE (reject_nonfinite, max_upload_norm); repeatable",
     )
     same_start: bool = _option(
         True, "equal initial weights for all clients of an architecture"
     )
-    seed: int = _option(0, "sampling, shuffling, augmentation, faults", low=0)
-    init_seed: int | None = _option(None, "initial weights (default: seed)", low=0)
-    data_seed: int = _option(0, "data split", low=0)
+    seed: int = _option(
+        0, "seed of sampling, shuffling, augmentation and faults", low=0
+    )
+    init_seed: int | None = _option(
+        None, "seed of the initial weights (default: seed)", low=0
+    )
+    data_seed: int = _option(0, "seed of the data split", low=0)
     dropout: float = _option(
         0.0, "probability that a participant fails to report", low=0, high=1
     )
     straggler: float = _option(
-        0.0, "probability that one completes a part of its steps", low=0, high=1
+        0.0,
+        "probability that a participant completes only a part of its steps",
+        low=0,
+        high=1,
     )
     schedule_rounds: int | None = _option(
-        None, "rounds that schedules over rounds span (default: rounds)", low=1
+        None, "number of rounds that schedules span (default: rounds)", low=1
     )
     eval_every: int = _option(1, "rounds between evaluations", low=1)
     checkpoint_every: int = _option(10, "rounds between checkpoints", low=1)
     keep_checkpoints: int = _option(
-        2, "newest checkpoints that are kept, beside the best", low=1
+        2, "number of newest checkpoints that are kept, beside the best", low=1
     )
     digest_every: int = _option(1, "rounds between digests", low=1)
     devices: int = _option(
-        0, "devices the clients are split over; 0 is all, on a CPU one a core", low=0
+        0,
+        "number of devices that the clients are split over; 0 is all, on a CPU one "
+        "for each core",
+        low=0,
     )
     chunk: int = _option(
         0,
@@ -109,7 +128,8 @@ class RunConfig:
         low=0,
     )
     client_store: str = _option(
-        "auto", "where client states lie between rounds: auto, device, host or disk"
+        "auto",
+        "where client states are kept between rounds: auto, device, host or disk",
     )
     lowering: str = _option(
         "auto",
@@ -125,7 +145,7 @@ class RunConfig:
     )
     precision: str = _option(
         "highest",
-        "of matrix products: default, high, highest, bfloat16, tensorfloat32",
+        "precision of matrix products: default, high, highest, bfloat16, tensorfloat32",
     )
 
     def __post_init__(self) -> None:
@@ -155,9 +175,9 @@ class RunConfig:
         """Algorithm and data set, for folders."""
         return self.title.replace(" on ", "-")
 
-    def algorithm_options(self) -> dict[str, Any]:
+    def algorithm_options(self) -> dict[str, Setting]:
         """The algorithm's hyper-parameters that are not left at their default."""
-        options: dict[str, Any] = {}
+        options: dict[str, Setting] = {}
         for key, value in self.set:
             prefix, _, name = key.partition(".")
             if prefix == "server":
@@ -174,8 +194,8 @@ class RunConfig:
             options["shared_dim"] = self.shared_dim
         return options
 
-    def server_options(self) -> dict[str, Any]:
-        """What `set` says of the server."""
+    def server_options(self) -> dict[str, Setting]:
+        """The options of the server in `set`."""
         split = [(key.partition("."), value) for key, value in self.set]
         return {name: value for (first, _, name), value in split if first == "server"}
 

@@ -21,7 +21,7 @@ def read_yaml(path: str | pathlib.Path) -> Mapping[str, Any]:
     """
     try:
         text = values.local(path, "--config").read_text(encoding="utf-8")
-        found = yaml.safe_load(text)
+        options = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
             f"Cannot read the configuration {path}: {error.strerror}."
@@ -32,13 +32,13 @@ def read_yaml(path: str | pathlib.Path) -> Mapping[str, Any]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path} must be a YAML file: {reason}.") from None
-    if found is None:
+    if options is None:
         return {}
-    if not isinstance(found, Mapping):
+    if not isinstance(options, Mapping):
         raise ConfigError(
-            f"{path} must hold `key: value` pairs; got {type(found).__name__}."
+            f"{path} must hold `key: value` pairs; got {type(options).__name__}."
         )
-    return found
+    return options
 
 
 def presets() -> dict[str, pathlib.Path]:

@@ -15,6 +15,8 @@ from typing import Any
 from fedjax_mrl import paths, references
 from fedjax_mrl.config.error import ConfigError
 
+# A value of `--set`.
+Setting = bool | int | float | str
 _LARGEST = 1e300  # of a number; NaN is not below it
 
 
@@ -26,12 +28,13 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         if optional:
             return None
         raise ConfigError(f"{flag(field)} needs a value.")
-    kind = next(k for k in kinds if k is not types.NoneType)
     if field.name in ("models", "strategies"):
         names = _names(field, value)
         return tuple(map(code, names)) if field.name == "models" else names
     if field.name == "set":
         return _settings(value)
+    kind = next(k for k in kinds if k is not types.NoneType)
+    assert isinstance(kind, type), field.name
     converted = _convert(field, kind, value)
     if field.metadata.get("metavar") == "DIR":
         return str(local(converted, flag(field)))
@@ -48,14 +51,14 @@ def check(field: dataclasses.Field, value: Any) -> Any:
     return converted
 
 
-def wrong_setting(key: Any) -> str:
+def wrong_setting(key: object) -> str:
     return (
         "A key of --set must read algorithm.NAME or server.NAME, as in --set "
         f"algorithm.fine_weight=2; got {key!r}."
     )
 
 
-def local(text: str, flag: str) -> pathlib.Path:
+def local(text: str | pathlib.Path, flag: str) -> pathlib.Path:
     try:
         return paths.local(text, flag)
     except paths.PathError as error:
@@ -102,7 +105,7 @@ def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
     return int(number)
 
 
-def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
+def _settings(value: Any) -> tuple[tuple[str, Setting], ...]:
     """Checks names and values of `set`; which there are, the algorithm knows."""
     settings = {key: _number(setting) for key, setting in dict(value).items()}
     for key, setting in settings.items():
@@ -118,7 +121,7 @@ def _settings(value: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(settings.items())
 
 
-def _names(field: dataclasses.Field, value: Any) -> tuple[str, ...]:
+def _names(field: dataclasses.Field, value: object) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What images and labels must be, wherever they come from, and how to mend them.
+"""Checks of images and labels, wherever they come from.
 
 Where the meaning is certain an array is converted: lists, any whole numbers, labels in
 a column, grey images without the axis of channels. Everything else is refused with a
@@ -188,7 +188,7 @@ def moments(
     mean: Any, std: Any, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Checks a mean and a standard deviation for each channel, of pixel / 255."""
-    found = []
+    checked = []
     for what, values in (("mean", mean), ("std", std)):
         try:
             values = tuple(float(value) for value in np.ravel(values))
@@ -206,10 +206,10 @@ def moments(
                 f"{what} is that of pixel / 255, so at most 1, but is {values}; divide "
                 "it by 255 if it is of pixels from 0 to 255."
             )
-        found.append(values)
-    if not all(value > 0 for value in found[1]):
-        raise DatasetError(f"std must be positive, but is {found[1]}.")
-    return found[0], found[1]
+        checked.append(values)
+    if not all(value > 0 for value in checked[1]):
+        raise DatasetError(f"std must be positive, but is {checked[1]}.")
+    return checked[0], checked[1]
 
 
 def _array(values: Any, what: str) -> np.ndarray:

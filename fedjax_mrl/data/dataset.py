@@ -1,4 +1,4 @@
-"""What a data set is: the arrays, their description, and the law between the two.
+"""The types of a data set: its arrays, its description, and the check of the two.
 
 Types and checks only. Nothing here reads a file; `fedjax_mrl.datasets` holds one
 `DatasetSpec` a data set, and the modules beside this one fill in the arrays.
@@ -101,7 +101,7 @@ class Dataset(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """What a file of `fedjax_mrl/datasets/` exports.
+    """The description of a data set, which a file of `fedjax_mrl/datasets/` exports.
 
     Attributes:
         name: the name users write; also the name of the npz, `<name>.npz`.

@@ -83,14 +83,14 @@ def _fetch(
                 dataset_name=spec.builder[0],
                 force_checksums_validation=True,
             )
-            found = manager.download(
+            fetched = manager.download(
                 {info.filename: url for url, info in known.items()}
             )
-            found = {name: Path(path).resolve() for name, path in found.items()}
+            fetched = {name: Path(path).resolve() for name, path in fetched.items()}
     # TFDS has several errors for this, and lets those of requests through.
     except Exception as error:
         raise DatasetError(
             f"Downloading {spec.name} must give the files whose checksums TFDS knows, "
             f"but: {error}. Try again later, or {by_hand}."
         ) from error
-    return found
+    return fetched

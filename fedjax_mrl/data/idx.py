@@ -29,20 +29,21 @@ def idx(folders: tuple[str, ...], first_labels: tuple[int, ...]) -> Parser:
     def parse(spec: DatasetSpec, source: Path) -> Arrays | None:
         for folder in (*(source / name for name in folders), source):
             paths = [_idx_path(folder, stem) for stem in _STEMS]
-            if not any(paths):
+            found = [path for path in paths if path]
+            if not found:
                 continue
-            if not all(paths):
+            if len(found) < len(paths):
                 lost = [s for s, path in zip(_STEMS, paths, strict=True) if not path]
                 expected = f"the complete release with {', '.join(_STEMS)} (.gz or not)"
                 raise damaged(folder, expected, f"{', '.join(lost)} missing")
             size = spec.image_shape[:2]
             counts = (spec.num_train, spec.num_train, spec.num_test, spec.num_test)
             shapes = [(n, *size) if i % 2 == 0 else (n,) for i, n in enumerate(counts)]
-            x, y, x_test, y_test = map(_idx, paths, shapes)
+            x, y, x_test, y_test = map(_idx, found, shapes)
             begin = tuple(map(int, y[: len(first_labels)]))
             if begin != first_labels[: len(begin)]:
                 raise DatasetError(
-                    f"{paths[1]} must be the labels of {spec.name}, which begin with "
+                    f"{found[1]} must be the labels of {spec.name}, which begin with "
                     f"{first_labels}, but they begin with {begin}; other data sets "
                     "have files of the same names, so keep each in its own folder."
                 )

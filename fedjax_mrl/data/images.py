@@ -39,7 +39,7 @@ class Preparation(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What flip_erase_crop does to each image of a minibatch.
+    """The changes that flip_erase_crop makes to each image of a minibatch.
 
     Applied to the normalised image in this order: flip, then zeros in the rectangle,
     then the window of the zero-padded image that starts `down` and `right` of it.
@@ -132,7 +132,7 @@ def _normalisation(
 
 
 def draw(key: jax.Array, batch_size: int, height: int, width: int) -> Changes:
-    """Draws what flip_erase_crop does to the images of one minibatch.
+    """Draws the changes that flip_erase_crop makes to the images of one minibatch.
 
     The changes of the i-th image are a function of the key and of i: neither of the
     size of the minibatch nor of what else is in it.

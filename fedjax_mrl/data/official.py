@@ -234,7 +234,7 @@ def _unpickle(contents: bytes, origin: str) -> dict[Any, Any]:
     # A memo index is a table size to the unpickler: a damaged one takes gigabytes. An
     # honest one counts what was remembered so far.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(contents)):
-        if opcode.name.endswith("PUT") and int(argument) > count:
+        if opcode.name.endswith("PUT") and (argument is None or argument > count):
             raise damaged(origin, expected, f"memo index {argument}")
     try:
         return _Unpickler(io.BytesIO(contents), encoding="bytes").load()

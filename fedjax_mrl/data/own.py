@@ -67,7 +67,10 @@ def arrays(
     y = checks.labels(y, "y_train", len(x))
     x_test = _examples(x_test, "x_test", kind, raw=raw)
     y_test = checks.labels(y_test, "y_test", len(x_test))
-    names = _numbers(y, y_test) if label_names is None else label_names
+    if label_names is None:
+        names = _numbers(y, y_test)
+    else:
+        names = checks.label_names(label_names)
     moments = ((), ()) if kind != "images" else _moments_or(x, mean, std, raw=raw)
     made = Dataset(str(name), x, y, x_test, y_test, names, *moments, augmentation, kind)
     return check(made, augmentation)
@@ -136,11 +139,11 @@ def check(given: Dataset, augmentation: str) -> Dataset:
         x = _examples(getattr(given, f"x_{part}"), f"x_{part}", given.kind, raw=raw)
         y = checks.labels(getattr(given, f"y_{part}"), f"y_{part}", len(x))
         parts |= {f"x_{part}": x, f"y_{part}": y}
-    one, other = parts["x_train"].shape[1:], parts["x_test"].shape[1:]
-    if one != other:
+    shape, test_shape = parts["x_train"].shape[1:], parts["x_test"].shape[1:]
+    if shape != test_shape:
         raise DatasetError(
-            f"x_test must have {given.kind} of the shape of x_train, {list(one)}, but "
-            f"they are {list(other)}; bring them to one size."
+            f"x_test must have {given.kind} of the shape of x_train, {list(shape)}, "
+            f"but they are {list(test_shape)}; bring them to one size."
         )
     names = checks.label_names(given.label_names)
     highest = int(max(parts["y_train"].max(), parts["y_test"].max()))
@@ -149,13 +152,13 @@ def check(given: Dataset, augmentation: str) -> Dataset:
             f"label_names must name all classes, but has {len(names)} names and the "
             f"labels go up to {highest}; name all {highest + 1} classes from 0 on."
         )
-    of = f"the {len(names)} label_names"
+    classes = f"the {len(names)} label_names"
     for part in ("train", "test"):
-        checks.within(parts[f"y_{part}"], f"y_{part}", len(names), of, "")
+        checks.within(parts[f"y_{part}"], f"y_{part}", len(names), classes, "")
     made = given._replace(**parts, label_names=names)
     if given.kind != "images":
         return made
-    mean, std = checks.moments(given.mean, given.std, one[-1])
+    mean, std = checks.moments(given.mean, given.std, shape[-1])
     return made._replace(mean=mean, std=std)
 
 
@@ -230,7 +233,7 @@ def _moments_or(
     std: float | Sequence[float] | None,
     *,
     raw: bool,
-) -> tuple[Sequence[float], Sequence[float]]:
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean and deviation that were given, for each channel, or those of images.
 
     Args:
@@ -241,10 +244,13 @@ def _moments_or(
     """
     channels = x.shape[-1]
     if mean is None or std is None:
-        own = ((0.0,) * channels, (1.0,) * channels) if raw else _moments(x)
-        mean, std = own[0] if mean is None else mean, own[1] if std is None else std
+        default = ((0.0,) * channels, (1.0,) * channels) if raw else _moments(x)
+        mean, std = (
+            default[0] if mean is None else mean,
+            default[1] if std is None else std,
+        )
     each = lambda value: (value,) * channels if np.ndim(value) == 0 else value
-    return each(mean), each(std)
+    return checks.moments(each(mean), each(std), channels)
 
 
 def _moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

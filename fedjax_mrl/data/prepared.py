@@ -59,7 +59,7 @@ def read(spec: DatasetSpec, data_dir: Path) -> Arrays | None:
             not installed.
     """
     folder = find(spec, data_dir)
-    return folder and _read(spec, folder)
+    return None if folder is None else _read(spec, folder)
 
 
 def _read(spec: DatasetSpec, folder: Path) -> Arrays:
@@ -151,13 +151,13 @@ def _move(made: Path, target: Path, aside: Path) -> None:
 def _holds(spec: DatasetSpec, folder: Path, dataset: Dataset) -> bool:
     """Says whether what is prepared in `folder` has the contents of `dataset`."""
     try:
-        found = build(spec, _read(spec, folder), str(folder))
+        prepared = build(spec, _read(spec, folder), str(folder))
     except DatasetError:
         return False
-    return checksum(found) == checksum(dataset)
+    return checksum(prepared) == checksum(dataset)
 
 
-def _split(tfds: Any, builder: Any, spec: DatasetSpec, part: str) -> tuple[Any, Any]:
+def _split(tfds: Any, builder: Any, spec: DatasetSpec, part: str) -> official.Split:
     """Reads one split: images uint8 [n, H, W, C] and labels int64 [n]."""
     # Pillow decodes here, and not TFDS, which would warn and ask for OpenCV.
     skip = {"image": tfds.decode.SkipDecoding()}

@@ -1,4 +1,4 @@
-"""What a record of a prepared TFDS data set holds: image, label, place in the order.
+"""The records of a prepared TFDS data set: image, label, and place in the order.
 
 Images are PNG, which is what TFDS itself stores and every reader of it decodes; 60,000
 of CIFAR-10 take seconds.
@@ -7,6 +7,7 @@ of CIFAR-10 take seconds.
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def order_by_hash(part: str, count: int) -> np.ndarray:
     return np.argsort(np.argsort(np.asarray(hashes, "S16")))
 
 
-def builder(tfds: Any, spec: DatasetSpec, dataset: Dataset) -> type:
+def builder(tfds: ModuleType, spec: DatasetSpec, dataset: Dataset) -> type:
     """Returns the class with which TFDS writes `dataset`.
 
     Args:

@@ -1,7 +1,8 @@
 """Layers shared by the networks, and PyTorch's default initialisation."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -118,11 +119,16 @@ def model(
     return Model(
         name=name,
         init=init,
-        features=lambda params, x: extractor.apply({"params": params}, x),
-        head=lambda params, x: header.apply({"params": params}, x),
+        features=_applied(extractor),
+        head=_applied(header),
         feature_dim=feature_dim,
         num_classes=num_classes,
     )
+
+
+def _applied(module: nn.Module) -> Callable[[Params, jax.Array], jax.Array]:
+    """The function from parameters and x to the one output of a module."""
+    return lambda params, x: cast(jax.Array, module.apply({"params": params}, x))
 
 
 def require_image(name: str, input_shape: tuple[int, int, int], smallest: int) -> None:

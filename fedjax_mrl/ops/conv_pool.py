@@ -47,7 +47,7 @@ class Form:
 
     def transposed(self, factors: list[jax.Array], x: jax.Array) -> jax.Array:
         """The gradient of `x` by that of `factors(x)`."""
-        if self.winograd:
+        if self.size is not None and self.winograd:
             return winograd.windows_transposed(factors, x, self.size)
         return jax.vjp(self.factors, x)[1](factors)[0]
 

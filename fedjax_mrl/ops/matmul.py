@@ -33,12 +33,18 @@ def rounds() -> bool:
     """Whether `dot` may take less precise operands, as far as is asked for here."""
     if jax.default_backend() == "cpu":
         return _bits() is not None
-    return str(jax.config.jax_default_matmul_precision) not in ("highest", "float32")
+    return _precision() not in ("highest", "float32")
 
 
 def _bits() -> int | None:
     # JAX traces anew for another precision, of which it says no other way.
-    return _MANTISSA.get(str(jax.config.jax_default_matmul_precision))
+    return _MANTISSA.get(_precision())
+
+
+def _precision() -> str:
+    """JAX's name of the precision of products, as far as it is set here."""
+    set_here = jax.config.jax_default_matmul_precision  # pyrefly: ignore[missing-attribute]
+    return str(set_here)
 
 
 def transposed(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Who has which images: labels in, positions out. NumPy only, on the host.
+"""Partitions, which say who has which images: labels in, positions out.
 
 Each file exports one scheme, `(y_train, y_test, num_clients, argument, rng) ->
 Partition`, and lying in this folder makes it available under its name. A scheme
@@ -106,7 +106,7 @@ def save(path: str | os.PathLike, partition: Partition) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -185,7 +185,7 @@ def given(
         num_test: m, of the test images.
 
     Raises:
-        PartitionError: if it is none, or not one of these images and clients.
+        PartitionError: for what is no split, or does not fit the images and clients.
 
     Example:
         >>> given("mine", {0: [5, 2], 1: [3]}, num_clients=2, num_train=6, num_test=2)
@@ -213,7 +213,7 @@ def given(
 def check(
     text: str, partition: Partition, num_clients: int, num_train: int, num_test: int
 ) -> None:
-    """Holds every scheme, also one that was added later, to what `make` promises.
+    """Checks a partition, of whatever scheme, against what `make` promises.
 
     Raises:
         PartitionError: for positions that are out of range, not sorted or given

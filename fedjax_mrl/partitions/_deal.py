@@ -1,4 +1,4 @@
-"""What the schemes have in common: whole numbers out of shares, and cutting."""
+"""Functions that the schemes share: whole numbers out of shares, and cutting."""
 
 from collections.abc import Sequence
 

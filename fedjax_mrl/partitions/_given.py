@@ -105,26 +105,27 @@ def _positions(part: Any, what: str) -> np.ndarray:
     if isinstance(part, (set, frozenset)):
         part = sorted(part)
     try:
-        found = np.asarray(part)
+        positions = np.asarray(part)
     except Exception:  # ragged lists, and whatever other libraries' arrays do
-        found = np.zeros((), object)
-    if not found.size and found.ndim == 1:
+        positions = np.zeros((), object)
+    if not positions.size and positions.ndim == 1:
         return np.zeros(0, np.int32)
     must = f"Positions must be whole numbers in a list, but {what}"
-    if found.ndim != 1:
-        raise PartitionError(f"{must} has the shape {list(found.shape)}; {_FORMS}.")
-    if found.dtype.kind == "b":
+    if positions.ndim != 1:
+        raise PartitionError(f"{must} has the shape {list(positions.shape)}; {_FORMS}.")
+    if positions.dtype.kind == "b":
         raise PartitionError(
             f"{must} is a mask of true and false; give np.flatnonzero(mask)."
         )
-    if found.dtype.kind not in "iu":
+    if positions.dtype.kind not in "iu":
         raise PartitionError(
-            f"{must} is of {found.dtype}; convert it, as by np.asarray(part, np.int64)."
+            f"{must} is of {positions.dtype}; convert it, as by np.asarray(part, "
+            "np.int64)."
         )
-    if not -_LARGEST <= int(found.min()) <= int(found.max()) < _LARGEST:
+    if not -_LARGEST <= int(positions.min()) <= int(positions.max()) < _LARGEST:
         # The range is checked with the others'; here only what int32 cannot hold.
         raise PartitionError(
-            f"{must} reaches from {found.min()} to {found.max()}; give positions of "
-            "images, from 0."
+            f"{must} reaches from {positions.min()} to {positions.max()}; give "
+            "positions of images, from 0."
         )
-    return np.sort(found).astype(np.int32)
+    return np.sort(positions).astype(np.int32)

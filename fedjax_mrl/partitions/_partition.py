@@ -1,4 +1,4 @@
-"""What a partition is, and its error."""
+"""The type of a partition, and its error."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

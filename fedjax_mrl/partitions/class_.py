@@ -24,6 +24,8 @@ __all__ = ["class_"]
 
 _USED = (4, 5)  # of the training images; a fraction of integers rounds predictably
 _PORTION = (0.4, 0.6)
+# The classes and portions of every client: [N] lists of (class, portion).
+Dealt = list[list[tuple[int, int]]]
 
 
 def class_(
@@ -73,7 +75,8 @@ def class_(
     return _deal.partition([[used[p] for p in client] for client in train], test)
 
 
-def _num_portions(num_clients, per_client, num_classes):
+def _num_portions(num_clients: int, per_client: int, num_classes: int) -> int:
+    """The number of portions that every class is cut into."""
     wanted = num_clients * per_client
     if wanted % num_classes:
         raise PartitionError(
@@ -87,7 +90,13 @@ def _num_portions(num_clients, per_client, num_classes):
     return wanted // num_classes
 
 
-def _deal_out(num_clients, per_client, num_classes, num_portions, rng):
+def _deal_out(
+    num_clients: int,
+    per_client: int,
+    num_classes: int,
+    num_portions: int,
+    rng: np.random.Generator,
+) -> Dealt:
     """Classes and portions that each client takes: [N] lists of (class, portion).
 
     Always taking the classes with most portions left, each once, never gets stuck:
@@ -107,7 +116,13 @@ def _deal_out(num_clients, per_client, num_classes, num_portions, rng):
     return taken
 
 
-def _pieces(y, labels, shares, taken, rng):
+def _pieces(
+    y: np.ndarray,
+    labels: np.ndarray,
+    shares: np.ndarray,
+    taken: Dealt,
+    rng: np.random.Generator,
+) -> list[list[np.ndarray]]:
     """Positions in `y` of each client's portions: [N] lists of arrays."""
     portions = []
     for label, share in zip(labels, shares, strict=True):

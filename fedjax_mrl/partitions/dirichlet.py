@@ -56,7 +56,14 @@ def dirichlet(
     return _deal.partition(list(parts(y_train, train)), list(parts(y_test, test)))
 
 
-def _counts(alpha, num_train, num_test, num_clients, least, rng):
+def _counts(
+    alpha: float,
+    num_train: np.ndarray,
+    num_test: np.ndarray,
+    num_clients: int,
+    least: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """Images of each class and client, for training and test: two arrays [L, N]."""
     for _ in range(_TRIES):
         weights = rng.dirichlet(np.full(num_clients, alpha), size=num_train.size)

@@ -32,15 +32,15 @@ class SaveError(OSError):
 
 
 class Restored(NamedTuple):
-    """A checkpoint as it was read; whether it is undamaged, its digest tells."""
+    """A checkpoint as it was read; its digest shows whether it is undamaged."""
 
     round: int
-    arrays: Any
-    notes: dict[str, Any]  # config, digest
+    arrays: Any  # a pytree
+    notes: dict[str, Any]  # JSON values: config, digest
 
 
 class _Written(NamedTuple):
-    """What a checkpoint that is being written has to hold when it is read."""
+    """The content that a checkpoint which is being written must have when read."""
 
     round: int
     like: Any  # shapes and types
@@ -95,8 +95,8 @@ class Checkpoints:
 
     def rounds(self) -> list[int]:
         """Rounds of which there is a complete checkpoint, newest first."""
-        found = set(self._manager.all_steps()) - self._unreadable
-        return sorted(found, reverse=True)
+        readable = set(self._manager.all_steps()) - self._unreadable
+        return sorted(readable, reverse=True)
 
     def save(
         self,
@@ -159,7 +159,8 @@ class Checkpoints:
         except jax.errors.JaxRuntimeError:
             raise
         except Exception as error:
-            raise self._failed(self._words(error), written and written.round) from error
+            round = None if written is None else written.round
+            raise self._failed(self._words(error), round) from error
         if written is None:
             return
         fault = self._fault(written, closely=closely)
@@ -169,12 +170,12 @@ class Checkpoints:
         self._prune()
 
     def _fault(self, written: _Written, *, closely: bool) -> str | None:
-        """What is wrong with a checkpoint that is complete; None if it is as saved."""
+        """Describes the fault of a complete checkpoint; None if it has none."""
         if not self._assembled(written.round):
             return f"{MANIFEST} is missing"
         try:
-            found = self._manager.item_metadata(written.round)["state"]
-            shapes = _shapes(found.tree)
+            metadata = self._manager.item_metadata(written.round)["state"]
+            shapes = _shapes(metadata.tree)
             lost = [n for n, s in _shapes(written.like).items() if shapes.get(n) != s]
             if lost:
                 return f"missing or of another shape are {', '.join(lost[:3])}"
@@ -200,11 +201,11 @@ class Checkpoints:
 
     def _prune(self) -> None:
         """Removes all but the newest and the best."""
-        held = self.rounds()
-        known = {round: self._accuracy(round) for round in held}
+        newest_first = self.rounds()
+        known = {round: self._accuracy(round) for round in newest_first}
         scored = {r: accuracy for r, accuracy in known.items() if accuracy is not None}
         best = max(scored, key=lambda r: (scored[r], r), default=None)
-        for round in held[self._keep :]:
+        for round in newest_first[self._keep :]:
             if round != best:
                 self._manager.delete(round)
 
@@ -239,14 +240,14 @@ class Checkpoints:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like
         )
         try:
-            found = self._manager.restore(
+            restored = self._manager.restore(
                 round,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardRestore(abstract),
                     notes=ocp.args.JsonRestore(),
                 ),
             )
-            return Restored(round, found["state"], found["notes"])
+            return Restored(round, restored["state"], restored["notes"])
         except Exception as error:  # whatever damage makes its readers raise
             raise CheckpointError(
                 f"The checkpoint of round {round} in {self._folder} cannot be read: "
@@ -261,11 +262,11 @@ class Checkpoints:
     def _failed(self, reason: str, round: int | None) -> SaveError:
         if round is not None:
             self._unreadable.add(round)
-        held = ", ".join(map(str, self.rounds()))
+        complete = ", ".join(map(str, self.rounds()))
         which = "" if round is None else f"that of round {round}: "
         return SaveError(
             f"Cannot save a checkpoint in {self._folder}: {which}{reason[:300]}. "
-            f"Complete are the checkpoints of rounds {held or '(none)'}."
+            f"Complete are the checkpoints of rounds {complete or '(none)'}."
         )
 
 
@@ -279,7 +280,7 @@ def _expect(round: int, arrays: Any, notes: dict[str, Any]) -> _Written:
 def _sums(arrays: Any) -> list[int]:
     """A checksum of every leaf's bytes, in the order of the leaves."""
     return [
-        zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+        zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
         for leaf in jax.tree.leaves(arrays)
     ]
 

@@ -1,4 +1,4 @@
-"""Several algorithms and seeds on one data split, and what each became."""
+"""The runs of a comparison: several algorithms and seeds on one data split."""
 
 import csv
 import dataclasses
@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 class Run(NamedTuple):
-    """One cell of the comparison."""
+    """One run of the comparison: its configuration and its folder."""
 
     config: RunConfig
     path: pathlib.Path
@@ -155,8 +155,11 @@ FREE = tuple(
 
 def differing(
     old: RunConfig, new: RunConfig, but: Sequence[str] = ()
-) -> dict[str, tuple[Any, Any]]:
-    """Settings in which two configurations differ that are to have equal tables."""
+) -> dict[str, tuple[object, object]]:
+    """The settings in which two configurations differ, with both values.
+
+    Those that change no table (`FREE`) are left out, and those in `but`.
+    """
     values = {name: (getattr(old, name), getattr(new, name)) for name in vars(old)}
     values["set"] = dict(old.set), dict(new.set)
     return {
@@ -169,7 +172,7 @@ def differing(
 
 
 def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:
-    """One line of comparison.csv; a failed run has empty numbers."""
+    """One row of comparison.csv; the numbers of a run that is not done are empty."""
     values: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     values |= {
         "algorithm": references.short(run.config.algorithm),

@@ -1,4 +1,4 @@
-"""What the folder of a comparison holds already: what stays, what is in the way.
+"""Runs that the folder of a comparison holds already: which stay, which are in the way.
 
 A folder is for one configuration. Its runs may differ in algorithm, seed and learning
 rate; all of them are in its tables, whichever command they came from.
@@ -7,14 +7,17 @@ rate; all of them are in its tables, whichever command they came from.
 import csv
 import json
 import pathlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs import comparison
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
+
+# Algorithm, seed and learning rate of a run, as comparison.csv has them.
+Key = tuple[str, str, str]
 
 
 class Held(NamedTuple):
@@ -26,7 +29,7 @@ class Held(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the runs of a command go, and what else the tables are about.
+    """The folders of a command's runs, and the other runs of its tables.
 
     Attributes:
         runs: of the command, each with its folder.
@@ -55,9 +58,10 @@ def find(
     Args:
         out: folder of the comparison; need not exist.
         base: the command's configuration.
-        runs: what `comparison.plan` made of it.
-        rates: the command lists learning rates: one more is no mistake.
-        overwrite: runs that are in the way may be replaced.
+        runs: the command's runs, as `comparison.plan` lists them.
+        rates: whether the command lists learning rates, so that another one than in
+            the folder is no mistake.
+        overwrite: whether runs that are in the way may be replaced.
         data_sha256: checksum of the images.
 
     Raises:
@@ -66,9 +70,11 @@ def find(
     """
     named = {run.config.algorithm for run in runs}
     held = _held(out, base, named, data_sha256)
-    belonging = [Run(h.config, h.path) for h in held if h.config and not h.problem]
+    belonging = [
+        Run(run.config, run.path) for run in held if run.config and not run.problem
+    ]
     placed = [_place(run, belonging, rates=rates) for run in runs]
-    problems = {h.path: h.problem for h in held if h.problem}
+    problems = {run.path: run.problem for run in held if run.problem}
     for run in placed:
         there = next((other for other in belonging if other.path == run.path), None)
         if there is not None and not comparison.begun(run):
@@ -92,7 +98,7 @@ def find(
     )
 
 
-def earlier(out: pathlib.Path) -> dict[tuple[str, str, str], dict[str, str]]:
+def earlier(out: pathlib.Path) -> dict[Key, dict[str, str]]:
     """Rows of the comparison.csv that is there, by algorithm, seed and rate."""
     try:
         with (out / "comparison.csv").open(newline="", encoding="utf-8") as file:
@@ -102,17 +108,17 @@ def earlier(out: pathlib.Path) -> dict[tuple[str, str, str], dict[str, str]]:
         return {}
 
 
-def target(before: dict[Any, dict[str, str]]) -> float | None:
+def target(before: Mapping[Key, Mapping[str, str]]) -> float | None:
     """The accuracy that an earlier command of the folder asked to be reached."""
     try:
-        found = {row["target"] for row in before.values() if row["target"]}
-        return float(found.pop()) if len(found) == 1 else None
+        targets = {row["target"] for row in before.values() if row["target"]}
+        return float(targets.pop()) if len(targets) == 1 else None
     except (KeyError, ValueError):
         return None
 
 
-def status(run: Run, before: dict[tuple[str, str, str], dict[str, str]]) -> str:
-    """What became of a run that a command does not name: done, or what is known."""
+def status(run: Run, before: Mapping[Key, Mapping[str, str]]) -> str:
+    """The status of a run that a command does not name: "done", or a sentence."""
     if comparison.finished(run):
         return "done"
     name = references.short(run.config.algorithm)
@@ -144,11 +150,11 @@ def _held(
             f"{out} holds a run ({', '.join(ordinary[:3])}), not a comparison. Choose "
             "another --out."
         )
-    found = []
+    runs = []
     for path in folders:
         if (path / "config.json").is_file():
-            found.append(_look(path, base, named, data_sha256))
-    return found
+            runs.append(_look(path, base, named, data_sha256))
+    return runs
 
 
 def _look(
@@ -156,8 +162,8 @@ def _look(
 ) -> Held:
     try:
         config = RunConfig.from_json((path / "config.json").read_text("utf-8"))
-        own = config.algorithm, config.seed, config.learning_rate
-        expected = comparison.configured(base, *own)
+        trial = config.algorithm, config.seed, config.learning_rate
+        expected = comparison.configured(base, *trial)
     except (OSError, ValueError) as error:
         return Held(path, None, f"its config.json cannot be read ({error})")
     names = [comparison.folder(config, several=several) for several in (False, True)]
@@ -167,9 +173,9 @@ def _look(
             "the comparison alone."
         )
     # Which options another algorithm was given, this command does not say.
-    free = () if config.algorithm in named else ("set", "shared_dim")
-    problem = _words(config, expected, free)
-    if not problem and free:
+    ignored = () if config.algorithm in named else ("set", "shared_dim")
+    problem = _words(config, expected, ignored)
+    if not problem and ignored:
         pairs = [
             {k: v for k, v in c.set if k.startswith("server.")}
             for c in (config, expected)
@@ -213,5 +219,5 @@ def _sha256(path: pathlib.Path) -> str | None:
         return None
 
 
-def _key(row: dict[str, str]) -> tuple[str, str, str]:
+def _key(row: dict[str, str]) -> Key:
     return row["algorithm"], row["seed"], row["learning_rate"]

@@ -16,7 +16,7 @@ from fedjax_mrl.runs.directory import RunDirectory
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """comparison.csv."""
+    """The text of comparison.csv."""
     text = io.StringIO()
     writer = csv.DictWriter(text, comparison.COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -25,9 +25,10 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
-    """comparison.md: mean and sd over seeds, best marked, difference to Standalone.
+    """The text of comparison.md: means and deviations over seeds, the best in bold.
 
-    The difference is paired by seed; its 95% confidence interval is Student's.
+    One column is the difference to Standalone, paired by seed, with Student's 95%
+    confidence interval.
 
     Args:
         rows: of comparison.csv.
@@ -36,10 +37,12 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
     done = [line for line in rows if line["status"] == "done" and line["last"] != ""]
     several = len({line["learning_rate"] for line in rows}) > 1
     names = list(dict.fromkeys(_trialled(line) for line in done))
-    of = {name: [line for line in done if _trialled(line) == name] for name in names}
+    lines_of = {
+        name: [line for line in done if _trialled(line) == name] for name in names
+    }
     measures = ("last", "last10", "best")
     means = {
-        (name, key): float(np.mean([line[key] for line in of[name]]))
+        (name, key): float(np.mean([line[key] for line in lines_of[name]]))
         for name in names
         for key in measures
     }
@@ -50,27 +53,27 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
         "| --- |" + " --- |" * (9 + several),
     ]
     for name in names:
-        found = of[name]
+        trials = lines_of[name]
         algorithm, rate = name
-        cells = [algorithm, *[f"{rate:g}"] * several, str(found[0]["head"])]
+        cells = [algorithm, *[f"{rate:g}"] * several, str(trials[0]["head"])]
         for key in measures:
-            text = spread([line[key] for line in found])
+            text = spread([line[key] for line in trials])
             best = means[name, key] >= top[key]
             cells.append(f"**{text}**" if best else text)
-        cells.append(difference(found, of.get(("standalone", rate), [])))
+        cells.append(difference(trials, lines_of.get(("standalone", rate), [])))
         traffic = np.mean(
             [
                 (line["bytes_down"] + line["bytes_up"])
                 / max(1, line["rounds"])
                 / clients
-                for line in found
+                for line in trials
             ]
         )
         cells += [
             f"{traffic / 1e6:.3f}",
-            f"{np.mean([line['flops'] for line in found]) / 1e12:.2f}",
-            f"{np.median([line['seconds'] for line in found]):.0f}",
-            str(len(found)),
+            f"{np.mean([line['flops'] for line in trials]) / 1e12:.2f}",
+            f"{np.median([line['seconds'] for line in trials]):.0f}",
+            str(len(trials)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     failed = [line for line in rows if line["status"] != "done"]
@@ -82,7 +85,7 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
 
 
 def draw(path: pathlib.Path, runs: Sequence[comparison.Run]) -> None:
-    """curves.png: headline accuracy over rounds, mean and range over seeds."""
+    """Draws curves.png: headline accuracy over rounds, mean and range over seeds."""
     figure = pictures.empty(8, 5)
     axes = figure.subplots()
     for name, curves in _curves(runs):
@@ -121,7 +124,7 @@ def _curves(
 
 
 def _trialled(line: dict[str, Any]) -> tuple[str, float]:
-    """What a row of the table is of: the runs that differ in their seed only."""
+    """Algorithm and learning rate: runs that differ in their seed alone share a row."""
     return line["algorithm"], line["learning_rate"]
 
 
@@ -133,21 +136,21 @@ def spread(values: Sequence[float]) -> str:
     return f"{text} ± {100 * np.std(values, ddof=1):.2f}"
 
 
-def difference(found: Sequence[dict], alone: Sequence[dict]) -> str:
+def difference(rows: Sequence[dict], alone: Sequence[dict]) -> str:
     """Mean difference of last accuracies paired by seed, and its 95% interval.
 
     Args:
-        found: rows of comparison.csv of one algorithm.
+        rows: of comparison.csv, of one algorithm.
         alone: those of Standalone.
 
     Returns:
         Percentage points, as "+1.25 [-2.47, +4.98]"; "-" without a pair.
     """
     by_seed = {line["seed"]: line["last"] for line in alone}
-    own = {line["seed"]: line["last"] for line in found if line["seed"] in by_seed}
-    if not own or found[0]["algorithm"] == "standalone":
+    paired = {line["seed"]: line["last"] for line in rows if line["seed"] in by_seed}
+    if not paired or rows[0]["algorithm"] == "standalone":
         return "-"
-    pairs = [(100 * last, 100 * by_seed[seed]) for seed, last in own.items()]
+    pairs = [(100 * last, 100 * by_seed[seed]) for seed, last in paired.items()]
     text = f"{np.mean([a - b for a, b in pairs]):+.2f}"
     if len(pairs) < 2:
         return text

@@ -9,7 +9,6 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fedjax_mrl import paths
 from fedjax_mrl.runs import tables
@@ -99,7 +98,7 @@ class RunDirectory:
         try:
             paths.unusual(folder)
             compared = [name for name in TABLES if (folder / name).exists()]
-            held = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
+            present = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
         except paths.PathError:
             raise
         except (OSError, ValueError) as error:
@@ -113,12 +112,12 @@ class RunDirectory:
                 f"{folder} holds a comparison ({', '.join(compared)}), whose runs are "
                 "folders in it. Choose another --out."
             )
-        if held and not overwrite:
+        if present and not overwrite:
             raise RunDirectoryError(
-                f"{folder} already holds a run ({', '.join(held[:3])}). Choose another "
-                "--out, or give --overwrite to replace it."
+                f"{folder} already holds a run ({', '.join(present[:3])}). Choose "
+                "another --out, or give --overwrite to replace it."
             )
-        return held
+        return present
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "RunDirectory":
@@ -181,7 +180,7 @@ class RunDirectory:
             os.fsync(file.fileno())
         os.replace(temporary, self.path / name)
 
-    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+    def write_json(self, name: str, values: Mapping[str, object]) -> None:
         """Writes a mapping as JSON."""
         self.write_text(name, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
@@ -203,8 +202,8 @@ class RunDirectory:
                 besides goes too.
         """
         for name in COLUMNS:
-            held = self.rows(name) if (self.path / name).exists() else []
-            self.write_text(name, tables.up_to(name, held, round, every))
+            rows = self.rows(name) if (self.path / name).exists() else []
+            self.write_text(name, tables.up_to(name, rows, round, every))
         (self.path / "summary.json").unlink(missing_ok=True)
 
     def append(self, name: str, rows: Sequence[tables.Row]) -> None:

@@ -1,4 +1,4 @@
-"""What a result may depend on besides the configuration, and its history in a run.
+"""The environment of a run, on which results may depend besides the configuration.
 
 environment.json holds what `describe` finds where the run goes on now, and in the list
 `environments` each one that recorded rounds, with its first round `from_round`.
@@ -42,11 +42,11 @@ def describe() -> dict[str, Any]:
     Raises:
         DeviceError: if there is no device.
     """
-    found = devices()
+    present = devices()
     return software() | {
         "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in found],
-        "x64": bool(jax.config.jax_enable_x64),
+        "devices": [device.device_kind for device in present],
+        "x64": bool(jax.config.jax_enable_x64),  # pyrefly: ignore[missing-attribute]
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "git_commit": commit(),
     }
@@ -120,17 +120,19 @@ def recorded(run: RunDirectory) -> list[dict[str, Any]]:
     it, which kept the newest only.
     """
     try:
-        held = json.loads(run.read_text(FILE))
-        found = held.get("environments", [held | {"from_round": 1}])
-        found = [one | {"from_round": int(one["from_round"])} for one in found]
-        return sorted(found, key=lambda one: one["from_round"])
+        stored = json.loads(run.read_text(FILE))
+        environments = stored.get("environments", [stored | {"from_round": 1}])
+        environments = [
+            one | {"from_round": int(one["from_round"])} for one in environments
+        ]
+        return sorted(environments, key=lambda one: one["from_round"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
-def of_round(found: list[dict[str, Any]], round: int) -> dict[str, Any] | None:
+def of_round(environments: list[dict[str, Any]], round: int) -> dict[str, Any] | None:
     """Of `recorded`, the one that recorded a round; None if that is not known."""
-    return next((one for one in found[::-1] if one["from_round"] <= round), None)
+    return next((one for one in environments[::-1] if one["from_round"] <= round), None)
 
 
 def record(run: RunDirectory, first: int, more: Mapping[str, Any]) -> None:
@@ -144,19 +146,19 @@ def record(run: RunDirectory, first: int, more: Mapping[str, Any]) -> None:
         more: what the file holds besides, not of an environment.
     """
     now = describe()
-    kept = [
-        {key: value for key, value in one.items() if key not in more}
-        for one in recorded(run)
-        if one["from_round"] < first
+    earlier = [
+        {key: value for key, value in environment.items() if key not in more}
+        for environment in recorded(run)
+        if environment["from_round"] < first
     ]
-    same = kept and all(kept[-1].get(key) == value for key, value in now.items())
+    same = earlier and all(earlier[-1].get(key) == value for key, value in now.items())
     if not same:
-        kept.append({"from_round": first, **now})
-    run.write_json(FILE, {**now, **more, "environments": kept})
+        earlier.append({"from_round": first, **now})
+    run.write_json(FILE, {**now, **more, "environments": earlier})
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two environments and may change last bits, one text each."""
+    """The differences of two environments that may change last bits, one text each."""
     return [
         f"{key}: {before} -> {after}"
         for key, before, after in _pairs(_telling(old), _telling(new))

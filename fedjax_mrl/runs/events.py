@@ -4,7 +4,7 @@ import datetime
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from fedjax_mrl.runs.tables import Row
+from fedjax_mrl.runs.tables import Cell, Row
 
 # Columns of rounds.csv that are also events.
 COLUMNS = ("train_loss", "seconds", "bytes_down", "bytes_up", "flops", "rejected")
@@ -44,7 +44,7 @@ class Events:
         if self._writer is not None:
             self._writer.close()
 
-    def write(self, round: int, values: Mapping[str, float | None]) -> None:
+    def write(self, round: int, values: Mapping[str, Cell]) -> None:
         """Adds the numbers of a round; they are in the file when this returns.
 
         A name without a number, as a loss that no example has, is left out.
@@ -62,20 +62,21 @@ class Events:
         self._writer.flush()
 
     def _add(self, step: int, **content: object) -> None:
+        assert self._writer is not None
         now = datetime.datetime.now().timestamp()  # what TensorBoard shows as the time
         event = self._event(wall_time=now, step=step, **content)
         self._writer.write_event(event)
 
 
-def values(row: Row, metrics: Sequence[Row]) -> dict[str, float | None]:
+def values(row: Row, metrics: Sequence[Row]) -> dict[str, Cell]:
     """The names and numbers of a round in TensorBoard.
 
     Args:
         row: of rounds.csv.
         metrics: the round's rows of metrics.csv; none without an evaluation.
     """
-    found = {f"round/{name}": row[name] for name in COLUMNS}
+    numbers: dict[str, Cell] = {f"round/{name}": row[name] for name in COLUMNS}
     for line in metrics:
         for measure in ("mean_accuracy", "mean_loss"):
-            found[f"{measure}/{line['point']}/{line['head']}"] = line[measure]
-    return found
+            numbers[f"{measure}/{line['point']}/{line['head']}"] = line[measure]
+    return numbers

@@ -85,7 +85,7 @@ def load(
     built = federation(
         directory,
         config,
-        client_folder=overlay and overlay.path,
+        client_folder=None if overlay is None else overlay.path,
         values=take(given)[1],
     )
     built.state = newest(built, directory, warnings.warn)
@@ -117,7 +117,7 @@ def federation(
     """
     values = take({})[1] if values is None else values
     saved = directory.path / "partition.npz"
-    made = unfinished and not saved.exists()
+    anew = unfinished and not saved.exists()
     if values.dataset is None and not _has_name(config.dataset):
         raise DatasetError(
             f"The data of {directory.path} must be given, since "
@@ -129,7 +129,7 @@ def federation(
         values = values._replace(dataset=values.dataset._replace(name=config.dataset))
     sums = _checksums(directory)
     _require_same_code(config, sums.get("code_sha256"))
-    if not made:
+    if not anew:
         values = values._replace(partition=partitions.load(saved))
     built = Federation(
         config, values=values, client_folder=client_folder or directory.clients
@@ -184,9 +184,10 @@ def newest(
     Raises:
         CheckpointError: if none can be used.
     """
+    unusable: list[str] = []
     for _ in range(_ATTEMPTS):
         there = _present(directory)
-        unusable: list[str] = []
+        unusable = []
         state = resuming.restore(built, directory, unusable.append)
         if state is not None:
             for text in unusable:
@@ -198,10 +199,12 @@ def newest(
 
 
 def _no_checkpoint(directory: RunDirectory, unusable: list[str]) -> CheckpointError:
-    found = " ".join(unusable) or f"There is no checkpoint in {directory.checkpoints}."
+    reasons = (
+        " ".join(unusable) or f"There is no checkpoint in {directory.checkpoints}."
+    )
     return CheckpointError(
-        f"{found} `fedjax-mrl resume {directory.path}` plays the run again; a run that "
-        "goes on writes one every checkpoint_every rounds."
+        f"{reasons} `fedjax-mrl resume {directory.path}` plays the run again; a run "
+        "that goes on writes one every checkpoint_every rounds."
     )
 
 
@@ -224,8 +227,9 @@ def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
             )
         if not resuming.may_differ(name, getattr(config, name), value):
             raise ConfigError(
-                f"The states of a run on the disk stay there, no others move there; "
-                f"got client_store={value!r} for {config.client_store!r}."
+                "A run with client_store='disk' keeps its client states there, and no "
+                f"other run can move its states there; got client_store={value!r} for "
+                f"a run with {config.client_store!r}. Leave it out."
             )
     return resuming.on_its_schedules(dataclasses.replace(config, **changes), config)
 

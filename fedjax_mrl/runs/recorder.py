@@ -1,7 +1,7 @@
 """Writes a run's rounds into its directory: tables, digests, checkpoints."""
 
 import time
-from typing import Any
+from typing import TypedDict, cast
 
 from fedjax_mrl import references, results
 from fedjax_mrl.federation import Federation
@@ -11,9 +11,23 @@ from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import RunDirectory
 from fedjax_mrl.runs.events import Events
 from fedjax_mrl.runs.resuming import restore
+from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.evaluation import Scores
 from fedjax_mrl.simulation.rounds import State
+
+
+class RoundReport(TypedDict):
+    """The report of one round while a run is played.
+
+    `accuracy` is the headline's mean over clients, None if it was not evaluated.
+    """
+
+    round: int
+    rounds: int
+    train_loss: float
+    accuracy: float | None
+    seconds: float
 
 
 class Recorder:
@@ -43,7 +57,7 @@ class Recorder:
             self._digests(0, [("all", "", sha)])
         self._newest = state.round, sha
 
-    def record(self, result: Result, started: float, sharing: int) -> dict[str, Any]:
+    def record(self, result: Result, started: float, sharing: int) -> RoundReport:
         """Adds a round to the tables; returns what is reported of it."""
         state, config = result.state, self._federation.config
         self._digester.touch(result.played.cohort)
@@ -66,11 +80,12 @@ class Recorder:
             self._directory.append("clients.csv", clients)
         if self._events is not None:
             self._events.write(state.round, events.values(row, metrics))
+        accuracy = cast(float, metrics[0]["mean_accuracy"]) if metrics else None
         return {
             "round": state.round,
             "rounds": config.rounds,
-            "train_loss": row["train_loss"],
-            "accuracy": metrics[0]["mean_accuracy"] if metrics else None,
+            "train_loss": cast(float, row["train_loss"]),
+            "accuracy": accuracy,
             "seconds": seconds,
         }
 
@@ -100,7 +115,7 @@ class Recorder:
         self._kept.wait()
         self.summarise()
 
-    def summarise(self) -> dict[str, Any]:
+    def summarise(self) -> Summary:
         """Writes summary.json from the tables."""
         federation = self._federation
         try:
@@ -119,9 +134,9 @@ class Recorder:
         self._directory.write_json("summary.json", values)
         return values
 
-    def _digests(self, round: int, found: list) -> None:
+    def _digests(self, round: int, leaves: list) -> None:
         lines = [
             {"round": round, "owner": owner, "leaf": leaf, "sha256": sha}
-            for owner, leaf, sha in found
+            for owner, leaf, sha in leaves
         ]
         self._directory.append("digests.csv", lines)

@@ -1,4 +1,4 @@
-"""Where a run goes on from, and what of its configuration may change meanwhile."""
+"""The state that a run goes on from, and the settings that may change meanwhile."""
 
 import dataclasses
 import json
@@ -31,24 +31,24 @@ def restore(
     with Checkpoints(directory.checkpoints, federation.config.keep_checkpoints) as kept:
         for round in kept.rounds():
             try:
-                found = kept.read(round, like)
+                saved = kept.read(round, like)
             except CheckpointError as error:
-                warn(f"{error} The one before it is tried.")
+                warn(f"{error} Now the one before it is tried.")
                 continue
             # As this version writes it: an earlier one may have had fewer settings.
-            theirs = json.loads(RunConfig.from_json(found.notes["config"]).to_json())
+            theirs = json.loads(RunConfig.from_json(saved.notes["config"]).to_json())
             _require_same(theirs, json.loads(federation.config.to_json()), round)
-            state = federation.place(round, found.arrays)
+            state = federation.place(round, saved.arrays)
             try:
                 digest = federation.digester()(state)[0]
             except OSError as error:  # a client's file, of a store on the disk
-                warn(f"{error} The checkpoint before round {round} is tried.")
+                warn(f"{error} Now the checkpoint before round {round} is tried.")
                 continue
-            if digest == found.notes["digest"]:
+            if digest == saved.notes["digest"]:
                 return state
             warn(
                 f"The checkpoint of round {round} in {directory.checkpoints} is "
-                "damaged (its digest differs). The one before it is tried."
+                "damaged (its digest differs). Now the one before it is tried."
             )
     return None
 
@@ -67,7 +67,7 @@ FREE = (
 )
 
 
-def may_differ(key: str, old: Any, new: Any) -> bool:
+def may_differ(key: str, old: object, new: object) -> bool:
     """Whether a run may go on with another value of a setting."""
     if key == "client_store" and "disk" in (old, new):
         return old == new  # a checkpoint of files does not suit another store

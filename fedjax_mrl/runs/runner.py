@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedjax_mrl import partitions, references
 from fedjax_mrl.config import RunConfig
@@ -13,7 +13,8 @@ from fedjax_mrl.runs import environment, pictures
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import Follower, RunDirectory
 from fedjax_mrl.runs.events import Events
-from fedjax_mrl.runs.recorder import Recorder
+from fedjax_mrl.runs.recorder import Recorder, RoundReport
+from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.divergence import Diverged, describe
 from fedjax_mrl.simulation.evaluation import Scores
 from fedjax_mrl.simulation.rounds import Played, State
@@ -29,9 +30,9 @@ class Interrupted(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a finished run is reported by."""
+    """The summary of a finished run, and its last scores if it was evaluated."""
 
-    summary: dict[str, Any]
+    summary: Summary
     scores: Scores | None
 
 
@@ -57,7 +58,7 @@ def prepare(federation: Federation, run: RunDirectory, first: int = 1) -> None:
 def run(
     federation: Federation,
     directory: RunDirectory,
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    report: Callable[[RoundReport], None] = lambda row: None,
     *,
     stop: Callable[[], int | None] = lambda: None,
     state: State | None = None,
@@ -89,8 +90,16 @@ class Entry(NamedTuple):
 
     federation: Federation
     directory: RunDirectory
-    report: Callable[[dict[str, Any]], None] = lambda row: None
+    report: Callable[[RoundReport], None] = lambda row: None
     state: State | None = None
+
+
+class _Sent(NamedTuple):
+    """A round of one run, and how many runs shared the time that it took."""
+
+    state: State
+    played: Played
+    sharing: int
 
 
 def run_together(
@@ -107,7 +116,7 @@ def run_together(
         stop: as of `run`, for all of them.
 
     Returns:
-        What became of each: its outcome, or what `run` would have raised
+        For each run its outcome, or the error that `run` would have raised
         (`Diverged`, `Interrupted`, `OSError`). One that fails does not stop the others.
     """
     trials = [entry.federation.trial for entry in entries]
@@ -120,36 +129,40 @@ def run_together(
                 entry.federation, entry.directory, entry.report, stop, entry.state
             )
             courses.append(stack.enter_context(contextlib.closing(going)))
-        played: list[Any] = [None] * len(entries)
+        outcomes: list[_Sent | None] = [None] * len(entries)
         while len(ended) < len(entries):
             for number, going in enumerate(courses):
                 if number in ended:
                     continue
                 try:
-                    states[number] = going.send(played[number])
+                    states[number] = going.send(outcomes[number])
                     continue
                 except StopIteration as end:
                     ended[number] = end.value
                 except (Diverged, Interrupted, OSError) as error:
                     ended[number] = error
                 states[number] = None
-            found = entries[0].federation.play_together(trials, states)
-            number = sum(state is not None for state in states)
-            played = [(result, number) for result in found]
+            results = entries[0].federation.play_together(trials, states)
+            sharing = sum(state is not None for state in states)
+            outcomes = [
+                None if result is None else _Sent(*result, sharing)
+                for result in results
+            ]
     return [ended[number] for number in range(len(entries))]
 
 
 def _course(
     federation: Federation,
     directory: RunDirectory,
-    report: Callable[[dict[str, Any]], None],
+    report: Callable[[RoundReport], None],
     stop: Callable[[], int | None],
     state: State | None,
-) -> Generator[State, tuple[tuple[State, Played], int], Outcome]:
-    """The course of a run: gives a state, is sent what a round makes of it, and so on.
+) -> Generator[State, _Sent | None, Outcome]:
+    """Records one run while somebody else plays its rounds.
 
-    Who plays the rounds decides whether other runs are played with it, and sends how
-    many runs shared the time.
+    A generator: it yields the state that the next round begins with, and is sent the
+    round that was played from it. So whoever plays may play other runs at the same
+    time.
     """
     config = federation.config
     prepare(federation, directory, 1 if state is None else state.round + 1)
@@ -166,15 +179,16 @@ def _course(
         recorder.start(state)
         started = time.perf_counter()
         while state.round < config.rounds:
-            played, sharing = yield state
-            result = federation.result(*played)
+            sent = yield state
+            assert sent is not None, "only the first state is asked for"
+            result = federation.result(sent.state, sent.played)
             state = result.state
             problem = divergence(result.played, state.round, config)
             if problem is not None:
                 recorder.save_last_good(state.round - 1)
                 raise Diverged(problem)
             asked = stop()
-            row = recorder.record(result, started, sharing)
+            row = recorder.record(result, started, sent.sharing)
             started = time.perf_counter()
             last = state.round == config.rounds
             due = last or asked or state.round % config.checkpoint_every == 0
@@ -200,9 +214,9 @@ def divergence(
         round: its number.
         config: of the run; None rejects nobody.
     """
-    found = describe(played, round, config)
-    return found and (
-        f"{found} The state after round {round - 1} is saved; lower --learning-rate or "
-        "--clip-norm, or leave such clients out with --set "
+    problem = describe(played, round, config)
+    return problem and (
+        f"{problem} The state after round {round - 1} is saved; lower --learning-rate "
+        "or --clip-norm, or leave such clients out with --set "
         "server.reject_nonfinite=true."
     )

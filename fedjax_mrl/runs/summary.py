@@ -1,20 +1,54 @@
 """Numbers of a whole run from its rounds: headline, targets, traffic."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 # Accuracies whose first reaching is recorded, as the paper does for 90% and 50%.
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+class Headline(TypedDict):
+    """The accuracies that a run is compared by, each a mean over clients."""
+
+    point: str
+    head: str
+    last: float
+    last10: float
+    best: float
+    best_round: int
+
+
+class Reached(TypedDict):
+    """Rounds, bytes and FLOPs until an accuracy is reached first."""
+
+    rounds: int
+    bytes: int
+    flops: int
+
+
+class Summary(TypedDict):
+    """The content of summary.json; `targets` by accuracy, None if not reached."""
+
+    algorithm: str
+    dataset: str
+    rounds: int
+    seconds: float
+    digest: str | None
+    bytes_down: int
+    bytes_up: int
+    flops: int
+    headline: Headline | None
+    targets: dict[str, Reached | None]
 
 
 def summarise(
     *,
     algorithm: str,
     dataset: str,
-    rounds: Sequence[dict[str, Any]],
-    metrics: Sequence[dict[str, Any]],
+    rounds: Sequence[Mapping[str, Any]],
+    metrics: Sequence[Mapping[str, Any]],
     head: str,
-) -> dict[str, Any]:
+) -> Summary:
     """Builds summary.json from the rows of rounds.csv and metrics.csv.
 
     The headline is the mean over clients of the local test accuracy at point
@@ -54,7 +88,7 @@ def summarise(
     }
 
 
-def _headline(curve: list[tuple[int, float]], head: str) -> dict[str, Any] | None:
+def _headline(curve: list[tuple[int, float]], head: str) -> Headline | None:
     if not curve:
         return None
     best_round, best = max(curve, key=lambda point: (point[1], -point[0]))
@@ -70,8 +104,8 @@ def _headline(curve: list[tuple[int, float]], head: str) -> dict[str, Any] | Non
 
 
 def _reached(
-    curve: list[tuple[int, float]], rounds: Sequence[dict[str, Any]], target: float
-) -> dict[str, int] | None:
+    curve: list[tuple[int, float]], rounds: Sequence[Mapping[str, Any]], target: float
+) -> Reached | None:
     """Rounds, bytes and FLOPs until the curve first reaches `target`, or None."""
     first = next((number for number, accuracy in curve if accuracy >= target), None)
     if first is None:

@@ -9,7 +9,7 @@ from fedjax_mrl.runs.directory import RunDirectory
 
 
 class Verdict(NamedTuple):
-    """What a verification found.
+    """The result of a verification.
 
     Attributes:
         rounds: compared, equal ones and the first that differs.
@@ -49,11 +49,11 @@ def verify(
     for row in directory.rows("digests.csv"):
         of_round = leaves.setdefault(int(row["round"]), {})
         of_round[row["owner"], row["leaf"]] = row["sha256"]
-    found_there = environment.recorded(directory)
+    environments = environment.recorded(directory)
     here = environment.describe()
 
     def verdict(compared: int, round: int, difference: str | None) -> Verdict:
-        there = environment.of_round(found_there, max(round, 1))
+        there = environment.of_round(environments, max(round, 1))
         if there is None:
             return Verdict(compared, difference, ["environment.json cannot be read"])
         changes = environment.changes(there, here)
@@ -82,8 +82,8 @@ def verify(
     return verdict(compared, state.round, None)
 
 
-def _first(found: list, recorded: dict[tuple[str, str], str]) -> str:
-    for leaf in found:
+def _first(leaves: list, recorded: dict[tuple[str, str], str]) -> str:
+    for leaf in leaves:
         if recorded.get((leaf.owner, leaf.leaf)) != leaf.sha256:
             return f"{leaf.owner}, leaf {leaf.leaf}"
     return "who took part, or a client that did not"

@@ -58,7 +58,10 @@ def test_resume_says_in_one_line_what_differs(copied, capsys):
     told = capsys.readouterr().err
     jax = environment.version("jax")
     assert told.count("\n") == 1
-    assert "another environment than round 4" in told and f"jax: 0.0.1 -> {jax}" in told
+    assert (
+        "another environment than that of round 4" in told
+        and f"jax: 0.0.1 -> {jax}" in told
+    )
     assert "cpu_count: 77 -> " in told and "devices" not in told
     assert [one["from_round"] for one in held(copied)["environments"]] == [1, 3, 5]
 
@@ -118,4 +121,6 @@ def test_a_comparison_that_goes_on_elsewhere_says_so(moved, tmp_path, capsys):
     words += ["--schedule-rounds", "2", "--out", str(tmp_path)]
     assert main(words) == 0
     told = capsys.readouterr().err
-    assert "another environment than round 3" in told and "jax: 0.0.1 -> " in told
+    assert (
+        "another environment than that of round 3" in told and "jax: 0.0.1 -> " in told
+    )

@@ -108,7 +108,7 @@ def test_a_run_without_checkpoint_is_resumed_from_its_beginning(whole, copied, c
     shutil.rmtree(copied / "checkpoints")
     (copied / "partition.npz").unlink()
     assert main(["resume", str(copied), "--quiet"]) == 0
-    assert "beginning with round 1" in capsys.readouterr().err
+    assert "the run begins with round 1" in capsys.readouterr().err
     assert tables(copied) == tables(whole)
 
 
