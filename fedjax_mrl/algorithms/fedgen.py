@@ -150,9 +150,7 @@ def fedgen(
             drawn = generators.draw(key, total, server_batch_size, noise_dim)
             features = generators.generate(generator, drawn, num_classes)  # [G, D]
             logits = jax.vmap(shared_model.head, in_axes=(0, None))(headers, features)
-            share = counts[:, drawn.label]  # [K, G]
-            share = share / jnp.maximum(share.sum(axis=0), 1)[None, :]
-            ensemble = (share[:, :, None] * logits).sum(axis=0)  # [G, L]
+            ensemble = generators.ensemble(logits, counts[:, drawn.label])
             ce = losses.cross_entropy_per_example(ensemble, drawn.label).mean()
             return ce + diversity_weight * generators.diversity(drawn.noise, features)
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import optax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, prototypes, requirements
+from fedjax_mrl.learning import local, losses, pairs, prototypes, requirements
 from fedjax_mrl.protocol import (
     Algorithm,
     Batches,
@@ -55,7 +55,7 @@ class ClientState(NamedTuple):
 def train_header(
     model: Model,
     header: Params,
-    pairs: prototypes.Pairs,
+    examples: pairs.Pairs,
     order: Batches,
     learning_rate: float,
     key: Key,
@@ -65,8 +65,8 @@ def train_header(
     Args:
         model: any model that has headers like this one.
         header: where to start.
-        pairs: what the participants uploaded.
-        order: minibatches as positions in `pairs`.
+        examples: the participants' uploads.
+        order: minibatches as positions in `examples`.
         learning_rate: of plain SGD.
         key: of the steps, by which a header with random parts draws them.
 
@@ -78,7 +78,7 @@ def train_header(
         logits = model.training(key).head(header, x)
         return losses.cross_entropy(logits, y, mask)
 
-    return prototypes.fit(loss, header, pairs, order, optax.sgd(learning_rate), key)
+    return pairs.fit(loss, header, examples, order, optax.sgd(learning_rate), key)
 
 
 def fedgh(
@@ -109,10 +109,10 @@ def fedgh(
     shared = setup.shared(setup.feature_dim)
 
     def server_update(header, uploads, cohort: Cohort):
-        pairs = prototypes.pairs(uploads, cohort)
-        order = prototypes.shuffled(cohort.key, pairs, server_epochs, server_batch_size)
+        examples = pairs.of_uploads(uploads, cohort)
+        order = pairs.shuffled(cohort.key, examples, server_epochs, server_batch_size)
         key = rng.named(cohort.key, "header")
-        return train_header(shared, header, pairs, order, server_lr, key)[0]
+        return train_header(shared, header, examples, order, server_lr, key)[0]
 
     server = Server(
         init=lambda key: shared.init(rng.named(key, "shared")).header,

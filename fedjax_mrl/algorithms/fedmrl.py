@@ -81,9 +81,10 @@ def fedmrl(
 
         def forward(G, F, networks, x):
             theta, omega, phi = networks
-            small = G.features(theta.extractor, x)  # [B, d1]
-            large = F.features(omega.extractor, x)  # [B, d2]
-            fused = layers.linear(phi, jnp.concatenate([small, large], axis=-1))
+            small = G.features(theta.extractor, x)  # G^ex(x): [B, d1]
+            large = F.features(omega.extractor, x)  # F_k^ex(x): [B, d2]
+            spliced = jnp.concatenate([small, large], axis=-1)  # R_k: [B, d1 + d2]
+            fused = layers.linear(phi, spliced)  # R~_k: [B, d2]
             coarse = G.head(theta.header, fused[:, :shared_dim])  # [B, L]
             fine = F.head(omega.header, fused)  # [B, L]
             return small, large, coarse, fine

@@ -34,7 +34,7 @@ import optax
 
 from fedjax_mrl import rng
 from fedjax_mrl.algorithms.fedproto import fedproto
-from fedjax_mrl.learning import losses, prototypes, requirements
+from fedjax_mrl.learning import losses, pairs, prototypes, requirements
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Algorithm, Params, Server, Setup
 
@@ -69,7 +69,7 @@ def adaptive_margin(merged: prototypes.Prototypes, largest: float) -> jax.Array:
         merged: class means over the clients.
         largest: the cap, which also holds if there is only one class.
     """
-    between = _distances(merged.vector, merged.vector)  # [L, L]
+    between = prototypes.distances(merged.vector, merged.vector)  # [L, L]
     others = merged.known[None, :] & ~jnp.eye(merged.known.size, dtype=bool)
     gaps = jnp.where(others, between, jnp.inf).min(axis=1)
     return jnp.minimum(jnp.where(merged.known, gaps, 0).max(), largest)
@@ -79,15 +79,9 @@ def contrast(
     trainable: Trainable, x: jax.Array, y: jax.Array, mask: jax.Array, margin: jax.Array
 ) -> jax.Array:
     """Cross-entropy of minus the distances, the own class held off by the margin."""
-    distance = _distances(x, vectors(trainable))  # [B, L]
+    distance = prototypes.distances(x, vectors(trainable))  # [B, L]
     own = jax.nn.one_hot(y, distance.shape[1], dtype=distance.dtype)
     return losses.cross_entropy(-(distance + margin * own), y, mask)
-
-
-def _distances(a, b):
-    square = jnp.square(a[:, None, :] - b[None, :, :]).sum(axis=-1)
-    apart = square > 0
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
 def fedtgp(
@@ -135,12 +129,12 @@ def fedtgp(
     def server_update(state, uploads, cohort):
         merged = prototypes.merge(uploads, cohort)
         margin = adaptive_margin(merged, max_margin)
-        pairs = prototypes.pairs(uploads, cohort)
-        order = prototypes.shuffled(cohort.key, pairs, server_epochs, server_batch_size)
-        trained, _ = prototypes.fit(
+        examples = pairs.of_uploads(uploads, cohort)
+        order = pairs.shuffled(cohort.key, examples, server_epochs, server_batch_size)
+        trained, _ = pairs.fit(
             lambda trainable, x, y, mask, key: contrast(trainable, x, y, mask, margin),
             state.trainable,
-            pairs,
+            examples,
             order,
             optax.sgd(server_lr),
             rng.named(cohort.key, "prototypes"),

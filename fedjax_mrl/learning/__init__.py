@@ -1,1 +1,1 @@
-"""What methods are made of: local training, losses, optimizers, servers, prototypes."""
+"""The parts that methods share: local training, losses, optimizers, servers, ..."""

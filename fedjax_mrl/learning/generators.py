@@ -59,6 +59,20 @@ def generate(generator: Generator, drawn: Draw, num_classes: int) -> jax.Array:
     )
 
 
+def ensemble(logits: jax.Array, counts: jax.Array) -> jax.Array:
+    """Mean of the clients' logits, weighted by counts.
+
+    Args:
+        logits: [K, G, L].
+        counts: of each client's examples of the label, [K, G].
+
+    Returns:
+        Logits [G, L]; zeros where no client has an example.
+    """
+    share = counts / jnp.maximum(counts.sum(axis=0), 1)[None, :]
+    return (share[:, :, None] * logits).sum(axis=0)
+
+
 def train(
     loss: Callable[[Generator, Key], jax.Array],
     generator: Generator,

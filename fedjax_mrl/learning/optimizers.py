@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_mrl import tree
-
 
 def sgd(
     learning_rate: float,
@@ -101,7 +99,7 @@ def clip_by_norm(clip_norm: float) -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         del params
-        norm = jnp.sqrt(tree.squared_norm(updates))
+        norm = optax.tree.norm(updates)
         scale = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
         return jax.tree.map(lambda g: g * scale, updates), state
 

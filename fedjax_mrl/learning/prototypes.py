@@ -1,26 +1,21 @@
-"""One vector for each class: clients upload means, the server merges or fits them.
+"""One vector for each class: clients upload means, and the server merges them.
 
 A mean is uploaded only for classes that the client holds, and a vector is sent only
 for classes that the server knows; zeros fill the other rows and never count.
 
-Shape letters: L classes, D width, K cohort, P = K L pairs of all uploads.
+Shape letters: L classes, D width, K cohort.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax import lax
 
-from fedjax_mrl.learning import local, losses, optimizers
+from fedjax_mrl.learning import local, losses
 from fedjax_mrl.protocol import (
     UNKNOWN,
     Batch,
-    Batches,
     Cohort,
-    Key,
     Model,
     Params,
     Server,
@@ -41,14 +36,6 @@ class Prototypes(NamedTuple):
 
     vector: jax.Array  # [L, D]
     known: jax.Array  # [L] bool
-
-
-class Pairs(NamedTuple):
-    """All uploads as examples of one data set."""
-
-    x: jax.Array  # [P, D]
-    y: jax.Array  # [P] int32
-    exists: jax.Array  # [P] bool
 
 
 def of_sums(sums: jax.Array, count: jax.Array) -> ClassMeans:
@@ -122,85 +109,18 @@ def nearness(prototypes: Prototypes, features: jax.Array) -> jax.Array:
     return jnp.where(prototypes.known[None, :], -distance, UNKNOWN)
 
 
+def distances(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Euclidean distances between rows, [P, D] and [Q, D] -> [P, Q].
+
+    They are taken from differences, so that they cannot be NaN, and a distance of 0
+    has the gradient 0.
+    """
+    square = jnp.square(a[:, None, :] - b[None, :, :]).sum(axis=-1)
+    apart = square > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+
+
 def num_bytes(present: jax.Array, vectors: jax.Array) -> jax.Array:
     """Bytes of those rows of `vectors` [L, D] that travel, and of saying which."""
     row = vectors.shape[-1] * vectors.dtype.itemsize
     return present.sum().astype(jnp.float32) * row + present.shape[0]
-
-
-def pairs(uploads: ClassMeans, cohort: Cohort) -> Pairs:
-    """Every mean that counts, with its class, participants in cohort order."""
-    size, num_classes, width = uploads.mean.shape
-    exists = ((uploads.count > 0) & (cohort.weights > 0)[:, None]).reshape(-1)
-    x = jnp.where(exists[:, None], uploads.mean.reshape(-1, width), 0)
-    y = jnp.tile(jnp.arange(num_classes, dtype=jnp.int32), size)
-    return Pairs(x, y, exists)
-
-
-def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches:
-    """Minibatches of the pairs that exist, shuffled anew for each epoch.
-
-    The last batch of an epoch may be partial. Only batches with a pair are counted
-    as steps, so the cost follows what was uploaded.
-    """
-    places = examples.exists.shape[0]
-    real = examples.exists.sum()
-    there = jnp.argsort(~examples.exists, stable=True)  # those that exist come first
-    there = there.astype(jnp.int32)
-    per_epoch = -(-places // batch_size)
-    fill = per_epoch * batch_size - places
-
-    def epoch(key):
-        order = jax.random.permutation(key, places)
-        order = order[jnp.argsort(order >= real, stable=True)]
-        order = jnp.where(order < real, there[order], -1)
-        return jnp.pad(order, (0, fill), constant_values=-1)
-
-    table = jax.vmap(epoch)(jax.random.split(key, epochs))
-    table = table.reshape(epochs, per_epoch, batch_size)
-    used = (-(-real // batch_size)).astype(jnp.int32)
-    step = jnp.arange(epochs * per_epoch, dtype=jnp.int32)
-    row, column = jnp.divmod(step, jnp.maximum(used, 1))
-    return Batches(table[jnp.minimum(row, epochs - 1), column], epochs * used)
-
-
-def fit(
-    loss: Callable[[Any, jax.Array, jax.Array, jax.Array, Key], jax.Array],
-    params: Any,
-    examples: Pairs,
-    order: Batches,
-    optimizer: optax.GradientTransformation,
-    key: Key,
-) -> tuple[Any, jax.Array]:
-    """Trains something of the server's on pairs.
-
-    Args:
-        loss: params, x [B, D], y [B], mask [B], key of the step -> loss.
-        params: a pytree.
-        examples: the uploads.
-        order: minibatches as positions in `examples`.
-        optimizer: optax transformation; its state is fresh.
-        key: folded with the step.
-
-    Returns:
-        The trained parameters, and the loss before each step, [S].
-    """
-
-    def step(i, carry):
-        params, state, trace = carry
-        index = order.index[i]
-        rows = jnp.maximum(index, 0)
-        value, gradient = jax.value_and_grad(loss)(
-            params,
-            examples.x[rows],
-            examples.y[rows],
-            index >= 0,
-            jax.random.fold_in(key, i),
-        )
-        params, state = optimizers.step(optimizer.update, gradient, state, params)
-        return params, state, trace.at[i].set(value)
-
-    trace = jnp.zeros((order.index.shape[0],), examples.x.dtype)
-    carry = (params, optimizer.init(params), trace)
-    params, _, trace = lax.fori_loop(0, order.steps, step, carry)
-    return params, trace

@@ -7,7 +7,7 @@ import pytest
 
 from fedjax_mrl import algorithms
 from fedjax_mrl.algorithms.fedgh import ClientState, train_header
-from fedjax_mrl.learning import prototypes
+from fedjax_mrl.learning import pairs, prototypes
 from fedjax_mrl.protocol import Batches, Cohort
 from tests import oracle
 from tests.helpers import Toy, assert_trees_equal
@@ -51,9 +51,9 @@ def with_given_order(case):
 
     def update(header, uploads, cohort):
         order = Batches(tables[cohort.round - 1], jnp.int32(tables.shape[1]))
-        pairs = prototypes.pairs(uploads, cohort)
+        given = pairs.of_uploads(uploads, cohort)
         rate = case.options["server_lr"]
-        return train_header(header_model, header, pairs, order, rate, cohort.key)
+        return train_header(header_model, header, given, order, rate, cohort.key)
 
     server = case.algorithm.server
     server = server._replace(update=lambda *given: update(*given)[0])
@@ -88,8 +88,8 @@ def compare(path, dtype):
         weights = jnp.ones(len(uploads), jnp.float32)
         cohort = Cohort(weights, jnp.int32(round), jax.random.key(0))
         uploads = jax.tree.map(lambda *leaves: jnp.stack(leaves), *uploads)
-        pairs = prototypes.pairs(uploads, cohort)
-        difference.array(f"r{round}.server.pairs_x", pairs.x[pairs.exists])
+        given = pairs.of_uploads(uploads, cohort)
+        difference.array(f"r{round}.server.pairs_x", given.x[given.exists])
         difference.array(f"r{round}.server.loss", train(server, uploads, cohort)[1])
         server = state.server
         difference.array(f"r{round}.server.head.fc3.w", server["kernel"])
@@ -203,12 +203,12 @@ def ten_pairs():
     """Five of them exist: 1, 2, 5, 7 and 9."""
     exists = jnp.array([0, 1, 1, 0, 0, 1, 0, 1, 0, 1], bool)
     x = jax.random.normal(jax.random.key(0), (10, 3))
-    return prototypes.Pairs(x, jnp.arange(10, dtype=jnp.int32) % 4, exists)
+    return pairs.Pairs(x, jnp.arange(10, dtype=jnp.int32) % 4, exists)
 
 
 @pytest.mark.parametrize("batch_size, steps", [(1, 15), (2, 9), (4, 6), (30, 3)])
 def test_every_epoch_takes_every_pair_once(batch_size, steps):
-    order = prototypes.shuffled(jax.random.key(2), ten_pairs(), 3, batch_size)
+    order = pairs.shuffled(jax.random.key(2), ten_pairs(), 3, batch_size)
     assert int(order.steps) == steps
     epochs = np.asarray(order.index)[:steps].reshape(3, -1)
     for epoch in epochs:
@@ -219,7 +219,7 @@ def test_every_epoch_takes_every_pair_once(batch_size, steps):
 
 def test_no_pairs_are_no_steps():
     none = ten_pairs()._replace(exists=jnp.zeros(10, bool))
-    order = prototypes.shuffled(jax.random.key(2), none, 3, 4)
+    order = pairs.shuffled(jax.random.key(2), none, 3, 4)
     assert int(order.steps) == 0
     assert (order.index == -1).all()
 

@@ -10,7 +10,7 @@ import pytest
 from fedjax_mrl import algorithms, tree
 from fedjax_mrl.algorithms import fedtgp
 from fedjax_mrl.data import images
-from fedjax_mrl.learning import optimizers, prototypes
+from fedjax_mrl.learning import optimizers, pairs, prototypes
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import (
     Batches,
@@ -149,8 +149,8 @@ def test_two_server_steps_equal_the_equations(max_margin, x64):
     update = jax.jit(server.update)
     for round in (1, 2):
         cohort = to_cohort(weights, round)
-        pairs = prototypes.pairs(uploads, cohort)
-        order = prototypes.shuffled(jax.random.clone(cohort.key), pairs, 2, 3)
+        examples = pairs.of_uploads(uploads, cohort)
+        order = pairs.shuffled(jax.random.clone(cohort.key), examples, 2, 3)
         # Eight prototypes count, so an epoch is three steps, the last one of two.
         assert int(order.steps) == 6
         batches = np.asarray(order.index)[:6]
