@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 from fedjax_mrl._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from fedjax_mrl.comparing import compare as compare
     from fedjax_mrl.config import RunConfig as RunConfig
     from fedjax_mrl.data.own import arrays as arrays
     from fedjax_mrl.federation import Federation as Federation
     from fedjax_mrl.models.own import model as model
+    from fedjax_mrl.protocol import Algorithm as Algorithm
+    from fedjax_mrl.protocol import Model as Model
+    from fedjax_mrl.protocol import Setup as Setup
     from fedjax_mrl.runs.loading import load as load
     from fedjax_mrl.simulation.divergence import Diverged as Diverged
 
@@ -26,7 +30,11 @@ _PUBLIC = {
     "Diverged": "fedjax_mrl.simulation.divergence",
     "Federation": "fedjax_mrl.federation",
     "RunConfig": "fedjax_mrl.config",
+    "Algorithm": "fedjax_mrl.protocol",
+    "Model": "fedjax_mrl.protocol",
+    "Setup": "fedjax_mrl.protocol",
     "arrays": "fedjax_mrl.data.own",
+    "compare": "fedjax_mrl.comparing",
     "load": "fedjax_mrl.runs.loading",
     "model": "fedjax_mrl.models.own",
 }

@@ -1,16 +1,17 @@
 """Several methods and seeds on one data split, from Python and in memory."""
 
 import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl import bar, config, references
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.history import History
+from fedjax_mrl.history import History, frame
 from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.runs import comparison, comparison_tables, pictures, summary
 from fedjax_mrl.runs.comparison import Run
-from fedjax_mrl.simulation.divergence import Diverged, describe
+from fedjax_mrl.simulation.divergence import Diverged
 from fedjax_mrl.values import Values, take
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ class Comparison:
             ValueError: for another table.
             ImportError: without pandas.
         """
-        from fedjax_mrl.history import frame
-
         if table == "runs":
             return frame(self._rows)
         return frame(
@@ -162,25 +161,25 @@ def _play(trials: Sequence[Federation], shown: bar.Bar) -> list[str | None]:
     problems: list[str | None] = [None] * len(trials)
     for federation in trials:
         federation.state = federation.init()
-    for _ in range(trials[0].config.rounds):
+    rounds = trials[0].config.rounds
+    for _ in range(rounds):
         states = [
             federation.state if problem is None else None
             for federation, problem in zip(trials, problems, strict=True)
         ]
+        started = time.perf_counter()
         played = trials[0].play_together([f.trial for f in trials], states)
         for place, (federation, outcome) in enumerate(zip(trials, played, strict=True)):
             if outcome is None:
                 continue
             try:
-                shown.show(federation.accept(*outcome))
+                shown.show(federation.accept(*outcome, rounds, started))
             except Diverged as error:
                 problems[place] = str(error)
     return problems
 
 
-def _row(
-    federation: Federation, name: str, problem: str | None
-) -> dict[str, Any]:
+def _row(federation: Federation, name: str, problem: str | None) -> dict[str, Any]:
     """One row of the table; of a run that failed it has no numbers."""
     row: dict[str, Any] = dict.fromkeys(comparison.COLUMNS, "")
     row |= {
@@ -200,7 +199,5 @@ def _row(
         )
         headline = whole["headline"] or {}
         row |= {key: headline[key] for key in row if key in headline}
-        row |= {
-            key: whole[key] for key in row if key in whole and key != "algorithm"
-        }
+        row |= {key: whole[key] for key in row if key in whole and key != "algorithm"}
     return row

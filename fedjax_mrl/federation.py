@@ -410,19 +410,35 @@ class Federation:
         while state.round < until:
             started = time.perf_counter()
             state, played = self.play(state)
-            played = played.fetch()
-            problem = divergence.describe(played, state.round, self.config)
-            if problem is not None:
-                self.state = None
-                raise divergence.Diverged(
-                    f"{problem} Give a lower learning_rate or clip_norm, or leave such "
-                    'clients out with set={"server.reject_nonfinite": True}; '
-                    f"rounds(until={state.round - 1}) plays up to the last good state."
-                )
-            self.state = state
-            result = self.result(state, played, until)
-            self.history.append(result, time.perf_counter() - started)
-            yield result
+            yield self.accept(state, played, until, started)
+
+    def accept(
+        self, state: State, played: Played, until: int, started: float
+    ) -> Result:
+        """Takes a played round for the newest one: evaluates if due, notes it.
+
+        Args:
+            state: after the round.
+            played: what it reports.
+            until: the last round that will be played.
+            started: when it began, by `time.perf_counter`.
+
+        Raises:
+            Diverged: if a network or a loss became non-finite.
+        """
+        played = played.fetch()
+        problem = divergence.describe(played, state.round, self.config)
+        if problem is not None:
+            self.state = None
+            raise divergence.Diverged(
+                f"{problem} Give a lower learning_rate or clip_norm, or leave such "
+                'clients out with set={"server.reject_nonfinite": True}; '
+                f"rounds(until={state.round - 1}) plays up to the last good state."
+            )
+        self.state = state
+        result = self.result(state, played, until)
+        self.history.append(result, time.perf_counter() - started)
+        return result
 
     def fit(
         self, rounds: int | None = None, *, progress: bool | None = None
@@ -466,6 +482,16 @@ class Federation:
         due = state.round % self.config.eval_every == 0 or state.round == until
         scores = self.evaluate(state) if due else None
         return Result(state, played.fetch(), scores)
+
+    def __repr__(self) -> str:
+        config, played = self.config, 0 if self.state is None else self.state.round
+        models = ", ".join(
+            f"{group.clients.size} x {group.name}" for group in self.groups
+        )
+        return (
+            f"Federation({config.title}: {config.num_clients} clients ({models}), "
+            f"{config.cohort_size} a round; {played} of {config.rounds} rounds played)"
+        )
 
     @numerics.fixed()
     def flops(self) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The rounds that a federation played, as tables and pictures for a notebook."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TABLES = ("metrics", "rounds", "clients")
+
+
+def frame(rows: Sequence[Row]) -> "pandas.DataFrame":
+    """Rows of a table as a pandas DataFrame.
+
+    Raises:
+        ImportError: without pandas; says how to get it.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            'A frame needs pandas: pip install "fedjax-mrl[notebook]". Without it '
+            "rows() has the same as a list of dictionaries."
+        ) from error
+    return pandas.DataFrame(rows)
 
 
 class History:
@@ -77,9 +93,11 @@ class History:
 
     def append(self, result: Result, seconds: float) -> None:
         """Adds a round; forgets rounds that it replaces, as of a loop begun anew."""
-        number = result.state.round
+        number = int(result.state.round)
         self._rounds = [old for old in self._rounds if old[0].state.round < number]
-        self._rounds.append((result, seconds))
+        state = result.state
+        past = type(state)(number, *(None for _ in state[1:]))  # arrays may go
+        self._rounds.append((result._replace(state=past), seconds))
 
     def rows(self, table: str = "metrics") -> list[Row]:
         """The rows of a table, with the columns of the csv file of that name.
@@ -114,14 +132,7 @@ class History:
             ValueError: for another table.
             ImportError: without pandas; says how to get it.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                'A frame needs pandas: pip install "fedjax-mrl[notebook]". Without it '
-                "rows() has the same as a list of dictionaries."
-            ) from error
-        return pandas.DataFrame(self.rows(table))
+        return frame(self.rows(table))
 
     def plot(self, *, point: str = "local") -> "Figure":
         """Draws the mean accuracy of all clients by round, a curve for each head.

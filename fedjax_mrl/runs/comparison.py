@@ -5,10 +5,12 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedjax_mrl import algorithms, references
+from fedjax_mrl.algorithms import Method
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.runs import resuming
 
@@ -45,6 +47,7 @@ def plan(
     seeds: Sequence[int],
     out: pathlib.Path,
     rates: Sequence[float] = (),
+    methods: Mapping[str, Method] = types.MappingProxyType({}),
 ) -> list[Run]:
     """Configurations of all runs; an algorithm's trials follow one another.
 
@@ -58,19 +61,23 @@ def plan(
         out: folder of the comparison; each run lies in `<name>-<seed>` below it, of
             several learning rates in `<name>-<seed>-lr<rate>`.
         rates: learning rates; none is that of `base`.
+        methods: those of `names` that are the user's own functions.
 
     Raises:
-        ValueError: for an unknown algorithm or setting.
+        ValueError: for an unknown algorithm or setting, or two of one name.
     """
-    options = {option for name in names for option in algorithms.hyperparameters(name)}
+    hyper = {n: algorithms.hyperparameters(methods.get(n, n)) for n in names}
+    options = {option for known in hyper.values() for option in known}
+    if len(set(map(references.short, hyper))) < len(hyper):
+        raise ConfigError(
+            f"Algorithms to compare need different names; got {', '.join(hyper)}."
+        )
     for key, _ in base.set:
         prefix, _, option = key.partition(".")
         if prefix == "server":
             continue
-        if (
-            prefix not in ("algorithm", *map(references.short, names))
-            or option not in options
-        ):
+        named = prefix in ("algorithm", *map(references.short, names))
+        if not named or option not in options:
             raise ConfigError(
                 "A key of --set must read algorithm.OPTION, or the name of a compared "
                 f"algorithm in its place, with an option that it has; got {key!r}. "
@@ -81,22 +88,30 @@ def plan(
     seeds = list(dict.fromkeys(seeds))
     for name in dict.fromkeys(names):
         for rate, seed in itertools.product(rates, seeds):
-            config = configured(base, name, seed, rate)
+            config = configured(base, name, seed, rate, hyper[name])
             runs.append(Run(config, out / folder(config, several=len(rates) > 1)))
     return runs
 
 
-def configured(base: RunConfig, name: str, seed: int, rate: float) -> RunConfig:
-    """The configuration of one run of a comparison, see `plan`."""
-    known, short = algorithms.hyperparameters(name), references.short(name)
+def configured(
+    base: RunConfig,
+    name: str,
+    seed: int,
+    rate: float,
+    known: Iterable[str] | None = None,
+) -> RunConfig:
+    """The configuration of one run of a comparison, see `plan`.
+
+    `known` are the hyper-parameters of the algorithm; by default found by its name.
+    """
+    known = algorithms.hyperparameters(name) if known is None else known
+    short = references.short(name)
     settings = {}
     for key, value in base.set:
         prefix, _, option = key.partition(".")
         if prefix == "server":
             settings[key] = value
-        elif prefix == references.short(name) or (
-            prefix == "algorithm" and option in known
-        ):
+        elif prefix == short or (prefix == "algorithm" and option in known):
             settings[f"algorithm.{option}"] = value
     return dataclasses.replace(
         base,

@@ -85,28 +85,8 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
 
 
 def draw(path: pathlib.Path, runs: Sequence[comparison.Run]) -> None:
-    """Draws curves.png: headline accuracy over rounds, mean and range over seeds."""
-    figure = pictures.empty(8, 5)
-    axes = figure.subplots()
-    for name, curves in _curves(runs):
-        length = min(len(curve) for curve in curves)
-        rounds = [number for number, _ in curves[0][:length]]
-        values = np.array([[a for _, a in curve[:length]] for curve in curves])
-        (line,) = axes.plot(rounds, values.mean(axis=0), label=name)
-        axes.fill_between(
-            rounds,
-            values.min(axis=0),
-            values.max(axis=0),
-            color=line.get_color(),
-            alpha=0.15,
-            linewidth=0,
-        )
-    axes.set_xlabel("round")
-    axes.set_ylabel("mean test accuracy of clients, before aggregation")
-    axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path)
+    """curves.png: headline accuracy over rounds, mean and range over seeds."""
+    pictures.curves(_curves(runs)).savefig(path)
 
 
 def _curves(

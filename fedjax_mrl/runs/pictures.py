@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,37 @@ def empty(width: float, height: float) -> "Figure":
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def curves(
+    named: Iterable[tuple[str, Sequence[Sequence[tuple[int, float]]]]],
+) -> "Figure":
+    """Accuracies over rounds: for each name the mean and the range over its runs.
+
+    Args:
+        named: name, and for each of its runs the rounds and accuracies.
+    """
+    figure = empty(8, 5)
+    axes = figure.subplots()
+    for name, runs in named:
+        length = min(len(curve) for curve in runs)
+        rounds = [number for number, _ in runs[0][:length]]
+        values = np.array([[a for _, a in curve[:length]] for curve in runs])
+        (line,) = axes.plot(rounds, values.mean(axis=0), label=name)
+        axes.fill_between(
+            rounds,
+            values.min(axis=0),
+            values.max(axis=0),
+            color=line.get_color(),
+            alpha=0.15,
+            linewidth=0,
+        )
+    axes.set_xlabel("round")
+    axes.set_ylabel("mean test accuracy of clients, before aggregation")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize="small", ncols=2)
     return figure
 
 
