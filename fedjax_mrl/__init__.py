@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig as RunConfig
     from fedjax_mrl.data.own import arrays as arrays
     from fedjax_mrl.federation import Federation as Federation
+    from fedjax_mrl.loading import load as load
     from fedjax_mrl.models.own import model as model
     from fedjax_mrl.protocol import Algorithm as Algorithm
     from fedjax_mrl.protocol import Model as Model
     from fedjax_mrl.protocol import Setup as Setup
-    from fedjax_mrl.runs.loading import load as load
     from fedjax_mrl.simulation.divergence import Diverged as Diverged
 
 _PUBLIC = {
@@ -35,7 +35,7 @@ _PUBLIC = {
     "Setup": "fedjax_mrl.protocol",
     "arrays": "fedjax_mrl.data.own",
     "compare": "fedjax_mrl.comparing",
-    "load": "fedjax_mrl.runs.loading",
+    "load": "fedjax_mrl.loading",
     "model": "fedjax_mrl.models.own",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -22,6 +22,7 @@ from fedjax_mrl.history import History
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Examples, Setup
 from fedjax_mrl.results import Result
+from fedjax_mrl.runs import saving
 from fedjax_mrl.simulation import (
     divergence,
     evaluation,
@@ -322,6 +323,66 @@ class Federation:
                 "or give one, as state=federation.init()."
             )
         return state
+
+    def networks(self, client: int, *, state: State | None = None) -> dict[str, Any]:
+        """The parameters that a client holds, as pytrees on the host.
+
+        Args:
+            client: its number.
+            state: of which round; by default the newest one (`self.state`).
+
+        Returns:
+            "shared": what travels, as the client last held it; and every part of its
+            private state by name, such as "private" and "projector".
+
+        Raises:
+            ValueError: for a client that there is not.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+            ... )
+            >>> _ = federation.fit()
+            >>> networks = federation.networks(client=3)
+            >>> sorted(networks)
+            ['private', 'projector', 'shared']
+            >>> networks["projector"]["kernel"].shape
+            (600, 500)
+        """
+        state = self._given(state)
+        rounds.require_live(state)
+        number = prediction.require_client(client, self.config.num_clients)
+        some = np.array([number])
+        read = rounds.read_clients(state, self.groups, some, self.store)
+        private, shared = read[number]
+        named = private._asdict() if hasattr(private, "_asdict") else {"state": private}
+        return {"shared": shared, **named}
+
+    def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """Writes a run directory, as `fedjax-mrl run` does; `fm.load` reads it.
+
+        Args:
+            path: the folder.
+            overwrite: replace the run that is there.
+
+        Raises:
+            ValueError: if no round was played, or the folder holds a run.
+            OSError: if it cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+            ... )
+            >>> _ = federation.fit()
+            >>> folder = tempfile.mkdtemp() + "/a"
+            >>> federation.save(folder)
+            >>> fm.load(folder).state.round
+            1
+        """
+        saving.save(self, path, overwrite=overwrite)
 
     def digester(self) -> Digester:
         """A digester of this federation's states."""

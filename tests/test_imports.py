@@ -18,8 +18,11 @@ ONLY = {
     "argparse": ("cli/",),
     "pickle": ("data/official",),
 }
-# The one method that is another one with a different server.
-BASES = {("algorithms/fedtgp", "algorithms/fedproto")}
+# Methods that are another one with a different server, or without a part.
+BASES = {
+    ("algorithms/fedtgp", "algorithms/fedproto"),
+    ("algorithms/fedmrl", "algorithms/fedmrl_ablations"),
+}
 
 
 class Layer(NamedTuple):
@@ -68,9 +71,24 @@ def modules():
     return found
 
 
+def run(source):
+    """All nodes that are run: not what stands below `if TYPE_CHECKING`."""
+    waiting = [source]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
 def imports(source):
-    """Full names of all that is imported, also inside of functions."""
-    for node in ast.walk(source):
+    """Full names of all that is imported, also inside of functions.
+
+    Not for annotations alone: these say what a value is, wherever it comes from.
+    """
+    for node in run(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -24,8 +24,8 @@ def _execute(args: argparse.Namespace) -> int:
         directory = RunDirectory.open(args.run)
         config = stored.configuration(directory, data_dir=args.data_dir)
         federation = stored.federation(directory, config)
+        from fedjax_mrl import loading
         from fedjax_mrl.cli import console
-        from fedjax_mrl.runs import loading
 
         unusable: list[str] = []
         state = loading.newest(federation, directory, unusable.append)

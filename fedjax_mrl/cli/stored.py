@@ -34,7 +34,7 @@ def federation(
 
     devices.provide(config)
     devices.require()
-    from fedjax_mrl.runs import loading
+    from fedjax_mrl import loading
 
     return loading.federation(
         directory, config, unfinished=unfinished, client_folder=client_folder

@@ -1,6 +1,5 @@
 """Finds out by timing how each group is computed fastest here."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -39,13 +38,9 @@ def measure(
     for strategy in strategies.candidates(
         config.lowering, config.chunk, jax.default_backend()
     ):
-        words = strategies.write(dict.fromkeys(config.models, strategy))
-        other = Federation(
-            dataclasses.replace(config, strategies=words),
-            dataset=federation.dataset,
-            partition=federation.partition,
-            client_folder="unused",
-        )
+        names = [group.name for group in federation.groups]
+        words = strategies.write(dict.fromkeys(names, strategy))
+        other = federation.with_settings(strategies=words)
         for group in other.groups:
             of = shapes.of(other.algorithm, group.model)
             part = timing.part_of(other, group, other.round_config)

@@ -1,10 +1,9 @@
 """Writes a run's rounds into its directory: tables, digests, checkpoints."""
 
 import time
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from fedjax_mrl import references, results
-from fedjax_mrl.federation import Federation
 from fedjax_mrl.results import Result
 from fedjax_mrl.runs import events, summary
 from fedjax_mrl.runs.checkpoint import Checkpoints
@@ -15,6 +14,10 @@ from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.evaluation import Scores
 from fedjax_mrl.simulation.rounds import State
+
+if TYPE_CHECKING:
+    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.history import History
 
 
 class RoundReport(TypedDict):
@@ -35,7 +38,7 @@ class Recorder:
 
     def __init__(
         self,
-        federation: Federation,
+        federation: "Federation",
         directory: RunDirectory,
         kept: Checkpoints,
         writer: Events | None = None,
@@ -88,6 +91,20 @@ class Recorder:
             "accuracy": accuracy,
             "seconds": seconds,
         }
+
+    def record_history(self, history: "History", state: State) -> None:
+        """Writes rounds that were played before, and a checkpoint of the newest."""
+        sha, found = self._digester(state)
+        rows = [
+            {**row, "digest": sha if row["round"] == state.round else ""}
+            for row in history.rows("rounds")
+        ]
+        self._directory.append("rounds.csv", rows)
+        for table in ("metrics", "clients"):
+            self._directory.append(f"{table}.csv", history.rows(table))
+        self._digests(state.round, found)
+        self._newest = state.round, sha
+        self.save(state, None)
 
     def save(self, state: State, accuracy: float | None) -> None:
         """Begins to write a checkpoint."""

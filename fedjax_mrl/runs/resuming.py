@@ -3,17 +3,19 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs.checkpoint import CheckpointError, Checkpoints
 from fedjax_mrl.runs.directory import RunDirectory
 from fedjax_mrl.simulation.rounds import State
 
+if TYPE_CHECKING:
+    from fedjax_mrl.federation import Federation
+
 
 def restore(
-    federation: Federation, directory: RunDirectory, warn: Callable[[str], None]
+    federation: "Federation", directory: RunDirectory, warn: Callable[[str], None]
 ) -> State | None:
     """The newest undamaged checkpoint's state; None if there is none.
 

@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedjax_mrl import partitions, references
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs import environment, pictures
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import Follower, RunDirectory
@@ -18,6 +17,9 @@ from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.divergence import Diverged, describe
 from fedjax_mrl.simulation.evaluation import Scores
 from fedjax_mrl.simulation.rounds import Played, State
+
+if TYPE_CHECKING:
+    from fedjax_mrl.federation import Federation
 
 
 class Interrupted(RuntimeError):
@@ -36,7 +38,7 @@ class Outcome:
     scores: Scores | None
 
 
-def prepare(federation: Federation, run: RunDirectory, first: int = 1) -> None:
+def prepare(federation: "Federation", run: RunDirectory, first: int = 1) -> None:
     """Writes everything that is known before the round `first`."""
     run.write_text("config.json", federation.config.to_json())
     sums = {
@@ -56,7 +58,7 @@ def prepare(federation: Federation, run: RunDirectory, first: int = 1) -> None:
 
 
 def run(
-    federation: Federation,
+    federation: "Federation",
     directory: RunDirectory,
     report: Callable[[RoundReport], None] = lambda row: None,
     *,
@@ -88,7 +90,7 @@ def run(
 class Entry(NamedTuple):
     """One of several runs that are played together; arguments as of `run`."""
 
-    federation: Federation
+    federation: "Federation"
     directory: RunDirectory
     report: Callable[[RoundReport], None] = lambda row: None
     state: State | None = None
@@ -152,7 +154,7 @@ def run_together(
 
 
 def _course(
-    federation: Federation,
+    federation: "Federation",
     directory: RunDirectory,
     report: Callable[[RoundReport], None],
     stop: Callable[[], int | None],

@@ -1,11 +1,13 @@
 """Plays a run again and compares it with its record, round by round, leaf by leaf."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs import environment
 from fedjax_mrl.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from fedjax_mrl.federation import Federation
 
 
 class Verdict(NamedTuple):
@@ -27,7 +29,7 @@ class Verdict(NamedTuple):
 
 
 def verify(
-    federation: Federation,
+    federation: "Federation",
     directory: RunDirectory,
     rounds: int,
     report: Callable[[int, bool], None] = lambda round, equal: None,

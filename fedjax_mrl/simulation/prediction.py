@@ -56,7 +56,7 @@ def make(
         ):
             if word not in known:
                 raise ValueError(discovery.unknown(kind, str(word), known))
-        wanted = numbers if client is None else [_client(client, len(numbers))]
+        wanted = numbers if client is None else [require_client(client, len(numbers))]
         classes = {
             g.model.num_classes for g in groups if np.isin(wanted, g.clients).any()
         }
@@ -83,7 +83,12 @@ def make(
     return predict
 
 
-def _client(client: Any, number: int) -> int:
+def require_client(client: Any, number: int) -> int:
+    """Returns a client's number as an int.
+
+    Raises:
+        ValueError: if there is no such client among `number`.
+    """
     whole = isinstance(client, (int, np.integer)) and not isinstance(client, bool)
     if not whole or not 0 <= client < number:
         raise ValueError(
