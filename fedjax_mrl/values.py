@@ -122,6 +122,8 @@ def _model_name(value: Any, known: dict[str, Any]) -> str:
 
 def _equal(one: Any, other: Any) -> bool:
     """Whether two values are the same network; arrays in them cannot be compared."""
+    if isinstance(one, own.Blueprint) and one.source is not None:
+        one, other = (one.feature_dim, one.source), (other.feature_dim, other.source)
     try:
         return bool(one == other)
     except Exception:

@@ -53,6 +53,7 @@ class Blueprint(NamedTuple):
     features: Part
     head: Part | None  # None is a linear layer
     feature_dim: int | None  # None: as `features` shows
+    source: Any = None  # of what it was made, to tell equal ones
 
 
 def model(
@@ -110,9 +111,8 @@ def model(
     """
     made = parts.of(features, "features")
     known = name or _class_name(features) or "own"
-    return Blueprint(
-        str(known), made, None if head is None else parts.of(head, "head"), feature_dim
-    )
+    second = None if head is None else parts.of(head, "head")
+    return Blueprint(str(known), made, second, feature_dim, (features, head, name))
 
 
 def architecture(value: Any) -> Architecture:
@@ -140,10 +140,12 @@ def architecture(value: Any) -> Architecture:
     if isinstance(value, nn.Module) or parts.is_nnx(value):
         return architecture(_split(value))
     if parts.is_nnx_class(value) or _is_linen_class(value):
-        return Architecture(value.__name__, lambda *g: _of_class(value, *g), False)
+        fixed = "feature_dim" not in inspect.signature(value).parameters
+        return Architecture(value.__name__, lambda *g: _of_class(value, *g), fixed)
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__).strip("<>")
-        return Architecture(name, lambda *given: _called(value, name, *given), False)
+        fixed = "feature_dim" not in inspect.signature(value).parameters
+        return Architecture(name, lambda *given: _called(value, name, *given), fixed)
     raise ValueError(
         "A model must be a name, FILE.py:NAME, a Flax module with methods features and "
         "head, fm.model(features, head), a protocol.Model, or a function of "
