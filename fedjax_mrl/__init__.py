@@ -38,7 +38,7 @@ _PUBLIC = {
     "load": "fedjax_mrl.loading",
     "model": "fedjax_mrl.models.own",
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # pyrefly: ignore[unresolvable-dunder-all]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl import bar, config, references
@@ -197,7 +197,7 @@ def _row(federation: Federation, name: str, problem: str | None) -> dict[str, An
             metrics=history.rows("metrics"),
             head=history.heads[0],
         )
-        headline = whole["headline"] or {}
+        headline: Mapping[str, object] = whole["headline"] or {}
         row |= {key: headline[key] for key in row if key in headline}
         row |= {key: whole[key] for key in row if key in whole and key != "algorithm"}
     return row

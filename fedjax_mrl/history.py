@@ -96,7 +96,9 @@ class History:
         number = int(result.state.round)
         self._rounds = [old for old in self._rounds if old[0].state.round < number]
         state = result.state
-        past = type(state)(number, *(None for _ in state[1:]))  # arrays may go
+        # Without arrays, which may go.
+        # pyrefly: ignore[bad-argument-type]
+        past = type(state)(number, *(None for _ in state[1:]))
         self._rounds.append((result._replace(state=past), seconds))
 
     def rows(self, table: str = "metrics") -> list[Row]:

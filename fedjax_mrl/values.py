@@ -33,10 +33,9 @@ class Values(NamedTuple):
         return Values(
             {**self.algorithms, **newer.algorithms},
             {**self.models, **newer.models},
-            *(
-                old if new is None else new
-                for old, new in zip(self[2:], newer[2:], strict=True)
-            ),
+            self.dataset if newer.dataset is None else newer.dataset,
+            self.partition if newer.partition is None else newer.partition,
+            self.tasks if newer.tasks is None else newer.tasks,
         )
 
 

@@ -171,11 +171,10 @@ def build(spec: DatasetSpec, arrays: Arrays, origin: str) -> Dataset:
         DatasetError: for another dtype, shape, number of images, or a label out of
             range.
     """
-    parts = {}
-    for part, expected in (("train", spec.num_train), ("test", spec.num_test)):
-        x, y = getattr(arrays, f"x_{part}"), getattr(arrays, f"y_{part}")
-        parts[f"x_{part}"] = _images(spec, x, f"x_{part} of {origin}", expected)
-        parts[f"y_{part}"] = _labels(spec, y, f"y_{part} of {origin}", len(x))
+    x = _images(spec, arrays.x_train, f"x_train of {origin}", spec.num_train)
+    y = _labels(spec, arrays.y_train, f"y_train of {origin}", len(x))
+    x_test = _images(spec, arrays.x_test, f"x_test of {origin}", spec.num_test)
+    y_test = _labels(spec, arrays.y_test, f"y_test of {origin}", len(x_test))
     names = arrays.label_names or spec.label_names
     if len(names) != spec.num_classes:
         raise DatasetError(
@@ -184,7 +183,10 @@ def build(spec: DatasetSpec, arrays: Arrays, origin: str) -> Dataset:
         )
     return Dataset(
         name=spec.name,
-        **parts,
+        x_train=x,
+        y_train=y,
+        x_test=x_test,
+        y_test=y_test,
         label_names=tuple(names),
         mean=spec.mean,
         std=spec.std,

@@ -24,20 +24,17 @@ def arrays(
 ) -> Dataset:
     """Makes a data set of images, features or tokens in memory.
 
-    Everything that a user may say of own images is a parameter; all but the arrays
-    have a default.
+    Whatever a user may say of own data is a parameter, with a default.
 
     Args:
         x: training examples. Images: uint8 [n, H, W, C] with pixels from 0 to 255, or
-            grey [n, H, W]. Features: floats [n, F] or [n, T, F], which networks get as
-            they are, in float32. Tokens: whole numbers [n, T] from 0, for networks that
-            embed them.
+            grey [n, H, W]. Features: floats [n, F] or [n, T, F], used as they are, in
+            float32. Tokens: whole numbers [n, T] from 0, to be embedded.
         y: their classes, integers [n] from 0.
         x_test: test examples, of the same shape.
         y_test: their classes.
         name: for tables and files.
-        label_names: one name a class; by default their numbers, and then every number
-            must occur in `y`.
+        label_names: one name a class; by default numbers that all occur in `y`.
         mean: of each channel, of pixel / 255; by default that of `x`.
         std: the standard deviation, likewise.
         augmentation: of images: "none", the default; "flip_erase_crop", as for CIFAR;
@@ -57,7 +54,7 @@ def arrays(
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
         ((60, 8, 8, 1), 3)
-        >>> fm.arrays(draw.normal(size=(60, 12)), y, np.ones((3, 12)), y[:3]).kind
+        >>> fm.arrays(np.ones((60, 12)), y, np.ones((3, 12)), y[:3]).kind
         'features'
     """
     kind = _kind(x, augmentation) if kind is None else kind
@@ -80,7 +77,7 @@ KINDS = ("images", "features", "tokens")
 
 
 def _kind(x: ArrayLike, augmentation: str | None) -> str:
-    """What examples are, by their type and number of axes."""
+    """The kind of examples, told by their type and number of axes."""
     try:
         array = np.asarray(x)
     except Exception:
@@ -110,7 +107,7 @@ def augmentation_of(kind: str, given: str | None) -> str:
     return checks.RAW
 
 
-def _examples(x: ArrayLike, what: str, kind: str, *, raw: bool) -> np.ndarray:
+def _examples(x: object, what: str, kind: str, *, raw: bool) -> np.ndarray:
     """Checks examples of a kind."""
     if kind == "images":
         return checks.images(x, what, raw=raw)
@@ -131,34 +128,35 @@ def check(given: Dataset, augmentation: str) -> Dataset:
         DatasetError: as `checks.images` and `checks.labels`; for labels out of range,
             too few names or classes, parts of other shapes, an unusable mean or std.
     """
-    parts = {}
     if given.kind != "images":
         augmentation = augmentation_of(given.kind, augmentation)
     raw = augmentation == checks.RAW
-    for part in ("train", "test"):
-        x = _examples(getattr(given, f"x_{part}"), f"x_{part}", given.kind, raw=raw)
-        y = checks.labels(getattr(given, f"y_{part}"), f"y_{part}", len(x))
-        parts |= {f"x_{part}": x, f"y_{part}": y}
-    shape, test_shape = parts["x_train"].shape[1:], parts["x_test"].shape[1:]
-    if shape != test_shape:
+    x = _examples(given.x_train, "x_train", given.kind, raw=raw)
+    y = checks.labels(given.y_train, "y_train", len(x))
+    x_test = _examples(given.x_test, "x_test", given.kind, raw=raw)
+    y_test = checks.labels(given.y_test, "y_test", len(x_test))
+    if x.shape[1:] != x_test.shape[1:]:
         raise DatasetError(
-            f"x_test must have {given.kind} of the shape of x_train, {list(shape)}, "
-            f"but they are {list(test_shape)}; bring them to one size."
+            f"x_test must have {given.kind} of the shape of x_train, "
+            f"{list(x.shape[1:])}, but they are {list(x_test.shape[1:])}; bring them "
+            "to one size."
         )
     names = checks.label_names(given.label_names)
-    highest = int(max(parts["y_train"].max(), parts["y_test"].max()))
-    if parts["y_train"].min() == 0 and highest >= len(names):
+    highest = int(max(y.max(), y_test.max()))
+    if y.min() == 0 and highest >= len(names):
         raise DatasetError(
             f"label_names must name all classes, but has {len(names)} names and the "
             f"labels go up to {highest}; name all {highest + 1} classes from 0 on."
         )
     classes = f"the {len(names)} label_names"
-    for part in ("train", "test"):
-        checks.within(parts[f"y_{part}"], f"y_{part}", len(names), classes, "")
-    made = given._replace(**parts, label_names=names)
+    checks.within(y, "y_train", len(names), classes, "")
+    checks.within(y_test, "y_test", len(names), classes, "")
+    made = given._replace(
+        x_train=x, y_train=y, x_test=x_test, y_test=y_test, label_names=names
+    )
     if given.kind != "images":
         return made
-    mean, std = checks.moments(given.mean, given.std, shape[-1])
+    mean, std = checks.moments(given.mean, given.std, x.shape[-1])
     return made._replace(mean=mean, std=std)
 
 
@@ -181,14 +179,14 @@ def like(data: Dataset, x: ArrayLike, augmentation: str) -> tuple[np.ndarray, bo
     grey = shape[:-1] if images and shape[-1] == 1 else None
     given = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
     single = given in (shape, grey)
-    if single:
-        x = [x]
-    elif not images and given[1:] != shape:
+    if not single and not images and given[1:] != shape:
         raise _unlike(data, given)
-    x = _examples(x, "x", data.kind, raw=augmentation == checks.RAW)
-    if x.shape[1:] != shape:
+    several = _examples(
+        [x] if single else x, "x", data.kind, raw=augmentation == checks.RAW
+    )
+    if several.shape[1:] != shape:
         raise _unlike(data, given)
-    return x, single
+    return several, single
 
 
 def _unlike(data: Dataset, given: tuple[int, ...]) -> DatasetError:

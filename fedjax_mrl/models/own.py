@@ -4,6 +4,7 @@
 made of it once the data are known.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -134,18 +135,18 @@ def architecture(value: Any) -> Architecture:
         found = architecture(models.get(value))
         return found._replace(name=references.short(value))
     if isinstance(value, Model):
-        return Architecture(value.name, lambda *given: _as_given(value, *given), True)
+        return Architecture(value.name, functools.partial(_as_given, value), True)
     if isinstance(value, Blueprint):
-        return Architecture(value.name, lambda *given: _assemble(value, *given), True)
+        return Architecture(value.name, functools.partial(_assemble, value), True)
     if isinstance(value, nn.Module) or parts.is_nnx(value):
         return architecture(_split(value))
     if parts.is_nnx_class(value) or _is_linen_class(value):
         fixed = "feature_dim" not in inspect.signature(value).parameters
-        return Architecture(value.__name__, lambda *g: _of_class(value, *g), fixed)
+        return Architecture(value.__name__, functools.partial(_of_class, value), fixed)
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__).strip("<>")
         fixed = "feature_dim" not in inspect.signature(value).parameters
-        return Architecture(name, lambda *given: _called(value, name, *given), fixed)
+        return Architecture(name, functools.partial(_called, value, name), fixed)
     raise ValueError(
         "A model must be a name, FILE.py:NAME, a Flax module with methods features and "
         "head, fm.model(features, head), a protocol.Model, or a function of "

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +141,8 @@ def linen(module: nn.Module, what: str, *, method: str | None = None) -> Part:
     def apply(params: Params, x: jax.Array, key: Key | None) -> jax.Array:
         on = {name: value == (key is not None) for name, value in flags.items()}
         rngs = None if key is None else {"dropout": key}
-        return module.apply({"params": params}, x, rngs=rngs, method=method, **on)
+        found = module.apply({"params": params}, x, rngs=rngs, method=method, **on)
+        return cast(jax.Array, found)
 
     resize = None
     if method is None and "feature_dim" in type(module).__dataclass_fields__:
