@@ -352,39 +352,34 @@ class Federation:
         with the state, which may be consumed meanwhile.
         """
         rounds.require_live(state)
-        clients, copies = (
-            {
+        # Apart, as in every checkpoint that was ever written.
+        apart = {
+            name: {
                 group.name: self.store.save(
-                    part[group.name], group.clients.size, state.round
+                    state.clients[group.name][place], group.clients.size, state.round
                 )
                 for group in self.groups
             }
-            for part in (state.clients, state.copies)
-        )
-        server = jax.tree.map(np.array, jax.device_get(state.server))
-        return {"server": server, "clients": clients, "copies": copies}
+            for place, name in enumerate(("clients", "copies"))
+        }
+        return {"server": jax.tree.map(np.array, jax.device_get(state.server)), **apart}
 
     @numerics.fixed()
     def place(self, round: int, arrays: dict[str, Any]) -> State:
         """The state that `arrays` was made of."""
-        begun = self.init()
-        place = lambda stacks, held: {
-            name: self.store.restore(stack, held[name])
-            for name, stack in stacks.items()
+        clients = {
+            name: self.store.restore(
+                (arrays["clients"][name], arrays["copies"][name]), created
+            )
+            for name, created in self.init().clients.items()
         }
         server = jax.device_put(arrays["server"], sharding.everywhere(self.mesh))
-        return State(
-            round,
-            server,
-            place(arrays["clients"], begun.clients),
-            place(arrays["copies"], begun.copies),
-        )
+        return State(round, server, clients)
 
     def forget(self, state: State, saved: list[int]) -> None:
         """Says of which rounds there are checkpoints; files of others may go."""
         for group in self.groups:
-            held = state.clients[group.name], state.copies[group.name]
-            self.store.prune(held, saved)
+            self.store.prune(state.clients[group.name], saved)
 
     def rounds(
         self, state: State | None = None, until: int | None = None

@@ -144,7 +144,9 @@ class Toy:
         """Every client's private state by id, on the host."""
         state = jax.device_get(state)  # indexing there compiles nothing
         return {
-            int(client): jax.tree.map(lambda leaf, i=i: leaf[i], state.clients[g.name])
+            int(client): jax.tree.map(
+                lambda leaf, i=i: leaf[i], state.clients[g.name][0]
+            )
             for g in self.groups
             for i, client in enumerate(g.clients)
         }

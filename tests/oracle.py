@@ -209,8 +209,13 @@ class Case:
         state = rounds.State(
             0,
             jax.tree.map(jnp.copy, server),
-            {g.name: stack([states[k] for k in g.clients]) for g in groups},
-            {g.name: stack([broadcast] * len(g.clients)) for g in groups},
+            {
+                g.name: (
+                    stack([states[k] for k in g.clients]),
+                    stack([broadcast] * len(g.clients)),
+                )
+                for g in groups
+            },
         )
         seen = []
         for _ in (1, 2):

@@ -74,7 +74,7 @@ class Digester:
         rounds.require_live(state)
         found = leaves(SERVER, state.server)
         sha = hashlib.sha256(combine(found).encode())
-        hashed = self._of_untouched(state) if self._alike else {}
+        hashed = self._of_unwritten(state) if self._alike else {}
         stale = sorted(self._stale - set(hashed))
         for start in range(0, len(stale), 16):  # few at a time: they come to the host
             some = np.array(stale[start : start + 16])
@@ -89,16 +89,16 @@ class Digester:
             sha.update(f"{client} {self._clients[client]}\n".encode())
         return sha.hexdigest(), found
 
-    def _of_untouched(self, state: State) -> dict[int, list[Leaf]]:
+    def _of_unwritten(self, state: State) -> dict[int, list[Leaf]]:
         """The hashes of stale clients whose state is still the first one."""
         hashed = {}
         for group in self._groups:
-            held = state.clients[group.name], state.copies[group.name]
-            touched = self._store.written(held, np.arange(group.clients.size))
-            new = [c for c in group.clients[~touched].tolist() if c in self._stale]
+            pair = state.clients[group.name]
+            written = self._store.written(pair, np.arange(group.clients.size))
+            new = [c for c in group.clients[~written].tolist() if c in self._stale]
             if new:
                 row = np.searchsorted(group.clients, new[:1]).astype(np.int32)
-                one = jax.tree.map(lambda leaf: leaf[0], self._store.read(held, row))
+                one = jax.tree.map(lambda leaf: leaf[0], self._store.read(pair, row))
                 first = leaves("", one)
                 for client in new:
                     owner = f"client {client}"

@@ -100,7 +100,6 @@ def make(
 
     def of_group(state, group, broadcast):
         """What `_count` yields [N_g, points, heads], block by block."""
-        held = state.clients[group.name], state.copies[group.name]
         table, number = tables[group.name], group.clients.size
         size = store.block_size(number)
         for start in range(0, number, size):
@@ -108,8 +107,9 @@ def make(
             inside = np.minimum(rows, number - 1)
             steps = np.where(rows < number, table.steps[inside], 0)
             block = Batches(table.index[inside], steps.astype(np.int32))
+            states, shared_copies = store.block(state.clients[group.name], rows)
             yield programs[group.name](
-                *store.block(held, rows), broadcast, labelled[group.name], block
+                states, shared_copies, broadcast, labelled[group.name], block
             )
 
     def evaluate(state: State) -> Scores:
@@ -140,7 +140,7 @@ def _program(
 ) -> Callable:
     predict = algorithm.client(group.model).predict
 
-    def score(states, copies, broadcast, examples, tables):
+    def score(states, shared_copies, broadcast, examples, tables):
         def one(client):
             state, copy, table = client
             zero = jnp.zeros((len(POINTS), len(algorithm.heads)))
@@ -166,7 +166,7 @@ def _program(
 
             return lax.fori_loop(0, table.steps, step, start)
 
-        clients = (states, copies, Batches(*tables))
+        clients = (states, shared_copies, Batches(*tables))
         number = tables.steps.shape[0]
         size = number if chunk == 0 else min(chunk, number)
         if size == 1:

@@ -59,20 +59,20 @@ def make_init(
         started = init_server(rng.data(rng.key(seed, Purpose.SERVER_INIT)))
         server, broadcast = jax.device_get(started)
         base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
-        clients, copies = {}, {}
+        clients = {}
         for place, group in enumerate(groups):
             name, number = group.name, group.clients.size
             fresh = _fresh(init_group[name], base, group.clients)
             if config.same_start:
                 alike = jax.device_get(init_group[name](base, np.uint32(place)))
                 fresh = functools.partial(_repeat, alike)
-            clients[name] = store.create(f"{name}/private", number, fresh)
-            copies[name] = store.create(
-                f"{name}/shared", number, functools.partial(_repeat, broadcast)
+            clients[name] = (
+                store.create(f"{name}/private", number, fresh),
+                store.create(
+                    f"{name}/shared", number, functools.partial(_repeat, broadcast)
+                ),
             )
-        return State(
-            0, jax.device_put(server, sharding.everywhere(mesh)), clients, copies
-        )
+        return State(0, jax.device_put(server, sharding.everywhere(mesh)), clients)
 
     return init
 

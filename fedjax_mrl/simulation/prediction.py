@@ -70,8 +70,8 @@ def make(
             jax.device_get(broadcast_of(state.server)) if point != "local" else None
         )
         found: dict[int, np.ndarray] = {}
-        for group, number, private, copy in _states(state, groups, wanted, store):
-            shared = copy if broadcast is None else broadcast
+        for group, number, private, own in _states(state, groups, wanted, store):
+            shared = own if broadcast is None else broadcast
             ask = lambda some, name=group.name, held=(shared, private): programs[name](
                 *held, some, head=head
             )
@@ -106,14 +106,14 @@ def _program(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
 def _states(
     state: State, groups: Sequence[Group], wanted: Sequence[int], store: Store
 ) -> Iterator[tuple[Group, int, Any, Any]]:
-    """Group, id, private state and copy of each wanted client, few at a time."""
+    """Group, id, private state and shared copy of each wanted client, few at a time."""
     for group in groups:
         own = np.intersect1d(group.clients, wanted)
         for start in range(0, own.size, _CLIENTS):
             some = own[start : start + _CLIENTS]
             read = rounds.read_clients(state, [group], some, store)
-            for number, (private, copy) in read.items():
-                yield group, number, private, copy
+            for number, (private, shared) in read.items():
+                yield group, number, private, shared
 
 
 def _in_blocks(ask: Callable[[np.ndarray], jax.Array], x: np.ndarray) -> np.ndarray:

@@ -28,8 +28,9 @@ class State(NamedTuple):
 
     round: int  # rounds played
     server: Any
-    clients: dict[str, Any]  # group -> private states, stacked [N_g, ...]
-    copies: dict[str, Any]  # group -> the shared part as each client last held it
+    # group -> private states, and the shared part as each client last held it; what a
+    # store made of stacks [N_g, ...]
+    clients: dict[str, tuple[Any, Any]]
 
 
 class ConsumedError(RuntimeError):
@@ -44,7 +45,7 @@ def require_live(*states: State) -> None:
     """
     seen: set[int] = set()
     for state in states:
-        held = jax.tree.leaves((state.clients, state.copies))
+        held = jax.tree.leaves(state.clients)
         if any(leaf.is_deleted() for leaf in held if hasattr(leaf, "is_deleted")):
             raise ConsumedError(
                 f"The state after round {state.round} is gone: the next round was "
@@ -295,7 +296,7 @@ class _Worked(NamedTuple):
 
     part: Part
     wave: Wave
-    after: tuple[Any, Any]  # private states and copies [R, ...]
+    after: tuple[Any, Any]  # private states and shared copies [R, ...]
     sound: jax.Array  # [R] bool
 
 
@@ -371,7 +372,7 @@ def _train(
             for client in np.intersect1d(part.group.clients, turn.reported)
         ]
         waves, busy = part.waves(present, plan, busy)
-        held = [_held(state, part.group) for state in states]
+        held = [state.clients[part.group.name] for state in states]
         for wave in waves:
             taken = pieces.store.take(held, wave.trial, wave.rows)
             after, report = part.step(taken, common, wave.members)
@@ -423,18 +424,17 @@ def _store(
     if pieces.parts[0].finishes:
         common = _common(pieces, now, servers, Purpose.CLIENT_FINISH)
     clients = [dict(state.clients) for state in states]
-    copies = [dict(state.copies) for state in states]
-    for part, wave, (private, copy), sound in worked:
+    for part, wave, (private, shared), sound in worked:
         name = part.group.name
         if part.finishes:
             private = part.finish(private, common, wave.members, sound)
-        held = [(a[name], b[name]) for a, b in zip(clients, copies, strict=True)]
-        held = pieces.store.put(held, wave.trial, wave.rows, (private, copy))
-        for number, (a, b) in enumerate(held):
-            clients[number][name], copies[number][name] = a, b
+        before = [of_trial[name] for of_trial in clients]
+        after = pieces.store.put(before, wave.trial, wave.rows, (private, shared))
+        for of_trial, pair in zip(clients, after, strict=True):
+            of_trial[name] = pair
     return [
-        State(turn.round, server, own, shared)
-        for turn, server, own, shared in zip(now, servers, clients, copies, strict=True)
+        State(turn.round, server, of_trial)
+        for turn, server, of_trial in zip(now, servers, clients, strict=True)
     ]
 
 
@@ -471,12 +471,7 @@ def _fetch_ahead(pieces: _Pieces, turn: Turn, state: State) -> None:
     for part in pieces.parts:
         clients = part.group.clients
         rows = np.searchsorted(clients, np.intersect1d(clients, soon))
-        pieces.store.prefetch(_held(state, part.group), rows)
-
-
-def _held(state: State, group: Group) -> tuple[Any, Any]:
-    """Private states and copies of a group, as the store holds them."""
-    return state.clients[group.name], state.copies[group.name]
+        pieces.store.prefetch(state.clients[part.group.name], rows)
 
 
 def settings_of(
@@ -505,14 +500,13 @@ def settings_of(
 def read_clients(
     state: State, groups: Sequence[Group], clients: np.ndarray, store: Store
 ) -> dict[int, tuple[Any, Any]]:
-    """Private states and copies of some clients, on the host, by id."""
+    """Private state and shared copy of some clients, on the host, by id."""
     found = {}
     for group in groups:
         own = np.intersect1d(group.clients, clients)
         if own.size:
             rows = np.searchsorted(group.clients, own).astype(np.int32)
-            held = state.clients[group.name], state.copies[group.name]
-            read = store.read(held, rows)
+            read = store.read(state.clients[group.name], rows)
             for i, client in enumerate(own.tolist()):
                 found[client] = jax.tree.map(lambda leaf, i=i: leaf[i], read)
     return found

@@ -125,7 +125,7 @@ class Tiny:
 
     def states(self, state: rounds.State) -> list[Any]:
         """Every client's private state."""
-        return [self._of(state.clients, k) for k in range(3)]
+        return [self.of_client(state, k)[0] for k in range(3)]
 
     def visit(self, index: np.ndarray, round: int = 1) -> Visit:
         """A visit of one step on the given positions [B], -1 for none."""
@@ -155,10 +155,11 @@ class Tiny:
             v += g * scale + self.sgd["weight_decay"] * p
             p -= self.sgd["learning_rate"] * v
 
-    def _of(self, stacks, k):
+    def of_client(self, state: rounds.State, k: int) -> tuple[Any, Any]:
+        """A client's private state and shared copy."""
         group = next(g for g in self.groups if k in g.clients)
         row = int(np.searchsorted(group.clients, k))
-        return jax.tree.map(lambda leaf: leaf[row], stacks[group.name])
+        return jax.tree.map(lambda leaf: leaf[row], state.clients[group.name])
 
 
 def arrays(tree: Any) -> list[np.ndarray]:

@@ -119,13 +119,13 @@ def test_states_lie_where_the_store_has_them(store, tmp_path):
     built = Federation(**options, client_folder=tmp_path)
     memory = planning.make(built, limit=10**12, calibrate=False).memory
     made = Federation(**options | {"client_store": "device"}).init()
-    states = tree.num_bytes((made.clients, made.copies))
+    states = tree.num_bytes(made.clients)
     assert memory.device["client states"] == (states if store == "device" else 0)
     # Two places for each of two groups of ten; eight clients are tested at once. On the
     # disk they are being written, and all but a tenth of the next ones read.
     kept = {"device": 0, "host": states, "disk": 1.9 * states / 5}
     assert memory.host["client states"] == pytest.approx(kept[store])
-    large = max(tree.num_bytes((s, made.copies[g])) for g, s in made.clients.items())
+    large = max(tree.num_bytes(pair) for pair in made.clients.values())
     gathered = 0 if store == "device" else 0.8 * large
     on_device = max(gathered, states / 5)
     assert memory.device["cohort's states"] == pytest.approx(on_device)

@@ -31,7 +31,7 @@ def test_the_line_of_a_round_with_faults_counts_whom_it_should():
         bytes_down=np.float32(100),
     )
     flops = np.array([1, 10, 100, 1000, 10_000, 100_000, 1_000_000])
-    state = rounds.State(4, None, {}, {})
+    state = rounds.State(4, None, {})
     row = recorder.round_row(state, played, flops, 1.0, "sha")
     assert row == {
         "round": 4,
@@ -101,7 +101,7 @@ def test_no_two_starts_share_their_randomness():
     for same in (True, False):
         config = rounds.RoundConfig(0, 2, 1, 4, same_start=same)
         state = initialization.init(algorithm, groups, config)
-        found[same] = {name: set(v.tolist()) for name, v in state.clients.items()}
+        found[same] = {name: set(v[0].tolist()) for name, v in state.clients.items()}
     assert [len(values) for values in found[True].values()] == [1, 1]
     everything = [v for by_name in found.values() for s in by_name.values() for v in s]
     assert len(set(everything)) == len(everything) == 2 + 6

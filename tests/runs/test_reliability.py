@@ -418,7 +418,8 @@ def poisoned(toy, clients):
             leaf[rows] = np.nan
             return leaf
 
-        state.clients[group.name] = jax.tree.map(spoil, state.clients[group.name])
+        private, shared = state.clients[group.name]
+        state.clients[group.name] = jax.tree.map(spoil, private), shared
     return state
 
 

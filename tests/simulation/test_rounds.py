@@ -261,7 +261,7 @@ def federation(algorithm, *, sample=None, **settings):
 def by_client(state, groups, field):
     found = np.zeros(6)
     for group in groups:
-        found[group.clients] = getattr(state.clients[group.name], field)
+        found[group.clients] = getattr(state.clients[group.name][0], field)
     return found
 
 
@@ -313,7 +313,7 @@ def test_a_client_holds_the_broadcast_of_its_last_visit():
     for _ in range(3):
         state, _ = play(state)
     seen = {
-        int(c): int(state.copies[g.name]["round"][i])
+        int(c): int(state.clients[g.name][1]["round"][i])
         for g in groups
         for i, c in enumerate(g.clients)
     }
@@ -467,8 +467,8 @@ def trained():
         start = toy.init()
         old = helpers.copy(start.server)
         state, played = toy.make()(start)
-    copies = state.copies["a"]  # of all clients, one architecture
-    uploads = jax.tree.map(lambda leaf: leaf[played.cohort], copies)
+    _, shared = state.clients["a"]  # of all clients, one architecture
+    uploads = jax.tree.map(lambda leaf: leaf[played.cohort], shared)
     return toy, old, state.server, played.cohort, uploads
 
 
