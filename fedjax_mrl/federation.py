@@ -40,7 +40,8 @@ from fedjax_mrl.simulation import (
 )
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.digest import Digester
-from fedjax_mrl.simulation.rounds import Played, State
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import Played, State, require_live
 
 # Of matrix products, as of `jax.default_matmul_precision`.
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32")
@@ -162,7 +163,7 @@ class Federation:
         self._decay = schedules.decay(config.learning_rate_decay, self.setup.num_rounds)
         chunks = {name: of.chunk for name, of in self.strategies.items()}
         self.mesh = sharding.mesh(config.devices)
-        self.round_config = rounds.RoundConfig(
+        self.round_config = RoundConfig(
             seed=config.seed,
             init_seed=config.init_seed,
             cohort_size=config.cohort_size,
@@ -351,7 +352,7 @@ class Federation:
         (Of a store on the disk, the versions of its files.) Nothing in it is shared
         with the state, which may be consumed meanwhile.
         """
-        rounds.require_live(state)
+        require_live(state)
         # Apart, as in every checkpoint that was ever written.
         apart = {
             name: {

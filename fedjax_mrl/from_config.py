@@ -19,7 +19,7 @@ from fedjax_mrl.protocol import Algorithm, Batches, Examples, Model, Setup, Visi
 from fedjax_mrl.simulation import flops as counting
 from fedjax_mrl.simulation import shapes
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import RoundConfig
+from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
 
 

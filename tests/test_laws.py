@@ -14,7 +14,7 @@ import pytest
 from fedjax_mrl import tree
 from fedjax_mrl.protocol import Batches, Visit
 from fedjax_mrl.simulation import cohorts as turns
-from fedjax_mrl.simulation import rounds
+from fedjax_mrl.simulation.state import State
 from tests import helpers
 from tests.helpers import assert_trees_close, assert_trees_equal
 
@@ -27,7 +27,7 @@ class Rounds(NamedTuple):
     toy: helpers.Toy
     play: Callable
     evaluate: Callable
-    states: list[rounds.State]  # on the host
+    states: list[State]  # on the host
     cohorts: list[np.ndarray]
     sampled: dict[int, np.ndarray]  # round -> participants other than the usual
     traces: collections.Counter  # architecture -> how often its visit was traced

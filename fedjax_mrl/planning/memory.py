@@ -14,8 +14,8 @@ import numpy as np
 
 from fedjax_mrl import stores, tree
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.simulation.group_program import Part
-from fedjax_mrl.simulation.rounds import RoundConfig
+from fedjax_mrl.simulation.group_program import GroupProgram
+from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.stores import disk
 
 # From here on blocks are given back: the largest threshold that glibc's malloc adapts
@@ -59,7 +59,7 @@ class Program(NamedTuple):
         working_bytes: that the program needs for itself on each device.
     """
 
-    part: Part
+    part: GroupProgram
     held: Any
     upload: Any
     working_bytes: int

@@ -16,8 +16,8 @@ from fedjax_mrl.planning import host_memory, timing
 from fedjax_mrl.planning import memory as footprint
 from fedjax_mrl.planning.memory import Memory, Program
 from fedjax_mrl.simulation import batches, shapes
-from fedjax_mrl.simulation.group_program import Part
-from fedjax_mrl.simulation.rounds import RoundConfig
+from fedjax_mrl.simulation.group_program import GroupProgram
+from fedjax_mrl.simulation.settings import RoundConfig
 
 GIB = 2**30
 _SMALLEST_BATCH = 8  # that is advised
@@ -156,20 +156,20 @@ class _Workshop:
         of = shapes.of(federation.algorithm, federation.groups[0].model)
         self._key, self.server, self.broadcast = of.key, of.server, of.broadcast
 
-    def part(self, group: Any, config: RoundConfig) -> Part:
+    def part(self, group: Any, config: RoundConfig) -> GroupProgram:
         """The group's part, as a round would make it."""
-        return timing.part_of(self.federation, group, config)
+        return timing.program_of(self.federation, group, config)
 
     def program(self, group: Any, config: RoundConfig) -> Program:
         """The group's program, compiled."""
         part = self.part(group, config)
         held = shapes.of(self.federation.algorithm, group.model).held
         stacked = lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
-        common = timing.common(jax.tree.map(stacked, self.broadcast))
+        common = timing.trial_inputs(jax.tree.map(stacked, self.broadcast))
         stats, reports = part.compile(held, common)
         working = 0 if stats is None else stats.temp_size_in_bytes
         one = lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype)
-        upload = jax.tree.map(one, reports["upload"])
+        upload = jax.tree.map(one, reports.upload)
         return Program(part, held, upload, working)
 
     def programs(self, config: RoundConfig) -> list[Program]:

@@ -10,9 +10,9 @@ import numpy as np
 from fedjax_mrl import numerics, rng, sharding
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.simulation import batches
-from fedjax_mrl.simulation.group_program import Common, Part
+from fedjax_mrl.simulation.group_program import GroupProgram, TrialInputs
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import RoundConfig, settings_of
+from fedjax_mrl.simulation.settings import RoundConfig, settings_of
 
 _SHORT, _LONG = 2, 6  # local steps of the two visits that are timed
 
@@ -31,13 +31,15 @@ class Pace(NamedTuple):
     together: int
 
 
-def part_of(federation: Federation, group: Group, config: RoundConfig) -> Part:
+def program_of(
+    federation: Federation, group: Group, config: RoundConfig
+) -> GroupProgram:
     """A group's programs, as a round under `config` would make them."""
     batch_size = batches.fitting(config.batch_size, federation.train)
     settings = settings_of(
         config, federation.mesh, batch_size, len(federation.train), group.name
     )
-    return Part(
+    return GroupProgram(
         federation.algorithm,
         group,
         federation.examples,
@@ -47,16 +49,16 @@ def part_of(federation: Federation, group: Group, config: RoundConfig) -> Part:
     )
 
 
-def common(broadcasts: Any) -> Common:
-    """What a round of one trial gives to all members, with broadcasts [1, ...]."""
+def trial_inputs(broadcasts: Any) -> TrialInputs:
+    """The inputs of a round of one trial, with broadcasts [1, ...]."""
     key = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))
     rate = jax.dtypes.canonicalize_dtype(float).type(0)
-    return Common(broadcasts, np.ones(1, np.int32), key[None], np.array([rate]))
+    return TrialInputs(broadcasts, np.ones(1, np.int32), key[None], np.array([rate]))
 
 
 def measure(
     federation: Federation,
-    part: Part,
+    part: GroupProgram,
     held: Any,
     broadcast: Any,
     bound: float = math.inf,
@@ -88,7 +90,7 @@ def measure(
         sharding.over_clients(mesh),
     )
     broadcasts = jax.tree.map(lambda shape: some(shape, (1,)), broadcast)
-    given = common(jax.device_put(broadcasts, sharding.everywhere(mesh)))
+    inputs = trial_inputs(jax.device_put(broadcasts, sharding.everywhere(mesh)))
 
     def seconds(steps):
         nonlocal state
@@ -102,7 +104,7 @@ def measure(
         members = members._replace(train=members.train._replace(steps=number))
         jax.block_until_ready((state, members))
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(part.step(state, given, members))
+        state, _ = jax.block_until_ready(part.train(state, inputs, members))
         return time.perf_counter() - start
 
     with numerics.fixed(federation.config.precision):

@@ -48,7 +48,7 @@ def measure(
         )
         for group in other.groups:
             of = shapes.of(other.algorithm, group.model)
-            part = timing.part_of(other, group, other.round_config)
+            part = timing.program_of(other, group, other.round_config)
             best = min(
                 (t.seconds for t in found if t.architecture == group.name),
                 default=math.inf,

@@ -18,7 +18,7 @@ from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs import resuming
 from fedjax_mrl.runs.checkpoint import CheckpointError
 from fedjax_mrl.runs.directory import RunDirectory
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State
 
 _ATTEMPTS = 5  # while another process replaces checkpoints
 

@@ -14,7 +14,7 @@ from fedjax_mrl.runs.resuming import restore
 from fedjax_mrl.simulation import evaluation
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.evaluation import POINTS, Scores
-from fedjax_mrl.simulation.rounds import Played, State
+from fedjax_mrl.simulation.state import Played, State
 
 # Columns of rounds.csv that are also events of TensorBoard.
 EVENTS = ("train_loss", "seconds", "bytes_down", "bytes_up", "flops", "rejected")

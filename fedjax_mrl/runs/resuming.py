@@ -9,7 +9,7 @@ from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs.checkpoint import CheckpointError, Checkpoints
 from fedjax_mrl.runs.directory import RunDirectory
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State
 
 
 def restore(

@@ -16,7 +16,7 @@ from fedjax_mrl.runs.events import Events
 from fedjax_mrl.runs.recorder import Recorder
 from fedjax_mrl.simulation.divergence import Diverged, describe
 from fedjax_mrl.simulation.evaluation import Scores
-from fedjax_mrl.simulation.rounds import Played, State
+from fedjax_mrl.simulation.state import Played, State
 
 
 class Interrupted(RuntimeError):

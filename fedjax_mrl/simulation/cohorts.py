@@ -20,12 +20,12 @@ class Trial(NamedTuple):
     learning_rate: float | None = None  # None is the optimizer's own; all or none
 
 
-class Turn(NamedTuple):
-    """One trial's part of a round, before it is played."""
+class RoundPlan(NamedTuple):
+    """Who takes part in a round of one trial, before it is played."""
 
     trial: Trial
     round: int
-    members: np.ndarray  # [K] ids that were sampled, ascending
+    cohort: np.ndarray  # [K] ids that were sampled, ascending
     reported: np.ndarray  # [R] those that do not drop out, ascending
     share: np.ndarray  # [R] of its steps that each completes
 
@@ -34,8 +34,8 @@ class Turn(NamedTuple):
         return rng.data(rng.key(self.trial.seed, purpose, self.round))
 
 
-class Turns:
-    """Draws the turns of a federation.
+class Sampler:
+    """Draws who takes part in the rounds of a federation, and with which minibatches.
 
     Args:
         train: for each client, the positions it trains on.
@@ -66,30 +66,30 @@ class Turns:
         self._faults = {"dropout": dropout, "straggler": straggler}
         self._sample, self._schedule = sample, schedule
 
-    def of(self, trial: Trial, round: int) -> Turn:
-        """The turn of a trial in a round."""
-        members = self._cohort(trial, round)
-        share = faults.completed(trial.seed, round, members, **self._faults)
-        return Turn(trial, round, members, members[share > 0], share[share > 0])
+    def plan(self, trial: Trial, round: int) -> RoundPlan:
+        """Draws the participants of a trial's round, and who of them fails."""
+        ids = self._cohort(trial, round)
+        share = faults.completed(trial.seed, round, ids, **self._faults)
+        return RoundPlan(trial, round, ids, ids[share > 0], share[share > 0])
 
-    def next_cohort(self, turn: Turn) -> np.ndarray:
+    def next_cohort(self, plan: RoundPlan) -> np.ndarray:
         """Ids that will be sampled in the round after this one."""
-        return self._cohort(turn.trial, turn.round + 1)
+        return self._cohort(plan.trial, plan.round + 1)
 
-    def plan(self, turn: Turn, client: int) -> np.ndarray:
+    def minibatches(self, plan: RoundPlan, client: int) -> np.ndarray:
         """The minibatches [S, B] of one that reports, as far as it gets."""
         if self._schedule is not None:
-            steps = self._schedule(turn.round, client)
+            steps = self._schedule(plan.round, client)
         else:
             steps = batches.local_epochs(
                 self._train,
-                turn.round,
+                plan.round,
                 client,
-                seed=turn.trial.seed,
+                seed=plan.trial.seed,
                 epochs=self._epochs,
                 batch_size=self._batch_size,
             )
-        return faults.cut(steps, turn.share[turn.reported == client][0])
+        return faults.cut(steps, plan.share[plan.reported == client][0])
 
     def _cohort(self, trial: Trial, round: int) -> np.ndarray:
         number, size = len(self._train), self._cohort_size

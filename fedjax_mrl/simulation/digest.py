@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_mrl.simulation import rounds
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State, read_clients, require_live
 from fedjax_mrl.stores import Store
 
 SERVER = "server"
@@ -71,14 +70,14 @@ class Digester:
 
     def __call__(self, state: State) -> tuple[str, list[Leaf]]:
         """The digest, and the hashes of all leaves that may have changed."""
-        rounds.require_live(state)
+        require_live(state)
         found = leaves(SERVER, state.server)
         sha = hashlib.sha256(combine(found).encode())
         hashed = self._of_unwritten(state) if self._alike else {}
         stale = sorted(self._stale - set(hashed))
         for start in range(0, len(stale), 16):  # few at a time: they come to the host
             some = np.array(stale[start : start + 16])
-            read = rounds.read_clients(state, self._groups, some, self._store)
+            read = read_clients(state, self._groups, some, self._store)
             for client in some.tolist():
                 hashed[client] = leaves(f"client {client}", read[client])
         self._stale.clear()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.simulation.rounds import Played
+from fedjax_mrl.simulation.state import Played
 
 _LISTED = 10
 

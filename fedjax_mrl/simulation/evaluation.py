@@ -21,7 +21,7 @@ from fedjax_mrl.learning import losses
 from fedjax_mrl.protocol import UNKNOWN, Algorithm, Batches, Examples
 from fedjax_mrl.simulation import batches
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State, require_live
+from fedjax_mrl.simulation.state import State, require_live
 from fedjax_mrl.stores import Store
 
 POINTS = ("local", "global")

@@ -12,7 +12,8 @@ from fedjax_mrl import rng, sharding, stores
 from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import RoundConfig, State
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import State
 from fedjax_mrl.stores import Store
 
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from fedjax_mrl import discovery
 from fedjax_mrl.protocol import Algorithm
-from fedjax_mrl.simulation import rounds
 from fedjax_mrl.simulation.evaluation import POINTS
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State, read_clients, require_live
 from fedjax_mrl.stores import Store
 
 _IMAGES = 128  # at once; fewer are filled up to a power of two
@@ -65,7 +64,7 @@ def make(
                 "The clients must have the same classes to be asked together, but have "
                 f"tasks of {sorted(classes)} classes; ask each by itself, as client=0."
             )
-        rounds.require_live(state)
+        require_live(state)
         broadcast = (
             jax.device_get(broadcast_of(state.server)) if point != "local" else None
         )
@@ -111,7 +110,7 @@ def _states(
         own = np.intersect1d(group.clients, wanted)
         for start in range(0, own.size, _CLIENTS):
             some = own[start : start + _CLIENTS]
-            read = rounds.read_clients(state, [group], some, store)
+            read = read_clients(state, [group], some, store)
             for number, (private, shared) in read.items():
                 yield group, number, private, shared
 

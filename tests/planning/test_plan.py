@@ -15,6 +15,7 @@ from fedjax_mrl.models import mlp
 from fedjax_mrl.planning import host_memory, timing
 from fedjax_mrl.planning import memory as footprint
 from fedjax_mrl.planning import plan as planning
+from fedjax_mrl.simulation.group_program import GroupProgram
 from tests.helpers import ROOT
 
 # Two perceptrons of 8 and 4 hidden units on the digits, 3,072 pixels.
@@ -225,13 +226,13 @@ def test_calibration_times_every_group_and_nothing_else_does(federation, plan):
 def test_steps_are_what_is_timed(federation, monkeypatch):
     """With a clock that counts local steps, a step lasts one tick."""
     asked = []
-    step = planning.Part.step
+    train = GroupProgram.train
 
-    def counted(part, held, common, members):
+    def counted(program, pairs, inputs, members):
         asked.append(int(np.max(members.train.steps)))
-        return step(part, held, common, members)
+        return train(program, pairs, inputs, members)
 
-    monkeypatch.setattr(planning.Part, "step", counted)
+    monkeypatch.setattr(GroupProgram, "train", counted)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(sum(asked)))
     workshop = planning._Workshop(federation)
     program = workshop.program(federation.groups[0], federation.round_config)

@@ -11,9 +11,10 @@ from fedjax_mrl.protocol import Algorithm, Client, Model
 from fedjax_mrl.runs import comparison, recorder
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
-from fedjax_mrl.simulation import initialization, population, rounds
+from fedjax_mrl.simulation import initialization, population
 from fedjax_mrl.simulation.digest import Digester
-from fedjax_mrl.simulation.rounds import Played
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import Played, State
 from tests import helpers
 
 
@@ -31,7 +32,7 @@ def test_the_line_of_a_round_with_faults_counts_whom_it_should():
         bytes_down=np.float32(100),
     )
     flops = np.array([1, 10, 100, 1000, 10_000, 100_000, 1_000_000])
-    state = rounds.State(4, None, {})
+    state = State(4, None, {})
     row = recorder.round_row(state, played, flops, 1.0, "sha")
     assert row == {
         "round": 4,
@@ -99,7 +100,7 @@ def test_no_two_starts_share_their_randomness():
     groups = population.assign(6, [draws("a"), draws("b")])
     found = {}
     for same in (True, False):
-        config = rounds.RoundConfig(0, 2, 1, 4, same_start=same)
+        config = RoundConfig(0, 2, 1, 4, same_start=same)
         state = initialization.init(algorithm, groups, config)
         found[same] = {name: set(v[0].tolist()) for name, v in state.clients.items()}
     assert [len(values) for values in found[True].values()] == [1, 1]

@@ -9,7 +9,7 @@ from fedjax_mrl.runs import summary
 from fedjax_mrl.simulation import evaluation
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State
 
 
 def scores():
