@@ -60,7 +60,9 @@ def run(num_rounds: int, *, seed: int = 0, **options: float) -> dict[str, float]
     test = Examples(jnp.asarray(data.x_test), jnp.asarray(data.y_test, jnp.int32))
     play = rounds.make(algorithm, groups, train, list(split.train), config)
     evaluate = evaluation.make(
-        algorithm, groups, test, list(split.test), setup.prepare.test
+        algorithm,
+        groups,
+        evaluation.EvaluationSet(test, list(split.test), setup.prepare.test),
     )
     state = initialization.init(algorithm, groups, config)
     for _ in range(num_rounds):

@@ -40,6 +40,7 @@ from fedjax_mrl.simulation import (
 )
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.digest import Digester
+from fedjax_mrl.simulation.population import Population
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.state import Played, State, require_live
 
@@ -185,15 +186,16 @@ class Federation:
         evaluate = evaluation.make(
             self.algorithm,
             self.groups,
-            _examples(data.x_test, data.y_test),
-            self.partition.test,
-            self.setup.prepare.test,
+            evaluation.EvaluationSet(
+                _examples(data.x_test, data.y_test),
+                self.partition.test,
+                self.setup.prepare.test,
+            ),
             chunks=chunks,
-            mesh=self.mesh,
             store=self.store,
         )
         init = initialization.make_init(
-            self.algorithm, self.groups, self.round_config, self.mesh, self.store
+            self.algorithm, self.groups, self.round_config, self.store
         )
         self._compiled = {"init": init, "evaluate": evaluate}
         self.state: State | None = None
@@ -247,6 +249,11 @@ class Federation:
         with numerics.fixed(self.config.precision):
             return play(trials, states)
 
+    @property
+    def population(self) -> Population:
+        """All clients and the examples they train on."""
+        return Population(self.groups, self.examples, self.train, self.holdout)
+
     def _in_round(self, trial: Trial, round: int) -> Trial:
         """The trial with its learning rate of a round, which the programs are given."""
         if trial.learning_rate is None:
@@ -256,16 +263,12 @@ class Federation:
     def _player(self, trials: int) -> Callable:
         """The programs for so many trials, made once."""
         if trials not in self._compiled:
-            self._compiled[trials] = rounds.make_together(
+            self._compiled[trials] = rounds.player(
                 self.algorithm,
-                self.groups,
-                self.examples,
-                self.train,
+                self.population,
                 self.round_config,
-                num_trials=trials,
-                holdout=self.holdout,
-                mesh=self.mesh,
                 store=self.store,
+                num_trials=trials,
             )
         return self._compiled[trials]
 

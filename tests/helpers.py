@@ -124,14 +124,15 @@ class Toy:
         )
 
     def evaluate(self, chunk: int = 1):
+        test = evaluation.EvaluationSet(
+            self.examples, self.test, self.setup.prepare.test
+        )
         return evaluation.make(
             self.algorithm,
             self.groups,
-            self.examples,
-            self.test,
-            self.setup.prepare.test,
+            test,
             batch_size=8,
-            chunk=chunk,
+            chunks=dict.fromkeys([group.name for group in self.groups], chunk),
         )
 
     def after(self, num_rounds: int, state: State | None = None):

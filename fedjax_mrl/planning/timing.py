@@ -39,14 +39,7 @@ def program_of(
     settings = settings_of(
         config, federation.mesh, batch_size, len(federation.train), group.name
     )
-    return GroupProgram(
-        federation.algorithm,
-        group,
-        federation.examples,
-        federation.train,
-        federation.holdout,
-        settings,
-    )
+    return GroupProgram(federation.algorithm, group, federation.population, settings)
 
 
 def trial_inputs(broadcasts: Any) -> TrialInputs:

@@ -11,10 +11,11 @@ import numpy as np
 from fedjax_mrl import rng
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation import batches, faults
+from fedjax_mrl.simulation.settings import RoundConfig
 
 
 class Trial(NamedTuple):
-    """In what runs that are played together differ."""
+    """The settings by which runs that are played together differ."""
 
     seed: int
     learning_rate: float | None = None  # None is the optimizer's own; all or none
@@ -39,37 +40,43 @@ class Sampler:
 
     Args:
         train: for each client, the positions it trains on.
-        cohort_size: K.
-        epochs: E.
-        batch_size: B.
-        dropout: as of `faults.completed`.
-        straggler: likewise.
-        sample: round -> ids of its participants, in any order, as `in_order` takes
-            them; None draws them (`cohort`).
-        schedule: round, client -> its minibatches [S, B]; None shuffles.
+        config: cohort and batch size, epochs and faults; its seed is not used.
+        sample: round -> ids of its participants, at most K, in any order, as
+            `in_order` takes them; None draws K of them (`cohort`).
+        schedule: round, client -> its minibatches [S, B], -1 for no example; None
+            shuffles (`batches.local_epochs`).
+
+    Attributes:
+        batch_size: B of its minibatches; without a `schedule` no larger than clients
+            need (`batches.fitting`).
+        foresees: whether the next round's cohort may be drawn before that round.
     """
 
     def __init__(
         self,
         train: Sequence[np.ndarray],
+        config: RoundConfig,
         *,
-        cohort_size: int,
-        epochs: int,
-        batch_size: int,
-        dropout: float = 0.0,
-        straggler: float = 0.0,
         sample: Callable[[int], np.ndarray] | None = None,
         schedule: Callable[[int, int], np.ndarray] | None = None,
     ) -> None:
-        self._train, self._cohort_size = train, cohort_size
-        self._epochs, self._batch_size = epochs, batch_size
-        self._faults = {"dropout": dropout, "straggler": straggler}
+        self._train, self._config = train, config
         self._sample, self._schedule = sample, schedule
+        self.foresees = sample is None
+        self.batch_size = config.batch_size
+        if schedule is None:
+            self.batch_size = batches.fitting(config.batch_size, train)
 
     def plan(self, trial: Trial, round: int) -> RoundPlan:
         """Draws the participants of a trial's round, and who of them fails."""
         ids = self._cohort(trial, round)
-        share = faults.completed(trial.seed, round, ids, **self._faults)
+        share = faults.completed(
+            trial.seed,
+            round,
+            ids,
+            dropout=self._config.dropout,
+            straggler=self._config.straggler,
+        )
         return RoundPlan(trial, round, ids, ids[share > 0], share[share > 0])
 
     def next_cohort(self, plan: RoundPlan) -> np.ndarray:
@@ -86,13 +93,13 @@ class Sampler:
                 plan.round,
                 client,
                 seed=plan.trial.seed,
-                epochs=self._epochs,
-                batch_size=self._batch_size,
+                epochs=self._config.epochs,
+                batch_size=self.batch_size,
             )
         return faults.cut(steps, plan.share[plan.reported == client][0])
 
     def _cohort(self, trial: Trial, round: int) -> np.ndarray:
-        number, size = len(self._train), self._cohort_size
+        number, size = len(self._train), self._config.cohort_size
         if self._sample is None:
             return cohort(trial.seed, round, num_clients=number, cohort_size=size)
         return in_order(self._sample(round), num_clients=number, cohort_size=size)

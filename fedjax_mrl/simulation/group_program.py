@@ -18,10 +18,10 @@ from jax import lax
 from jax.sharding import Mesh
 
 from fedjax_mrl import rng, sharding, tree
-from fedjax_mrl.protocol import Algorithm, Examples, Visit
+from fedjax_mrl.protocol import Algorithm, Visit
 from fedjax_mrl.simulation import batches, mapping, visit
 from fedjax_mrl.simulation.dealing import Dealer, Members, Wave
-from fedjax_mrl.simulation.population import Group
+from fedjax_mrl.simulation.population import Group, Population
 from fedjax_mrl.simulation.settings import Settings
 from fedjax_mrl.simulation.visit import Report
 
@@ -49,10 +49,8 @@ class GroupProgram:
     Args:
         algorithm: what to run.
         group: the clients of one architecture.
-        examples: the training images, on the host or on the devices.
-        train: for each client of the federation, the positions it trains on.
-        holdout: for each client, positions kept out of training.
-        settings: see there.
+        population: the whole federation; its examples are on the host or the devices.
+        settings: how its programs are made.
 
     Attributes:
         group: whose programs they are.
@@ -65,9 +63,7 @@ class GroupProgram:
         self,
         algorithm: Algorithm,
         group: Group,
-        examples: Examples,
-        train: Sequence[np.ndarray],
-        holdout: Sequence[np.ndarray],
+        population: Population,
         settings: Settings,
     ) -> None:
         self.group, self.batch_size = group, settings.batch_size
@@ -77,20 +73,21 @@ class GroupProgram:
         most = -(-min(group.clients.size, settings.cohort_size) // mesh.size)
         self.chunk = min(settings.chunk or math.ceil(share / mesh.size), most)
         self._examples = jax.device_put(
-            group.relabel(examples), sharding.everywhere(mesh)
+            group.relabel(population.examples), sharding.everywhere(mesh)
         )
-        in_order = lambda positions: batches.in_order(
-            [positions[c] for c in group.clients], settings.sweep_batch_size
-        )
-        largest = max(train[c].size for c in group.clients)
+        train = [population.train[client] for client in group.clients]
+        holdout = [np.zeros(0, np.int32)] * len(train)
+        if population.holdout:
+            holdout = [population.holdout[client] for client in group.clients]
+        largest = max(positions.size for positions in train)
         self._dealer = Dealer(
             clients=group.clients,
             mesh=mesh,
             capacity=capacity(settings.trials * share, mesh.size, self.chunk),
             max_steps=batches.num_steps(largest, self.batch_size, settings.epochs),
             batch_size=self.batch_size,
-            sweep=in_order(train),
-            holdout=in_order(holdout),
+            sweep=batches.in_order(train, settings.sweep_batch_size),
+            holdout=batches.in_order(holdout, settings.sweep_batch_size),
         )
         self.places = self._dealer.places
         client = algorithm.client(group.model)

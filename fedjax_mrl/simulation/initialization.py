@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from fedjax_mrl import rng, sharding, stores
 from fedjax_mrl.protocol import Algorithm
@@ -26,15 +25,14 @@ def make_init(
     algorithm: Algorithm,
     groups: Sequence[Group],
     config: RoundConfig,
-    mesh: Mesh | None = None,
     store: Store | None = None,
 ) -> Callable[..., State]:
     """Returns `init`, from a seed (default: the configuration's) to the first state.
 
     Compiled once for all seeds.
     """
-    mesh = mesh or sharding.mesh(1)
-    store = store or stores.make(config.client_store, mesh)
+    store = store or stores.make(config.client_store, sharding.mesh(1))
+    mesh = store.mesh
 
     # They run once: on a CPU, optimising them takes three times as long as they do.
     on_cpu = mesh.devices.flat[0].platform == "cpu"

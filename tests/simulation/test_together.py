@@ -119,10 +119,9 @@ def test_programs_are_as_wide_for_several_trials_as_for_one(chunk, width):
     made, _ = pair("fedmrl", "device")
     config = made.round_config._replace(chunk=chunk, chunks={}, cohort_size=2)
     (group,) = made.groups
-    given = made.algorithm, group, made.examples, made.train, made.holdout
     for trials in (1, 3):
         settings = settings_of(config, made.mesh, 4, 3, group.name, trials)
-        program = GroupProgram(*given, settings)
+        program = GroupProgram(made.algorithm, group, made.population, settings)
         assert program.chunk == width
         assert program.places >= 2 * trials and program.places % width == 0
 
