@@ -122,7 +122,11 @@ def _memory(found: "Plan") -> Any:
 def _lines(config: Any, found: "Plan") -> list[str]:
     memory = found.memory
     most = "at most " if found.at_most else ""
-    of = "of the host, whose memory the devices share" if memory.one else "of a device"
+    of = (
+        "of the host, whose memory the devices share"
+        if memory.shares_host
+        else "of a device"
+    )
     known = "" if found.limit is None else f" of {found.limit / 2**30:.2f} GiB"
     lines = [
         f"participants  {found.cohort_size} of {config.num_clients} a round",

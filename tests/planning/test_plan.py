@@ -15,6 +15,7 @@ from fedjax_mrl.models import mlp
 from fedjax_mrl.planning import host_memory, timing
 from fedjax_mrl.planning import memory as footprint
 from fedjax_mrl.planning import plan as planning
+from fedjax_mrl.planning.planner import Planner
 from fedjax_mrl.simulation.group_program import GroupProgram
 from tests.helpers import ROOT
 
@@ -157,22 +158,23 @@ def test_only_large_blocks_make_room_for_others(federation, monkeypatch):
 def test_of_an_accelerator_a_moment_alone_counts_and_the_host_does_not(
     federation, monkeypatch
 ):
-    workshop = planning._Workshop(federation)
-    programs = workshop.programs(federation.round_config)
+    planner = Planner(federation)
+    programs = planner.compile_all(federation.round_config)
     device = types.SimpleNamespace(platform="gpu")
     mesh = types.SimpleNamespace(size=2, devices=np.array([device, device]))
     fields = ("dataset", "config")
     other = types.SimpleNamespace(
         mesh=mesh, **{name: getattr(federation, name) for name in fields}
     )
+    elsewhere = types.SimpleNamespace(federation=other, server=planner.server)
 
     def memory(threshold):
         monkeypatch.setattr(footprint, "_GIVEN_BACK", threshold)
         config = federation.round_config
-        return footprint.of(other, config, programs, workshop.server, 2**28)
+        return footprint.of(elsewhere, config, programs, 2**28)
 
     found = memory(1)
-    assert found == memory(2**60) and not found.one and found.num_devices == 2
+    assert found == memory(2**60) and not found.shares_host and found.num_devices == 2
     assert found.peak == sum(found.device.values()) < 2**28 < sum(found.host.values())
 
 
@@ -234,9 +236,9 @@ def test_steps_are_what_is_timed(federation, monkeypatch):
 
     monkeypatch.setattr(GroupProgram, "train", counted)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(sum(asked)))
-    workshop = planning._Workshop(federation)
-    program = workshop.program(federation.groups[0], federation.round_config)
-    given = federation, program.part, program.held, workshop.broadcast
+    planner = Planner(federation)
+    compiled = planner.compile(federation.groups[0], federation.round_config)
+    given = federation, compiled.program, compiled.pair, planner.broadcast
     assert timing.measure(*given) == (0, 1, 1)
     assert set(asked) == {0, 2, 6}
     asked.clear()
