@@ -38,10 +38,10 @@ def refusal(
     for flags, config in _smaller(planner.federation):
         # Whether it fits even without working memory is known without compiling.
         idle = planner.uncompiled(programs, config)
-        if memory.of(planner, config, idle, process).peak > limit:
+        if memory.at_peak(planner, config, idle, process).peak > limit:
             continue
         again = planner.recompile(programs, config)
-        smaller = memory.of(planner, config, again, process)
+        smaller = memory.at_peak(planner, config, again, process)
         if smaller.peak <= limit:
             return f"{text}Give {flags}: {smaller.peak / _GIB:.2f} GiB."
     largest, _ = max({**peak.host, **peak.device}.items(), key=lambda item: item[1])

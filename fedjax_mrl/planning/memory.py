@@ -1,7 +1,7 @@
-"""How much memory a run holds at its largest moment, counted from shapes.
+"""Counts the memory of a run at its largest moment, from shapes.
 
-A round is a row of moments, and what one of them needs is let go before the next. But
-a C library gives only large blocks back to the system; what was ever used in smaller
+A round is a row of moments; the memory of each is let go before the next. But a C
+library gives only large blocks back to the system; memory that was ever used in smaller
 ones stays with the process. So on a CPU the largest moment counts for large blocks, and
 for small ones the most that each purpose ever had.
 """
@@ -62,7 +62,7 @@ class _Moment(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """The run whose memory is counted; attributes as the arguments of `of`."""
+    """The run whose memory is counted; attributes as the arguments of `at_peak`."""
 
     planner: Planner
     config: RoundConfig
@@ -106,7 +106,7 @@ class _Run(NamedTuple):
         ]
 
 
-def of(
+def at_peak(
     planner: Planner,
     config: RoundConfig,
     programs: Sequence[Compiled],

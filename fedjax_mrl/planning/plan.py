@@ -87,7 +87,7 @@ def make(
         programs = planner.compile_all(federation.round_config)
         # With all programs compiled: compiling takes more than their own size.
         process = host_memory.resident()
-        peak = memory.of(planner, federation.round_config, programs, process)
+        peak = memory.at_peak(planner, federation.round_config, programs, process)
         if limit is not None and peak.peak > limit:
             raise DoesNotFit(advice.refusal(planner, peak, programs, process, limit))
         groups = [_group(compiled) for compiled in programs]

@@ -112,7 +112,7 @@ def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.n
 
 
 def in_order(
-    given: Sequence[int] | np.ndarray, *, num_clients: int, cohort_size: int
+    chosen: Sequence[int] | np.ndarray, *, num_clients: int, cohort_size: int
 ) -> np.ndarray:
     """Participants that somebody chose, as a cohort: ids [<= K], ascending.
 
@@ -123,18 +123,18 @@ def in_order(
         ValueError: if they are no whole numbers, not all different, no clients, or
             more than K.
     """
-    ids = np.asarray(given)
+    ids = np.asarray(chosen)
     if not ids.size:
         return np.zeros(0, np.int64)
     whole = ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
     if not whole or np.unique(ids).size < ids.size:
         raise ValueError(
             "A sampled cohort must be a list of different client ids, whole numbers; "
-            f"got {given!r}."
+            f"got {chosen!r}."
         )
     if ids.min() < 0 or ids.max() >= num_clients or ids.size > cohort_size:
         raise ValueError(
             f"A sampled cohort must have at most {cohort_size} ids, each at least 0 "
-            f"and below {num_clients}; got {given!r}. Change `sample`, or cohort_size."
+            f"and below {num_clients}; got {chosen!r}. Change `sample`, or cohort_size."
         )
     return np.sort(ids).astype(np.int64)

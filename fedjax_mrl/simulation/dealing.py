@@ -83,11 +83,11 @@ class Dealer(NamedTuple):
             np.array([len(plan) for plan in plans]), busy, number * self.capacity
         )
         starts = range(0, number * self.capacity, self.capacity)
-        parts = [
+        waves = [
             [on_device[start : start + self.capacity] for on_device in dealt]
             for start in starts
         ]
-        return [self._wave(present, plans, part) for part in parts], busy
+        return [self._wave(present, plans, wave) for wave in waves], busy
 
     def _wave(
         self,

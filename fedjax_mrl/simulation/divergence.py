@@ -1,4 +1,4 @@
-"""What a round made non-finite: which client's which network."""
+"""Describes a divergence: which client's which network is no longer finite."""
 
 import numpy as np
 

@@ -118,7 +118,7 @@ def make(
         require_live(state)
         broadcast = broadcast_of(state.server)
         # All are begun before the first is waited for.
-        blocks = [list(_blocks(one, state, broadcast, store)) for one in tests]
+        blocks = [list(_blocks(test, state, broadcast, store)) for test in tests]
         shape = (len(POINTS), len(algorithm.heads), num_test.size)
         correct, loss = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         counted = np.zeros(shape, np.int32)
@@ -155,7 +155,7 @@ def _score_client(algorithm: Algorithm, group: Group, prepare: Callable) -> Call
     stack = lambda *values: jnp.stack(values)
 
     def score(client, broadcast, examples):
-        state, own, table = client
+        state, shared, table = client
         zero = jnp.zeros((len(POINTS), len(heads)))
         whole = zero.astype(jnp.int32)
         start = (whole, zero.astype(jnp.float32), whole)
@@ -163,7 +163,7 @@ def _score_client(algorithm: Algorithm, group: Group, prepare: Callable) -> Call
         def step(i, sums):
             index = table.index[i]
             x, y = prepare(examples.x, index), examples.y[jnp.maximum(index, 0)]
-            points = [predict(shared, state, x) for shared in (own, broadcast)]
+            points = [predict(shared, state, x), predict(broadcast, state, x)]
             counts = [
                 [_count(logits[head], y, index >= 0) for head in heads]
                 for logits in points
@@ -203,8 +203,8 @@ def _program(score: Callable, chunk: int, mesh: Mesh) -> Callable:
 def _count(logits, y, mask):
     """Right ones, the sum of losses, and how many have a loss, of a minibatch."""
     right = (jnp.argmax(logits, axis=-1) == y) & mask
-    own = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
-    has = mask & (own != UNKNOWN)  # what is no number has: it must be seen
+    logit = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
+    has = mask & (logit != UNKNOWN)  # one that is no number has: it must be seen
     loss = losses.cross_entropy_per_example(logits, y)
     loss = jnp.where(has, loss, jnp.zeros((), loss.dtype)).sum()
     whole = lambda values: values.sum().astype(jnp.int32)

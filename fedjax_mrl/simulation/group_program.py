@@ -175,9 +175,9 @@ def _program(visit_once: Callable, mesh: Mesh, chunk: int, keeps: bool = False):
                 lambda leaf: lax.dynamic_index_in_dim(leaf, trial, keepdims=False),
                 inputs,
             )
-            given = Visit(examples, train, sweep, holdout, round, rate)
+            inside = Visit(examples, train, sweep, holdout, round, rate)
             key = jax.random.fold_in(rng.wrap(key), id_)
-            after, output = visit_once(broadcast, state, given, key)
+            after, output = visit_once(broadcast, state, inside, key)
             return (tree.where(sound, after, state) if keeps else after), output
 
         count = members.count[0]

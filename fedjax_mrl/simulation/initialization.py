@@ -44,9 +44,9 @@ def make_init(
         return server, algorithm.server.broadcast(server)
 
     def clients_of(group):
-        one = algorithm.client(group.model).init
+        init_client = algorithm.client(group.model).init
         return compiled(
-            lambda base, origin: one(jax.random.fold_in(rng.wrap(base), origin))
+            lambda base, origin: init_client(jax.random.fold_in(rng.wrap(base), origin))
         )
 
     init_server = compiled(first)

@@ -31,15 +31,15 @@ def make(
     holdout: Sequence[np.ndarray] = (),
     **choices: Any,
 ) -> Callable[..., tuple[State, Played]]:
-    """Returns `play` for one trial on one device: `player` with everything by itself.
+    """Returns `play` for one trial on one device: a short way to `player`.
 
     Args:
         algorithm: what to run.
-        groups: as of `Population`, like examples, train and holdout.
-        examples: see there.
-        train: see there.
+        groups: all clients, by architecture.
+        examples: the training images.
+        train: for each client, the positions it trains on.
         config: cohort, epochs, batches, seed.
-        holdout: see there.
+        holdout: for each client, positions kept out of training; empty if none are.
         **choices: `sample` and `schedule` of `Sampler`.
 
     Returns:
@@ -108,9 +108,10 @@ def player(
         active = [number for number, state in enumerate(states) if state is not None]
         if not active:
             return [None] * len(states)
-        some = ([given[number] for number in active] for given in (trials, states))
-        results = dict(zip(active, _play(pieces, *some), strict=True))
-        return [results.get(number) for number in range(len(states))]
+        select = lambda values: [values[number] for number in active]
+        results = _play(pieces, select(trials), select(states))
+        by_number = dict(zip(active, results, strict=True))
+        return [by_number.get(number) for number in range(len(states))]
 
     return play
 

@@ -84,12 +84,13 @@ def _floating(value: Any) -> list[jax.Array]:
 
 
 def _finite(values: dict[str, Any]) -> dict[str, jax.Array]:
-    """Whether every number is finite: one flag for each part of each value."""
+    """Whether every number is finite: a flag for each network of each value."""
     flags = {}
     for name, value in values.items():
         named = hasattr(value, "_fields") and name == "state"
-        for part, leaves in (value._asdict() if named else {name: value}).items():
+        networks = value._asdict() if named else {name: value}
+        for network, leaves in networks.items():
             if _floating(leaves):
                 # A sum of squares is finite unless a number is not (or is absurd).
-                flags[part] = jnp.isfinite(tree.squared_norm(_floating(leaves)))
+                flags[network] = jnp.isfinite(tree.squared_norm(_floating(leaves)))
     return flags

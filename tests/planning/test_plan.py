@@ -171,7 +171,7 @@ def test_of_an_accelerator_a_moment_alone_counts_and_the_host_does_not(
     def memory(threshold):
         monkeypatch.setattr(footprint, "_GIVEN_BACK", threshold)
         config = federation.round_config
-        return footprint.of(elsewhere, config, programs, 2**28)
+        return footprint.at_peak(elsewhere, config, programs, 2**28)
 
     found = memory(1)
     assert found == memory(2**60) and not found.shares_host and found.num_devices == 2
