@@ -19,6 +19,7 @@ from fedjax_mrl.learning import optimizers
 from fedjax_mrl.protocol import Examples, Setup
 from fedjax_mrl.simulation import evaluation, initialization, rounds
 from fedjax_mrl.simulation.population import Group
+from fedjax_mrl.simulation.settings import RoundConfig
 
 TASKS = {
     "digit": np.arange(10),
@@ -54,12 +55,14 @@ def run(num_rounds: int, *, seed: int = 0, **options: float) -> dict[str, float]
         )
         for place, (name, labels) in enumerate(TASKS.items())
     ]
-    config = rounds.RoundConfig(seed=seed, cohort_size=9, epochs=1, batch_size=16)
+    config = RoundConfig(seed=seed, cohort_size=9, epochs=1, batch_size=16)
     train = Examples(jnp.asarray(data.x_train), jnp.asarray(data.y_train, jnp.int32))
     test = Examples(jnp.asarray(data.x_test), jnp.asarray(data.y_test, jnp.int32))
     play = rounds.make(algorithm, groups, train, list(split.train), config)
     evaluate = evaluation.make(
-        algorithm, groups, test, list(split.test), setup.prepare.test
+        algorithm,
+        groups,
+        evaluation.EvaluationSet(test, list(split.test), setup.prepare.test),
     )
     state = initialization.init(algorithm, groups, config)
     for _ in range(num_rounds):

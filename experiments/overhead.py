@@ -20,8 +20,8 @@ from fedjax_mrl.cli import devices
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs.checkpoint import Checkpoints
-from fedjax_mrl.simulation import group_program
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation import visit
+from fedjax_mrl.simulation.state import State
 
 
 def cost(work: Callable[..., object], *arguments: object) -> float:
@@ -54,9 +54,7 @@ def main() -> None:
     config = RunConfig(dataset=args.dataset, data_dir=args.data_dir, shared_dim=100)
     devices.provide(config)  # as `fedjax-mrl run` is laid out
     checked = Federation(config)
-    with mock.patch.object(
-        group_program, "_finite", lambda held: {"state": jnp.bool_(True)}
-    ):
+    with mock.patch.object(visit, "_finite", lambda values: {"state": jnp.bool_(True)}):
         unchecked = Federation(config)
         other, _ = unchecked.play(unchecked.init())  # compiles
     state, played = checked.play(checked.init())

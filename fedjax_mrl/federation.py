@@ -32,8 +32,9 @@ from fedjax_mrl.simulation import (
 )
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.digest import Digester
-from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import Played, State
+from fedjax_mrl.simulation.population import Group, Population
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import Played, State, read_clients, require_live
 from fedjax_mrl.simulation.strategies import Strategy
 from fedjax_mrl.values import Values, take
 
@@ -113,15 +114,16 @@ class Federation:
         evaluate = evaluation.make(
             self.algorithm,
             self.groups,
-            _examples(data.x_test, data.y_test),
-            self.partition.test,
-            self.setup.prepare.test,
+            evaluation.EvaluationSet(
+                _examples(data.x_test, data.y_test),
+                self.partition.test,
+                self.setup.prepare.test,
+            ),
             chunks=self.round_config.chunks,
-            mesh=self.mesh,
             store=self.store,
         )
         init = initialization.make_init(
-            self.algorithm, self.groups, self.round_config, self.mesh, self.store
+            self.algorithm, self.groups, self.round_config, self.store
         )
         self._compiled = {"init": init, "evaluate": evaluate}
         self.state: State | None = None
@@ -170,7 +172,7 @@ class Federation:
         return self.pieces.strategies
 
     @property
-    def round_config(self) -> rounds.RoundConfig:
+    def round_config(self) -> RoundConfig:
         """How rounds are played."""
         return self.pieces.round_config._replace(seed=self.config.seed)
 
@@ -227,6 +229,11 @@ class Federation:
         with numerics.fixed(self.config.precision):
             return play(trials, states)
 
+    @property
+    def population(self) -> Population:
+        """All clients and the examples they train on."""
+        return Population(self.groups, self.examples, self.train, self.holdout)
+
     def _in_round(self, trial: Trial, round: int) -> Trial:
         """The trial with its learning rate of a round, which the programs are given."""
         if trial.learning_rate is None:
@@ -238,16 +245,12 @@ class Federation:
     def _player(self, trials: int) -> Callable:
         """The programs for so many trials, made once."""
         if trials not in self._compiled:
-            self._compiled[trials] = rounds.make_together(
+            self._compiled[trials] = rounds.player(
                 self.algorithm,
-                self.groups,
-                self.examples,
-                self.train,
+                self.population,
                 self.round_config,
-                num_trials=trials,
-                holdout=self.holdout,
-                mesh=self.mesh,
                 store=self.store,
+                num_trials=trials,
             )
         return self._compiled[trials]
 
@@ -351,10 +354,10 @@ class Federation:
             (600, 500)
         """
         state = self._given(state)
-        rounds.require_live(state)
+        require_live(state)
         number = prediction.require_client(client, self.config.num_clients)
         some = np.array([number])
-        read = rounds.read_clients(state, self.groups, some, self.store)
+        read = read_clients(state, self.groups, some, self.store)
         private, shared = read[number]
         named = private._asdict() if hasattr(private, "_asdict") else {"state": private}
         return {"shared": shared, **named}
@@ -394,40 +397,35 @@ class Federation:
         (Of a store on the disk, the versions of its files.) Nothing in it is shared
         with the state, which may be consumed meanwhile.
         """
-        rounds.require_live(state)
-        clients, copies = (
-            {
+        require_live(state)
+        # Apart, as in every checkpoint that was ever written.
+        apart = {
+            name: {
                 group.name: self.store.save(
-                    part[group.name], group.clients.size, state.round
+                    state.clients[group.name][place], group.clients.size, state.round
                 )
                 for group in self.groups
             }
-            for part in (state.clients, state.copies)
-        )
-        server = jax.tree.map(np.array, jax.device_get(state.server))
-        return {"server": server, "clients": clients, "copies": copies}
+            for place, name in enumerate(("clients", "copies"))
+        }
+        return {"server": jax.tree.map(np.array, jax.device_get(state.server)), **apart}
 
     @numerics.fixed()
     def place(self, round: int, arrays: dict[str, Any]) -> State:
         """The state that `arrays` was made of."""
-        begun = self.init()
-        place = lambda stacks, held: {
-            name: self.store.restore(stack, held[name])
-            for name, stack in stacks.items()
+        clients = {
+            name: self.store.restore(
+                (arrays["clients"][name], arrays["copies"][name]), created
+            )
+            for name, created in self.init().clients.items()
         }
         server = jax.device_put(arrays["server"], sharding.everywhere(self.mesh))
-        return State(
-            round,
-            server,
-            place(arrays["clients"], begun.clients),
-            place(arrays["copies"], begun.copies),
-        )
+        return State(round, server, clients)
 
     def forget(self, state: State, saved: list[int]) -> None:
         """Says of which rounds there are checkpoints; files of others may go."""
         for group in self.groups:
-            held = state.clients[group.name], state.copies[group.name]
-            self.store.prune(held, saved)
+            self.store.prune(state.clients[group.name], saved)
 
     def rounds(
         self, state: State | None = None, until: int | None = None

@@ -23,7 +23,7 @@ from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
 from fedjax_mrl.simulation import flops as counting
 from fedjax_mrl.simulation import population, shapes
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import RoundConfig
+from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
 from fedjax_mrl.values import Values
 

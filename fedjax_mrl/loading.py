@@ -19,7 +19,7 @@ from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.runs import resuming
 from fedjax_mrl.runs.checkpoint import CheckpointError
 from fedjax_mrl.runs.directory import RunDirectory
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State
 from fedjax_mrl.values import Values, take
 
 _ATTEMPTS = 5  # while another process replaces checkpoints

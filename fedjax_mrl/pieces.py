@@ -15,7 +15,7 @@ from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Setup
 from fedjax_mrl.simulation import strategies
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import RoundConfig
+from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
 from fedjax_mrl.values import Values
 

@@ -12,7 +12,7 @@ import numpy as np
 from fedjax_mrl.simulation import evaluation
 from fedjax_mrl.simulation.evaluation import POINTS, Scores
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import Played, State
+from fedjax_mrl.simulation.state import Played, State
 
 Row = dict[str, Any]  # column to value
 

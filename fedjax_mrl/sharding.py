@@ -1,6 +1,4 @@
-"""How clients are laid out over devices: one axis, and who works where."""
-
-import heapq
+"""How clients are laid out over devices: along one axis."""
 
 import jax
 import numpy as np
@@ -44,32 +42,3 @@ def over_clients(mesh: Mesh) -> NamedSharding:
 def everywhere(mesh: Mesh) -> NamedSharding:
     """Every device holds all of it."""
     return NamedSharding(mesh, EVERYWHERE)
-
-
-def assign(
-    costs: np.ndarray, busy: np.ndarray, capacity: int
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Deals members to devices so that none waits long for another.
-
-    The longest member goes to the least busy device that has room, and so on. Within
-    a device, members with similar work stand together.
-
-    Args:
-        costs: of each member, any unit.
-        busy: [D], what each device has to do already, in the same unit.
-        capacity: members a device can take; D times it must be enough.
-
-    Returns:
-        For each device the places of its members in `costs`, and how busy it is then.
-    """
-    after = np.array(busy, float)
-    free = [(float(load), device) for device, load in enumerate(after)]
-    heapq.heapify(free)
-    dealt: list[list[int]] = [[] for _ in free]
-    for place in np.argsort(-np.asarray(costs), kind="stable"):
-        load, device = heapq.heappop(free)
-        dealt[device].append(int(place))
-        after[device] = load + float(costs[place])
-        if len(dealt[device]) < capacity:
-            heapq.heappush(free, (after[device], device))
-    return [np.array(places, np.int32) for places in dealt], after

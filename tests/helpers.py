@@ -14,6 +14,8 @@ from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import mlp
 from fedjax_mrl.protocol import Examples, Model, Setup
 from fedjax_mrl.simulation import evaluation, initialization, population, rounds
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import State
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -95,7 +97,7 @@ class Toy:
             options.setdefault("shared_dim", 3)
         self.algorithm = algorithms.build(name, self.setup, **options)
         self.groups = population.assign(8, self.models)
-        self.config = rounds.RoundConfig(seed=seed, **settings)
+        self.config = RoundConfig(seed=seed, **settings)
         self.holdout = [part[:2] for part in self.train]
 
     def small(self, name: str, hidden: int, width: int | None = None) -> Model:
@@ -107,7 +109,7 @@ class Toy:
             feature_dim=width or self.width,
         )._replace(name=name)
 
-    def init(self) -> rounds.State:
+    def init(self) -> State:
         return initialization.init(self.algorithm, self.groups, self.config)
 
     def make(self):
@@ -122,17 +124,18 @@ class Toy:
         )
 
     def evaluate(self, chunk: int = 1):
+        test = evaluation.EvaluationSet(
+            self.examples, self.test, self.setup.prepare.test
+        )
         return evaluation.make(
             self.algorithm,
             self.groups,
-            self.examples,
-            self.test,
-            self.setup.prepare.test,
+            test,
             batch_size=8,
-            chunk=chunk,
+            chunks=dict.fromkeys([group.name for group in self.groups], chunk),
         )
 
-    def after(self, num_rounds: int, state: rounds.State | None = None):
+    def after(self, num_rounds: int, state: State | None = None):
         """The state after some rounds."""
         play = self.make()
         state = self.init() if state is None else state
@@ -140,11 +143,13 @@ class Toy:
             state, _ = play(state)
         return state
 
-    def client_states(self, state: rounds.State) -> dict[int, Any]:
+    def client_states(self, state: State) -> dict[int, Any]:
         """Every client's private state by id, on the host."""
         state = jax.device_get(state)  # indexing there compiles nothing
         return {
-            int(client): jax.tree.map(lambda leaf, i=i: leaf[i], state.clients[g.name])
+            int(client): jax.tree.map(
+                lambda leaf, i=i: leaf[i], state.clients[g.name][0]
+            )
             for g in self.groups
             for i, client in enumerate(g.clients)
         }

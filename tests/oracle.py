@@ -32,6 +32,8 @@ from fedjax_mrl.protocol import (
     Visit,
 )
 from fedjax_mrl.simulation import population, rounds
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import State
 from tests.helpers import SHARED
 
 BASE = "fedmrl"  # the case that the small copies of others share arrays with
@@ -184,10 +186,10 @@ class Case:
         """The held inputs [10, 32, 32, 3], the same for all clients."""
         return jnp.asarray(_pixels(self.data["data.held.x"]), self.dtype)
 
-    def play(self, server: Any, states: list[Any]) -> list[rounds.State]:
+    def play(self, server: Any, states: list[Any]) -> list[State]:
         """Plays both rounds through the real round function from given states."""
         groups = population.assign(len(self.models), self.models)
-        config = rounds.RoundConfig(
+        config = RoundConfig(
             seed=0,
             cohort_size=len(self.models),
             epochs=self.options["local_epochs"],
@@ -206,11 +208,16 @@ class Case:
         )
         broadcast = self.algorithm.server.broadcast(server)
         stack = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-        state = rounds.State(
+        state = State(
             0,
             jax.tree.map(jnp.copy, server),
-            {g.name: stack([states[k] for k in g.clients]) for g in groups},
-            {g.name: stack([broadcast] * len(g.clients)) for g in groups},
+            {
+                g.name: (
+                    stack([states[k] for k in g.clients]),
+                    stack([broadcast] * len(g.clients)),
+                )
+                for g in groups
+            },
         )
         seen = []
         for _ in (1, 2):

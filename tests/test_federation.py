@@ -123,11 +123,11 @@ def test_another_seed_changes_the_weights_but_not_the_split():
     assert other.partition is made.partition and other.train is made.train
     fresh = federation("standalone", seed=3)
     kernels = [
-        np.array(f.init().clients["mlp"].private.header["kernel"])
+        np.array(f.init().clients["mlp"][0].private.header["kernel"])
         for f in (made, other, fresh)
     ]
     assert not np.array_equal(kernels[0], kernels[1])
     np.testing.assert_array_equal(kernels[1], kernels[2])
     assert np.array_equal(
-        made.init().clients["mlp"].private.header["kernel"], kernels[0]
+        made.init().clients["mlp"][0].private.header["kernel"], kernels[0]
     )

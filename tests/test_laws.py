@@ -14,7 +14,7 @@ import pytest
 from fedjax_mrl import tree
 from fedjax_mrl.protocol import Batches, Visit
 from fedjax_mrl.simulation import cohorts as turns
-from fedjax_mrl.simulation import rounds
+from fedjax_mrl.simulation.state import State
 from tests import helpers
 from tests.helpers import assert_trees_close, assert_trees_equal
 
@@ -27,7 +27,7 @@ class Rounds(NamedTuple):
     toy: helpers.Toy
     play: Callable
     evaluate: Callable
-    states: list[rounds.State]  # on the host
+    states: list[State]  # on the host
     cohorts: list[np.ndarray]
     sampled: dict[int, np.ndarray]  # round -> participants other than the usual
     traces: collections.Counter  # architecture -> how often its visit was traced
@@ -204,10 +204,12 @@ def test_a_client_predicts_without_other_clients_private_states(name):
     plain = evaluate(state)
     group = toy.groups[0].name
     signs = lambda leaf: np.where(np.arange(len(leaf)) < 1, 1, -1)
+    private, shared = state.clients[group]
     other = jax.tree.map(
-        lambda leaf: (leaf.T * signs(leaf)).T.astype(leaf.dtype), state.clients[group]
+        lambda leaf: (leaf.T * signs(leaf)).T.astype(leaf.dtype), private
     )
-    perturbed = evaluate(state._replace(clients={**state.clients, group: other}))
+    clients = {**state.clients, group: (other, shared)}
+    perturbed = evaluate(state._replace(clients=clients))
     mine = int(toy.groups[0].clients[0])
     rest = np.concatenate([g.clients for g in toy.groups[1:]] or [[]]).astype(int)
     for client in (mine, *rest):
@@ -223,12 +225,11 @@ def test_evaluation_counts_every_test_example_once(name):
     toy, evaluate, states = case.toy, case.evaluate, case.states
     scores = evaluate(states[2])
     client, group = toy.groups[0].clients[1], toy.groups[0]
-    private = tree.take(states[2].clients[group.name], 1)
-    copies = tree.take(states[2].copies[group.name], 1)
+    private, own = tree.take(states[2].clients[group.name], 1)
     broadcast = toy.algorithm.server.broadcast(states[2].server)
     index = jnp.asarray(toy.test[client])
     x, y = toy.setup.prepare.test(toy.examples.x, index), toy.examples.y[index]
-    for p, shared in enumerate((copies, broadcast)):
+    for p, shared in enumerate((own, broadcast)):
         logits = toy.algorithm.client(group.model).predict(shared, private, x)
         assert set(logits) == set(toy.algorithm.heads)
         for h, head in enumerate(toy.algorithm.heads):

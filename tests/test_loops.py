@@ -9,7 +9,7 @@ import pytest
 
 import fedjax_mrl as fm
 from fedjax_mrl.data.dataset import Dataset
-from fedjax_mrl.simulation.rounds import ConsumedError, require_live
+from fedjax_mrl.simulation.state import ConsumedError, require_live
 from tests.helpers import assert_trees_equal
 
 STORES = ("device", "host", "disk")

@@ -205,7 +205,7 @@ def _play(federation: Any, state: Any) -> Any:
 def _wait(states: list[Any]) -> None:
     import jax
 
-    jax.block_until_ready([(s.server, s.clients, s.copies) for s in states])
+    jax.block_until_ready([(s.server, s.clients) for s in states])
 
 
 def _parameters(federation: Any) -> dict[str, int]:

@@ -126,7 +126,9 @@ def _lines(config: "RunConfig", made: "Plan") -> list[str]:
     memory = made.memory
     most = "at most " if made.at_most else ""
     place = (
-        "of the host, whose memory the devices share" if memory.one else "of a device"
+        "of the host, whose memory the devices share"
+        if memory.shares_host
+        else "of a device"
     )
     known = "" if made.limit is None else f" of {made.limit / 2**30:.2f} GiB"
     lines = [

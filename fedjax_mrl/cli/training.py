@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.runs.directory import RunDirectory
     from fedjax_mrl.runs.runner import Entry, Outcome
-    from fedjax_mrl.simulation.rounds import State
+    from fedjax_mrl.simulation.state import State
 
 
 def play(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fedjax_mrl.runs.comparison import Run
     from fedjax_mrl.runs.comparison_folder import Place
     from fedjax_mrl.runs.directory import RunDirectory
-    from fedjax_mrl.simulation.rounds import State
+    from fedjax_mrl.simulation.state import State
 
 
 class Trials:

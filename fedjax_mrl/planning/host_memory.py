@@ -1,4 +1,4 @@
-"""How much memory this process has and can still get, as Linux tells it."""
+"""The memory that this process has and can still get, as Linux tells it."""
 
 import pathlib
 import resource
@@ -28,8 +28,8 @@ def free(root: str = "/") -> int | None:
     base = pathlib.Path(root)
     try:
         lines = (base / "proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = dict(line.split(":", 1) for line in lines)
-        system = int(found["MemAvailable"].split()[0]) * 1024
+        entries = dict(line.split(":", 1) for line in lines)
+        system = int(entries["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
     return max(0, min([system, *_left_by_groups(base)]))
@@ -49,16 +49,16 @@ def _left_by_groups(base: pathlib.Path) -> list[int]:
             mount, names = base / "sys/fs/cgroup/memory", _V1
         else:
             continue
-        own = mount / path.lstrip("/")
+        folder = mount / path.lstrip("/")
         # A container sees its own group at the root, whatever it is called outside.
-        folders = [own, *own.parents]
+        folders = [folder, *folder.parents]
         folders = [f for f in folders if f == mount or mount in f.parents]
         left += [number for f in folders if (number := _left(f, *names)) is not None]
     return left
 
 
 def _left(folder: pathlib.Path, limit: str, used: str, cache: str) -> int | None:
-    """What a group leaves of its limit; files in its cache can be given up."""
+    """Bytes that a group leaves of its limit; its cached files can be given up."""
     try:
         most, now = ((folder / n).read_text(encoding="ascii") for n in (limit, used))
         stat = (folder / "memory.stat").read_text(encoding="ascii").splitlines()

@@ -1,21 +1,21 @@
-"""How much memory a run holds at its largest moment, counted from shapes.
+"""Counts the memory of a run at its largest moment, from shapes.
 
-A round is a row of moments, and what one of them needs is let go before the next. But
-a C library gives only large blocks back to the system; what was ever used in smaller
+A round is a row of moments; the memory of each is let go before the next. But a C
+library gives only large blocks back to the system; memory that was ever used in smaller
 ones stays with the process. So on a CPU the largest moment counts for large blocks, and
 for small ones the most that each purpose ever had.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_mrl import stores, tree
+from fedjax_mrl import stores
 from fedjax_mrl.federation import Federation
-from fedjax_mrl.simulation.group_program import Part
-from fedjax_mrl.simulation.rounds import RoundConfig
+from fedjax_mrl.planning.planner import Compiled, Planner
+from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.stores import disk
 
 # From here on blocks are given back: the largest threshold that glibc's malloc adapts
@@ -24,97 +24,131 @@ _GIVEN_BACK = 2**25
 
 
 class Memory(NamedTuple):
-    """Bytes at the peak of a run, by what they are for.
+    """Bytes at the peak of a run, by their purpose.
 
     Attributes:
-        moment: of a round, at which it is.
+        moment: of a round, at which the peak is.
         host: in the memory of the host.
         device: on each device.
         num_devices: D.
-        one: devices are CPUs, whose memory is the host's.
+        shares_host: devices are CPUs, whose memory is the host's.
     """
 
     moment: str
     host: dict[str, int]
     device: dict[str, int]
     num_devices: int
-    one: bool
+    shares_host: bool
 
     @property
     def peak(self) -> int:
         """Of the memory that limits: a device's, or of a CPU the host's in all."""
         device = sum(self.device.values())
-        return (
-            sum(self.host.values()) + self.num_devices * device if self.one else device
-        )
+        if not self.shares_host:
+            return device
+        return sum(self.host.values()) + self.num_devices * device
 
 
-class Program(NamedTuple):
-    """A group's training program.
+# Purpose -> bytes in small and in large blocks [2].
+_Place = dict[str, np.ndarray]
 
-    Attributes:
-        part: of the round.
-        held: shapes of what one member brings, its state and its copy.
-        upload: shapes of what one member sends.
-        working_bytes: that the program needs for itself on each device.
-    """
 
-    part: Part
-    held: Any
-    upload: Any
-    working_bytes: int
+class _Moment(NamedTuple):
+    """A moment of a run."""
+
+    name: str
+    host: _Place
+    device: _Place  # each
+
+
+class _Run(NamedTuple):
+    """The run whose memory is counted; attributes as the arguments of `at_peak`."""
+
+    planner: Planner
+    config: RoundConfig
+    programs: Sequence[Compiled]
 
     @property
-    def client_bytes(self) -> int:
-        return tree.num_bytes(self.held)
+    def federation(self) -> Federation:
+        return self.planner.federation
+
+    @property
+    def num_devices(self) -> int:
+        return self.federation.mesh.size
+
+    @property
+    def shares_host(self) -> bool:
+        return self.federation.mesh.devices.flat[0].platform == "cpu"
+
+    @property
+    def store(self) -> str:
+        return stores.resolve(self.config.client_store, self.federation.mesh)
+
+    @property
+    def clients(self) -> list[int]:
+        """N_g of each group."""
+        return [compiled.program.group.clients.size for compiled in self.programs]
+
+    @property
+    def places(self) -> list[int]:
+        """R of each group's program."""
+        return [compiled.program.places for compiled in self.programs]
+
+    def on_each(self, rows: Iterable[int]) -> list[int]:
+        """Rows on one device, of so many on all."""
+        return [-(-number // self.num_devices) for number in rows]
+
+    def pairs(self, rows: Sequence[int]) -> list[np.ndarray]:
+        """Of each group, a stack of so many states and copies."""
+        return [
+            _stack(compiled.pair, number)
+            for compiled, number in zip(self.programs, rows, strict=True)
+        ]
 
 
-def of(
-    federation: Federation,
+def at_peak(
+    planner: Planner,
     config: RoundConfig,
-    programs: Sequence[Program],
-    server: Any,
+    programs: Sequence[Compiled],
     process: int,
 ) -> Memory:
     """Memory at the largest moment.
 
     Args:
-        federation: what is to be run.
+        planner: of the federation that is to be run.
         config: how its rounds are played.
         programs: of all groups, under that configuration.
-        server: shapes of the server's state.
         process: bytes of the process, with the images and all programs in it.
     """
-    mesh = federation.mesh
-    one = mesh.devices.flat[0].platform == "cpu"
-    moments = _moments(federation, config, programs, server, process)
+    run = _Run(planner, config, programs)
+    moments = _moments(run, process)
     _, hosts, devices = zip(*moments, strict=True)
     memories = [
         Memory(
             name,
-            _bytes(host, hosts if one else [host]),
-            _bytes(device, devices if one else [device]),
-            mesh.size,
-            one,
+            _bytes(host, hosts if run.shares_host else [host]),
+            _bytes(device, devices if run.shares_host else [device]),
+            run.num_devices,
+            run.shares_host,
         )
         for name, host, device in moments
     ]
     return max(memories, key=lambda memory: memory.peak)
 
 
-def _bytes(
-    place: dict[str, np.ndarray], known: Sequence[dict[str, np.ndarray]]
-) -> dict[str, int]:
+def _bytes(place: _Place, known: Sequence[_Place]) -> dict[str, int]:
     """By purpose: large blocks of a place, and the most small ones that it knew."""
-    purposes = dict.fromkeys(what for other in known for what in other)
+    purposes = dict.fromkeys(purpose for other in known for purpose in other)
     return {
-        what: int(_at(place, what)[1] + max(_at(other, what)[0] for other in known))
-        for what in purposes
+        purpose: int(
+            _at(place, purpose)[1] + max(_at(other, purpose)[0] for other in known)
+        )
+        for purpose in purposes
     }
 
 
-def _at(place: dict[str, np.ndarray], what: str) -> np.ndarray:
-    return place.get(what, np.zeros(2, np.int64))
+def _at(place: _Place, purpose: str) -> np.ndarray:
+    return place.get(purpose, _live(0))
 
 
 def _blocks(*sizes: int) -> np.ndarray:
@@ -135,100 +169,120 @@ def _stack(value: Any, rows: int) -> np.ndarray:
     )
 
 
-def _moments(
-    federation: Federation,
-    config: RoundConfig,
-    programs: Sequence[Program],
-    server: Any,
-    process: int,
-) -> list[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Name, what is on the host, what is on a device."""
-    mesh, data = federation.mesh, federation.dataset
-    store = stores.resolve(config.client_store, mesh)
-    number, rounds = federation.config.num_clients, federation.config.rounds
-    size = config.cohort_size
-    one = mesh.devices.flat[0].platform == "cpu"
-    per_device = lambda rows: -(-rows // mesh.size)
-    none = np.zeros(2, np.int64)
-    clients = [p.part.group.clients.size for p in programs]
-    every = list(zip(programs, clients, strict=True))
-
-    images = data.x_train.nbytes + data.x_test.nbytes
-    # What is measured of the process holds the images already.
-    held_images = images * (1 + mesh.size if one else 1)
-    process = max(0, process - held_images)
-    states = sum((_stack(p.held, per_device(n)) for p, n in every), none)
-    cohort = sum((_stack(p.held, p.part.places) for p in programs), none)
-    computed = sum((_stack(p.held, per_device(p.part.places)) for p in programs), none)
-    # Rows are gathered on the host first; a CPU may use these as they are, and then
-    # has to put what it computes elsewhere. They come back by the host, too.
-    copied = none if store == "device" else cohort
-    on_host = {
-        "process, compiled programs": _live(process),
-        "images": _live(images),
-    }
-    on_device = {
-        "images": _live(images),
-        "client states": states if store == "device" else none,
-        "server": 2 * _stack(server, 1),  # before and after
-    }
-
-    written = sum(min(disk.WAITING, p.part.places) * p.client_bytes for p in programs)
-    # Whom the next round needs and this one did not is read meanwhile.
-    ahead = int(cohort.sum() * (1 - size / number))
-
-    def kept(rounds):  # on the host; only of clients that took part
-        share = min(1.0, size * rounds / number)
-        of = {
-            "host": sum(int(n * share) * p.client_bytes for p, n in every),
-            "disk": written + ahead if rounds else 0,
-        }
-        return {"client states": _live(of.get(store, 0))}
-
-    saved = _stack(server, 1)
-    if store != "disk":
-        saved = saved + sum((_stack(p.held, n) for p, n in every), none)
-    before, after = on_host | kept(max(0, rounds - 1)), on_host | kept(rounds)
+def _moments(run: _Run, process: int) -> list[_Moment]:
+    """All moments that may be the largest."""
+    rounds = run.federation.config.rounds
+    before = _on_host(run, process, max(0, rounds - 1))
+    after = _on_host(run, process, rounds)
+    saved = _saved(run)
     # May be written while a round goes on. It also stands for what tests and digests
     # leave behind, whose programs are not compiled here.
     if rounds > 1:
         before["checkpoint"] = after["checkpoint"] = saved
-    copies = {"cohort's states": copied}
-
-    wave = max((_stack(p.upload, p.part.places) for p in programs), key=np.sum)
-    own = max(
-        (_stack(p.upload, per_device(p.part.places)) for p in programs), key=np.sum
-    )
-    uploads = _stack(programs[0].upload, size)
-    working = max(program.working_bytes for program in programs)
+    on_device = _on_device(run)
+    # Rows are gathered on the host first; a CPU may use these as they are, and then
+    # has to put what it computes elsewhere. They come back by the host, too.
+    cohort = sum(run.pairs(run.places), _live(0))
+    copied = {"cohort's states": _live(0) if run.store == "device" else cohort}
+    computed = sum(run.pairs(run.on_each(run.places)), _live(0))
     at_work = on_device | {"cohort's states": computed}
-    training = {
-        # Those that groups before have sent stay meanwhile.
-        "uploads": own + (uploads if len(programs) > 1 else none),
-        "working memory": _blocks(working),
-    }
-    # A wave's uploads on every device, then in order with all others'.
-    gathering = {"uploads": wave + uploads}
-    # Those that count are copied once more.
-    serving = {"uploads": 2 * uploads, "server": 3 * _stack(server, 1)}
-    shown, shown_on_each = none, none
-    if store != "device":
-        rows = [stores.block_size(store, mesh, n) for n in clients]
-        found = [
-            (_stack(p.held, n), _stack(p.held, per_device(n)))
-            for p, n in zip(programs, rows, strict=True)
-        ]
-        shown, shown_on_each = max(found, key=lambda pair: pair[0].sum())
+    training, gathering, serving = _uploads(run)
+    shown, shown_on_each = _shown(run)
     return [
-        ("training", before | copies, at_work | training),
-        ("gathering uploads", before, at_work | gathering),
-        ("the server's step", before, at_work | serving),
-        ("storing states", after | copies, at_work),
-        (
+        _Moment("training", before | copied, at_work | training),
+        _Moment("gathering uploads", before, at_work | gathering),
+        _Moment("the server's step", before, at_work | serving),
+        _Moment("storing states", after | copied, at_work),
+        _Moment(
             "testing",
             after | {"cohort's states": shown},
             on_device | {"cohort's states": shown_on_each},
         ),
         # The state's copy, and the one that orbax writes.
-        ("saving", after | {"checkpoint": 2 * saved}, on_device),
+        _Moment("saving", after | {"checkpoint": 2 * saved}, on_device),
     ]
+
+
+def _on_host(run: _Run, process: int, rounds: int) -> _Place:
+    """Always on the host, after so many rounds."""
+    images = _images(run)
+    # A measurement of the process has the images in it already.
+    measured = images * (1 + run.num_devices if run.shares_host else 1)
+    return {
+        "process, compiled programs": _live(max(0, process - measured)),
+        "images": _live(images),
+        "client states": _live(_kept(run, rounds)),
+    }
+
+
+def _images(run: _Run) -> int:
+    data = run.federation.dataset
+    return data.x_train.nbytes + data.x_test.nbytes
+
+
+def _kept(run: _Run, rounds: int) -> int:
+    """Bytes of states that the store keeps in memory, of clients that took part."""
+    number, size = run.federation.config.num_clients, run.config.cohort_size
+    if run.store == "host":
+        share = min(1.0, size * rounds / number)
+        pairs = zip(run.programs, run.clients, strict=True)
+        return sum(int(n * share) * compiled.client_bytes for compiled, n in pairs)
+    if run.store == "disk" and rounds:
+        written = sum(
+            min(disk.WAITING, compiled.program.places) * compiled.client_bytes
+            for compiled in run.programs
+        )
+        # Whom the next round needs and this one did not is read meanwhile.
+        cohort = sum(run.pairs(run.places), _live(0)).sum()
+        return written + int(cohort * (1 - size / number))
+    return 0
+
+
+def _on_device(run: _Run) -> _Place:
+    """Always on each device."""
+    states = sum(run.pairs(run.on_each(run.clients)), _live(0))
+    return {
+        "images": _live(_images(run)),
+        "client states": states if run.store == "device" else _live(0),
+        "server": 2 * _stack(run.planner.server, 1),  # before and after
+    }
+
+
+def _saved(run: _Run) -> np.ndarray:
+    """The arrays of a checkpoint."""
+    saved = _stack(run.planner.server, 1)
+    if run.store == "disk":
+        return saved
+    return saved + sum(run.pairs(run.clients), _live(0))
+
+
+def _uploads(run: _Run) -> tuple[_Place, _Place, _Place]:
+    """On each device besides: training, gathering uploads, at the server's step."""
+    stacks = lambda rows: [
+        _stack(compiled.upload, number)
+        for compiled, number in zip(run.programs, rows, strict=True)
+    ]
+    wave = max(stacks(run.places), key=np.sum)
+    sent = max(stacks(run.on_each(run.places)), key=np.sum)
+    uploads = _stack(run.programs[0].upload, run.config.cohort_size)
+    working = max(compiled.working_bytes for compiled in run.programs)
+    training = {
+        # Those that groups before have sent stay meanwhile.
+        "uploads": sent + (uploads if len(run.programs) > 1 else _live(0)),
+        "working memory": _blocks(working),
+    }
+    # A wave's uploads on every device, then in order with all others'.
+    gathering = {"uploads": wave + uploads}
+    # Those that count are copied once more.
+    serving = {"uploads": 2 * uploads, "server": 3 * _stack(run.planner.server, 1)}
+    return training, gathering, serving
+
+
+def _shown(run: _Run) -> tuple[np.ndarray, np.ndarray]:
+    """States that a test looks at, on the host and on each device."""
+    if run.store == "device":
+        return _live(0), _live(0)
+    mesh = run.federation.mesh
+    rows = [stores.block_size(run.store, mesh, number) for number in run.clients]
+    blocks = zip(run.pairs(rows), run.pairs(run.on_each(rows)), strict=True)
+    return max(blocks, key=lambda block: block[0].sum())

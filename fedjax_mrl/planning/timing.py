@@ -10,9 +10,10 @@ import numpy as np
 from fedjax_mrl import numerics, rng, sharding
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.simulation import batches
-from fedjax_mrl.simulation.group_program import Common, Part
+from fedjax_mrl.simulation.dealing import Members
+from fedjax_mrl.simulation.group_program import GroupProgram, TrialInputs
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import RoundConfig, settings_of
+from fedjax_mrl.simulation.settings import RoundConfig, settings_of
 
 _SHORT, _LONG = 2, 6  # local steps of the two visits that are timed
 
@@ -31,33 +32,28 @@ class Pace(NamedTuple):
     together: int
 
 
-def part_of(federation: Federation, group: Group, config: RoundConfig) -> Part:
+def program_of(
+    federation: Federation, group: Group, config: RoundConfig
+) -> GroupProgram:
     """A group's programs, as a round under `config` would make them."""
     batch_size = batches.fitting(config.batch_size, federation.train)
     settings = settings_of(
         config, federation.mesh, batch_size, len(federation.train), group.name
     )
-    return Part(
-        federation.algorithm,
-        group,
-        federation.examples,
-        federation.train,
-        federation.holdout,
-        settings,
-    )
+    return GroupProgram(federation.algorithm, group, federation.population, settings)
 
 
-def common(broadcasts: Any) -> Common:
-    """What a round of one trial gives to all members, with broadcasts [1, ...]."""
+def trial_inputs(broadcasts: Any) -> TrialInputs:
+    """The inputs of a round of one trial, with broadcasts [1, ...]."""
     key = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))
     rate = jax.dtypes.canonicalize_dtype(float).type(0)
-    return Common(broadcasts, np.ones(1, np.int32), key[None], np.array([rate]))
+    return TrialInputs(broadcasts, np.ones(1, np.int32), key[None], np.array([rate]))
 
 
 def measure(
     federation: Federation,
-    part: Part,
-    held: Any,
+    program: GroupProgram,
+    pair: Any,
     broadcast: Any,
     bound: float = math.inf,
 ) -> Pace:
@@ -66,55 +62,77 @@ def measure(
     All devices work at the same time, as in a round. Weights are random numbers.
 
     Args:
-        federation: what the clients are of.
-        part: their programs, compiled here if they are not yet.
-        held: shapes of one member's state and copy.
+        federation: whose clients they are.
+        program: theirs, compiled here if it is not yet.
+        pair: shapes of one member's private state and shared copy.
         broadcast: its shapes.
-        bound: seconds of a step of one member; what turns out to be slower is timed
-            only once.
+        bound: seconds of a step of one member; a program that turns out to be slower is
+            timed only once.
     """
-    mesh, chunk = federation.mesh, part.chunk
-    batch = part.batch_size
-    on_each = min(chunk, part.places // mesh.size)
-    clients = np.resize(part.group.clients, on_each * mesh.size)
-    draw = np.random.default_rng(0)
+    with numerics.fixed(federation.config.precision):
+        visits = _Visits(federation, program, pair, broadcast)
+        together = visits.on_each
+        visits.seconds(0)  # compiled
+        first = visits.seconds(_SHORT)  # pages are touched, caches filled
+        if first / _SHORT / together > bound:
+            return Pace(0.0, first / _SHORT, together)
+        repeats = range(3 if first < 2 else 1)
+        short = min(visits.seconds(_SHORT) for _ in repeats)
+        long = min(visits.seconds(_LONG) for _ in repeats)
+    step = max(0.0, long - short) / (_LONG - _SHORT)
+    return Pace(max(0.0, short - _SHORT * step), step, together)
 
-    def some(shape, lead=()):
-        values = draw.normal(0, 0.05, shape.shape).astype(shape.dtype)
-        return np.array(np.broadcast_to(values, (*lead, *shape.shape)))
 
-    state = jax.device_put(
-        jax.tree.map(lambda shape: some(shape, (part.places,)), held),
-        sharding.over_clients(mesh),
-    )
-    broadcasts = jax.tree.map(lambda shape: some(shape, (1,)), broadcast)
-    given = common(jax.device_put(broadcasts, sharding.everywhere(mesh)))
+class _Visits:
+    """Visits of some of a group's clients, as many as a device computes at once.
 
-    def seconds(steps):
-        nonlocal state
-        # Steps beyond a client's last minibatch take that one again.
-        plan = lambda trial, client: _minibatch(federation.train[client], batch)
-        present = [(0, int(client)) for client in clients]
-        waves, _ = part.waves(present, plan, np.zeros(mesh.size))
-        members = waves[0].members
-        number = np.full(part.places, steps, np.int32)
-        number = jax.device_put(number, sharding.over_clients(mesh))
-        members = members._replace(train=members.train._replace(steps=number))
-        jax.block_until_ready((state, members))
+    Args: as of `measure`.
+
+    Attributes:
+        on_each: clients on each device.
+    """
+
+    def __init__(
+        self, federation: Federation, program: GroupProgram, pair: Any, broadcast: Any
+    ) -> None:
+        mesh = federation.mesh
+        self._federation, self._program = federation, program
+        self._split = sharding.over_clients(mesh)
+        self.on_each = min(program.chunk, program.places // mesh.size)
+        self._clients = np.resize(program.group.clients, self.on_each * mesh.size)
+        draw = np.random.default_rng(0)
+
+        def stack(shape, number):
+            values = draw.normal(0, 0.05, shape.shape).astype(shape.dtype)
+            return np.array(np.broadcast_to(values, (number, *shape.shape)))
+
+        self._pairs = jax.device_put(
+            jax.tree.map(lambda shape: stack(shape, program.places), pair), self._split
+        )
+        broadcasts = jax.tree.map(lambda shape: stack(shape, 1), broadcast)
+        whole = sharding.everywhere(mesh)
+        self._inputs = trial_inputs(jax.device_put(broadcasts, whole))
+
+    def seconds(self, steps: int) -> float:
+        """Lets all of them visit for so many local steps, and times it."""
+        members = self._members(steps)
+        jax.block_until_ready((self._pairs, members))
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(part.step(state, given, members))
+        trained = self._program.train(self._pairs, self._inputs, members)
+        self._pairs, _ = jax.block_until_ready(trained)
         return time.perf_counter() - start
 
-    with numerics.fixed(federation.config.precision):
-        seconds(0)  # compiled
-        first = seconds(_SHORT)  # pages are touched, caches filled
-        if first / _SHORT / on_each > bound:
-            return Pace(0.0, first / _SHORT, on_each)
-        repeats = range(3 if first < 2 else 1)
-        short = min(seconds(_SHORT) for _ in repeats)
-        long = min(seconds(_LONG) for _ in repeats)
-    step = max(0.0, long - short) / (_LONG - _SHORT)
-    return Pace(max(0.0, short - _SHORT * step), step, on_each)
+    def _members(self, steps: int) -> Members:
+        program, train = self._program, self._federation.train
+        # Steps beyond a client's last minibatch take that one again.
+        schedule = lambda trial, client: _minibatch(train[client], program.batch_size)
+        present = [(0, int(client)) for client in self._clients]
+        idle = np.zeros(self._federation.mesh.size)
+        waves, _ = program.waves(present, schedule, idle)
+        members = waves[0].members
+        number = np.full(program.places, steps, np.int32)
+        number = jax.device_put(number, self._split)
+        return members._replace(train=members.train._replace(steps=number))
 
 
 def _minibatch(examples: np.ndarray, batch: int) -> np.ndarray:

@@ -25,16 +25,16 @@ class Timed(NamedTuple):
 
 @numerics.fixed()
 def measure(
-    federation: Federation, report: Callable[[Timed], None] = lambda timed: None
+    federation: Federation, report: Callable[[Timed], None] = lambda newest: None
 ) -> list[Timed]:
     """Times every strategy that might suit, for every architecture.
 
     Args:
         federation: what is to be run; its states are never made.
-        report: is told of each as it is found.
+        report: is told of each when it was timed.
     """
     config = federation.config
-    found = []
+    timed: list[Timed] = []
     for strategy in strategies.candidates(
         config.lowering, config.chunk, jax.default_backend()
     ):
@@ -42,28 +42,29 @@ def measure(
         words = strategies.write(dict.fromkeys(names, strategy))
         other = federation.with_settings(strategies=words)
         for group in other.groups:
-            of = shapes.of(other.algorithm, group.model)
-            part = timing.part_of(other, group, other.round_config)
+            known = shapes.of(other.algorithm, group.model)
+            program = timing.program_of(other, group, other.round_config)
             best = min(
-                (t.seconds for t in found if t.architecture == group.name),
+                (t.seconds for t in timed if t.architecture == group.name),
                 default=math.inf,
             )
-            pace = timing.measure(other, part, of.held, of.broadcast, 2 * best)
-            found.append(Timed(group.name, strategy, pace.step / pace.together))
-            report(found[-1])
-    return found
+            pace = timing.measure(other, program, known.pair, known.broadcast, 2 * best)
+            timed.append(Timed(group.name, strategy, pace.step / pace.together))
+            report(timed[-1])
+    return timed
 
 
-def choose(found: list[Timed]) -> dict[str, Strategy]:
+def choose(timed: list[Timed]) -> dict[str, Strategy]:
     """The fastest strategy of each architecture.
 
     The first one that was timed is the default and stays unless another is clearly
     faster, so that noise decides nothing.
     """
     chosen = {}
-    for name in dict.fromkeys(timed.architecture for timed in found):
-        own = [timed for timed in found if timed.architecture == name]
-        best = min(own, key=lambda timed: timed.seconds)
-        worth = best.seconds < _WORTH * own[0].seconds
-        chosen[name] = (best if worth else own[0]).strategy
+    for name in dict.fromkeys(candidate.architecture for candidate in timed):
+        candidates = [c for c in timed if c.architecture == name]
+        default = candidates[0]
+        best = min(candidates, key=lambda candidate: candidate.seconds)
+        worth = best.seconds < _WORTH * default.seconds
+        chosen[name] = (best if worth else default).strategy
     return chosen

@@ -13,7 +13,7 @@ from fedjax_mrl.runs.resuming import restore
 from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.evaluation import Scores
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State
 
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation

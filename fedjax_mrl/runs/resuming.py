@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs.checkpoint import CheckpointError, Checkpoints
 from fedjax_mrl.runs.directory import RunDirectory
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State
 
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation

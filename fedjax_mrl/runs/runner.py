@@ -16,7 +16,7 @@ from fedjax_mrl.runs.recorder import Recorder, RoundReport
 from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.divergence import Diverged, describe
 from fedjax_mrl.simulation.evaluation import Scores
-from fedjax_mrl.simulation.rounds import Played, State
+from fedjax_mrl.simulation.state import Played, State
 
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation

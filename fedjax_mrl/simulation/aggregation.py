@@ -72,16 +72,15 @@ def stepper(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
     def step(server, reports, weights, round, key):
-        reports = dict(reports)
         if reject:
-            weights = jnp.where(reports["sound"], weights, 0)
+            weights = jnp.where(reports.sound, weights, 0)
         counts = weights > 0
 
         def only_who_counts(leaf):  # a weight of zero does not stop a NaN
             rows = counts.reshape((-1,) + (1,) * (leaf.ndim - 1))
             return jnp.where(rows, leaf, jnp.zeros((), leaf.dtype))
 
-        uploads = jax.tree.map(only_who_counts, reports.pop("upload"))
+        uploads = jax.tree.map(only_who_counts, reports.upload)
         key = rng.wrap(key)
         new = algorithm.server.update(server, uploads, Cohort(weights, round, key))
         new = tree.where(counts.any(), new, server)  # nobody: nothing changes
@@ -90,6 +89,7 @@ def stepper(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
             for leaf in jax.tree.leaves(new)
             if jnp.issubdtype(leaf.dtype, jnp.floating)
         ]
+        reports = reports._replace(upload=None)
         return new, reports, jnp.stack([jnp.bool_(True), *finite]).all()
 
     return step

@@ -20,7 +20,7 @@ def fitting(batch_size: int, positions: Sequence[np.ndarray]) -> int:
     computed too. Rounded up to a multiple of 16, once the size of a convolution's
     blocks; last bits depend on it.
     """
-    largest = max((part.size for part in positions), default=0)
+    largest = max((client.size for client in positions), default=0)
     return min(batch_size, max(16, -(-largest // 16) * 16))
 
 

@@ -11,21 +11,22 @@ import numpy as np
 from fedjax_mrl import rng
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation import batches, faults
+from fedjax_mrl.simulation.settings import RoundConfig
 
 
 class Trial(NamedTuple):
-    """In what runs that are played together differ."""
+    """The settings by which runs that are played together differ."""
 
     seed: int
     learning_rate: float | None = None  # None is the optimizer's own; all or none
 
 
-class Turn(NamedTuple):
-    """One trial's part of a round, before it is played."""
+class RoundPlan(NamedTuple):
+    """Who takes part in a round of one trial, before it is played."""
 
     trial: Trial
     round: int
-    members: np.ndarray  # [K] ids that were sampled, ascending
+    cohort: np.ndarray  # [K] ids that were sampled, ascending
     reported: np.ndarray  # [R] those that do not drop out, ascending
     share: np.ndarray  # [R] of its steps that each completes
 
@@ -34,65 +35,71 @@ class Turn(NamedTuple):
         return rng.data(rng.key(self.trial.seed, purpose, self.round))
 
 
-class Turns:
-    """Draws the turns of a federation.
+class Sampler:
+    """Draws who takes part in the rounds of a federation, and with which minibatches.
 
     Args:
         train: for each client, the positions it trains on.
-        cohort_size: K.
-        epochs: E.
-        batch_size: B.
-        dropout: as of `faults.completed`.
-        straggler: likewise.
-        sample: round -> ids of its participants, in any order, as `in_order` takes
-            them; None draws them (`cohort`).
-        schedule: round, client -> its minibatches [S, B]; None shuffles.
+        config: cohort and batch size, epochs and faults; its seed is not used.
+        sample: round -> ids of its participants, at most K, in any order, as
+            `in_order` takes them; None draws K of them (`cohort`).
+        schedule: round, client -> its minibatches [S, B], -1 for no example; None
+            shuffles (`batches.local_epochs`).
+
+    Attributes:
+        batch_size: B of its minibatches; without a `schedule` no larger than clients
+            need (`batches.fitting`).
+        foresees: whether the next round's cohort may be drawn before that round.
     """
 
     def __init__(
         self,
         train: Sequence[np.ndarray],
+        config: RoundConfig,
         *,
-        cohort_size: int,
-        epochs: int,
-        batch_size: int,
-        dropout: float = 0.0,
-        straggler: float = 0.0,
         sample: Callable[[int], np.ndarray] | None = None,
         schedule: Callable[[int, int], np.ndarray] | None = None,
     ) -> None:
-        self._train, self._cohort_size = train, cohort_size
-        self._epochs, self._batch_size = epochs, batch_size
-        self._faults = {"dropout": dropout, "straggler": straggler}
+        self._train, self._config = train, config
         self._sample, self._schedule = sample, schedule
+        self.foresees = sample is None
+        self.batch_size = config.batch_size
+        if schedule is None:
+            self.batch_size = batches.fitting(config.batch_size, train)
 
-    def of(self, trial: Trial, round: int) -> Turn:
-        """The turn of a trial in a round."""
-        members = self._cohort(trial, round)
-        share = faults.completed(trial.seed, round, members, **self._faults)
-        return Turn(trial, round, members, members[share > 0], share[share > 0])
+    def plan(self, trial: Trial, round: int) -> RoundPlan:
+        """Draws the participants of a trial's round, and who of them fails."""
+        ids = self._cohort(trial, round)
+        share = faults.completed(
+            trial.seed,
+            round,
+            ids,
+            dropout=self._config.dropout,
+            straggler=self._config.straggler,
+        )
+        return RoundPlan(trial, round, ids, ids[share > 0], share[share > 0])
 
-    def next_cohort(self, turn: Turn) -> np.ndarray:
+    def next_cohort(self, plan: RoundPlan) -> np.ndarray:
         """Ids that will be sampled in the round after this one."""
-        return self._cohort(turn.trial, turn.round + 1)
+        return self._cohort(plan.trial, plan.round + 1)
 
-    def plan(self, turn: Turn, client: int) -> np.ndarray:
+    def minibatches(self, plan: RoundPlan, client: int) -> np.ndarray:
         """The minibatches [S, B] of one that reports, as far as it gets."""
         if self._schedule is not None:
-            steps = self._schedule(turn.round, client)
+            steps = self._schedule(plan.round, client)
         else:
             steps = batches.local_epochs(
                 self._train,
-                turn.round,
+                plan.round,
                 client,
-                seed=turn.trial.seed,
-                epochs=self._epochs,
-                batch_size=self._batch_size,
+                seed=plan.trial.seed,
+                epochs=self._config.epochs,
+                batch_size=self.batch_size,
             )
-        return faults.cut(steps, turn.share[turn.reported == client][0])
+        return faults.cut(steps, plan.share[plan.reported == client][0])
 
     def _cohort(self, trial: Trial, round: int) -> np.ndarray:
-        number, size = len(self._train), self._cohort_size
+        number, size = len(self._train), self._config.cohort_size
         if self._sample is None:
             return cohort(trial.seed, round, num_clients=number, cohort_size=size)
         return in_order(self._sample(round), num_clients=number, cohort_size=size)
@@ -105,7 +112,7 @@ def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.n
 
 
 def in_order(
-    given: Sequence[int] | np.ndarray, *, num_clients: int, cohort_size: int
+    chosen: Sequence[int] | np.ndarray, *, num_clients: int, cohort_size: int
 ) -> np.ndarray:
     """Participants that somebody chose, as a cohort: ids [<= K], ascending.
 
@@ -116,18 +123,18 @@ def in_order(
         ValueError: if they are no whole numbers, not all different, no clients, or
             more than K.
     """
-    ids = np.asarray(given)
+    ids = np.asarray(chosen)
     if not ids.size:
         return np.zeros(0, np.int64)
     whole = ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
     if not whole or np.unique(ids).size < ids.size:
         raise ValueError(
             "A sampled cohort must be a list of different client ids, whole numbers; "
-            f"got {given!r}."
+            f"got {chosen!r}."
         )
     if ids.min() < 0 or ids.max() >= num_clients or ids.size > cohort_size:
         raise ValueError(
             f"A sampled cohort must have at most {cohort_size} ids, each at least 0 "
-            f"and below {num_clients}; got {given!r}. Change `sample`, or cohort_size."
+            f"and below {num_clients}; got {chosen!r}. Change `sample`, or cohort_size."
         )
     return np.sort(ids).astype(np.int64)

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_mrl.simulation import rounds
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State, read_clients, require_live
 from fedjax_mrl.stores import Store
 
 SERVER = "server"
@@ -29,21 +28,21 @@ class Leaf(NamedTuple):
     sha256: str
 
 
-def leaves(owner: str, held: Any) -> list[Leaf]:
+def leaves(owner: str, value: Any) -> list[Leaf]:
     """Hashes every leaf with its path, type and shape."""
-    found = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(held):
+    hashed = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value):
         array = np.ascontiguousarray(jax.device_get(leaf))
         sha = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode())
         sha.update(array.data)
-        found.append(Leaf(owner, jax.tree_util.keystr(path), sha.hexdigest()))
-    return found
+        hashed.append(Leaf(owner, jax.tree_util.keystr(path), sha.hexdigest()))
+    return hashed
 
 
-def combine(found: Sequence[Leaf]) -> str:
+def combine(hashed: Sequence[Leaf]) -> str:
     """One digest of several leaves."""
     sha = hashlib.sha256()
-    for leaf in found:
+    for leaf in hashed:
         sha.update(f"{leaf.owner} {leaf.leaf} {leaf.sha256}\n".encode())
     return sha.hexdigest()
 
@@ -71,35 +70,35 @@ class Digester:
 
     def __call__(self, state: State) -> tuple[str, list[Leaf]]:
         """The digest, and the hashes of all leaves that may have changed."""
-        rounds.require_live(state)
-        found = leaves(SERVER, state.server)
-        sha = hashlib.sha256(combine(found).encode())
-        hashed = self._of_untouched(state) if self._alike else {}
+        require_live(state)
+        changed = leaves(SERVER, state.server)
+        sha = hashlib.sha256(combine(changed).encode())
+        hashed = self._of_unwritten(state) if self._alike else {}
         stale = sorted(self._stale - set(hashed))
         for start in range(0, len(stale), 16):  # few at a time: they come to the host
-            some = np.array(stale[start : start + 16])
-            read = rounds.read_clients(state, self._groups, some, self._store)
-            for client in some.tolist():
-                hashed[client] = leaves(f"client {client}", read[client])
+            few = np.array(stale[start : start + 16])
+            pairs = read_clients(state, self._groups, few, self._store)
+            for client in few.tolist():
+                hashed[client] = leaves(f"client {client}", pairs[client])
         self._stale.clear()
         for client in sorted(hashed):
             self._clients[client] = combine(hashed[client])
-            found.extend(hashed[client])
+            changed.extend(hashed[client])
         for client in sorted(self._clients):
             sha.update(f"{client} {self._clients[client]}\n".encode())
-        return sha.hexdigest(), found
+        return sha.hexdigest(), changed
 
-    def _of_untouched(self, state: State) -> dict[int, list[Leaf]]:
+    def _of_unwritten(self, state: State) -> dict[int, list[Leaf]]:
         """The hashes of stale clients whose state is still the first one."""
         hashed = {}
         for group in self._groups:
-            held = state.clients[group.name], state.copies[group.name]
-            touched = self._store.written(held, np.arange(group.clients.size))
-            new = [c for c in group.clients[~touched].tolist() if c in self._stale]
+            handles = state.clients[group.name]
+            written = self._store.written(handles, np.arange(group.clients.size))
+            new = [c for c in group.clients[~written].tolist() if c in self._stale]
             if new:
                 row = np.searchsorted(group.clients, new[:1]).astype(np.int32)
-                one = jax.tree.map(lambda leaf: leaf[0], self._store.read(held, row))
-                first = leaves("", one)
+                stacks = self._store.read(handles, row)
+                first = leaves("", jax.tree.map(lambda leaf: leaf[0], stacks))
                 for client in new:
                     owner = f"client {client}"
                     hashed[client] = [leaf._replace(owner=owner) for leaf in first]

@@ -1,9 +1,9 @@
-"""What a round made non-finite: which client's which network."""
+"""Describes a divergence: which client's which network is no longer finite."""
 
 import numpy as np
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.simulation.rounds import Played
+from fedjax_mrl.simulation.state import Played
 
 _LISTED = 10
 

@@ -7,8 +7,8 @@ private extractor, equal at both points, runs once.
 """
 
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from fedjax_mrl.learning import losses
 from fedjax_mrl.protocol import UNKNOWN, Algorithm, Batches, Examples
 from fedjax_mrl.simulation import batches
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State, require_live
+from fedjax_mrl.simulation.state import State, require_live
 from fedjax_mrl.stores import Store
 
 POINTS = ("local", "global")
@@ -51,17 +51,36 @@ class Scores(NamedTuple):
             return self.loss_sum / self.num_loss
 
 
+class EvaluationSet(NamedTuple):
+    """The examples that clients are tested on.
+
+    Attributes:
+        examples: the test images of all.
+        positions: for each client, those of its test examples.
+        prepare: images, index -> network inputs.
+    """
+
+    examples: Examples
+    positions: Sequence[np.ndarray]
+    prepare: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class _GroupTest(NamedTuple):
+    """The test of one group."""
+
+    group: Group
+    program: Callable
+    examples: Examples  # on the devices, labelled as the group's task
+    table: Batches  # of each of its clients
+
+
 def make(
     algorithm: Algorithm,
     groups: Sequence[Group],
-    examples: Examples,
-    test: Sequence[np.ndarray],
-    prepare: Callable[[jax.Array, jax.Array], jax.Array],
+    test: EvaluationSet,
     *,
     batch_size: int = 128,
-    chunk: int = 1,
     chunks: Mapping[str, int] = types.MappingProxyType({}),
-    mesh: Mesh | None = None,
     store: Store | None = None,
 ) -> Callable[[State], Scores]:
     """Returns `evaluate`, from a state to the scores of all clients.
@@ -69,114 +88,110 @@ def make(
     Args:
         algorithm: what is running.
         groups: all clients, by architecture.
-        examples: the test images.
-        test: for each client, the positions of its test examples.
-        prepare: images, index -> network inputs.
+        test: their test examples.
         batch_size: examples at once.
-        chunk: clients at once on a device; 0 is all of them.
-        chunks: of groups by name, where it is another.
-        mesh: devices that the clients are split over; by default the first one.
-        store: where the states lie; by default on the devices.
+        chunks: clients at once on a device, of groups by name: by default 1; 0 is all
+            of them.
+        store: where the states lie; by default on the first device.
     """
-    mesh = mesh or sharding.mesh(1)
-    store = store or stores.make("device", mesh)
-    num_test = np.array([part.size for part in test], np.int32)
-    batch_size = batches.fitting(batch_size, test)
-    examples = jax.device_put(examples, sharding.everywhere(mesh))
-    programs = {
-        group.name: _program(
-            algorithm, group, prepare, chunks.get(group.name, chunk), mesh
-        )
-        for group in groups
-    }
-    labelled = {group.name: group.relabel(examples) for group in groups}
-    tables = {
-        group.name: batches.in_order([test[c] for c in group.clients], batch_size)
-        for group in groups
-    }
-    broadcast_of = jax.jit(
-        algorithm.server.broadcast, out_shardings=sharding.everywhere(mesh)
-    )
+    store = store or stores.make("device", sharding.mesh(1))
+    num_test = np.array([positions.size for positions in test.positions], np.int32)
+    batch_size = batches.fitting(batch_size, test.positions)
+    whole = sharding.everywhere(store.mesh)
+    examples = jax.device_put(test.examples, whole)
 
-    def of_group(state, group, broadcast):
-        """What `_count` yields [N_g, points, heads], block by block."""
-        held = state.clients[group.name], state.copies[group.name]
-        table, number = tables[group.name], group.clients.size
-        size = store.block_size(number)
-        for start in range(0, number, size):
-            rows = np.arange(start, start + size, dtype=np.int32)
-            inside = np.minimum(rows, number - 1)
-            steps = np.where(rows < number, table.steps[inside], 0)
-            block = Batches(table.index[inside], steps.astype(np.int32))
-            yield programs[group.name](
-                *store.block(held, rows), broadcast, labelled[group.name], block
-            )
+    def test_of(group: Group) -> _GroupTest:
+        chunk = chunks.get(group.name, 1)
+        score = _score_client(algorithm, group, test.prepare)
+        positions = [test.positions[client] for client in group.clients]
+        return _GroupTest(
+            group,
+            _program(score, chunk, store.mesh),
+            group.relabel(examples),
+            batches.in_order(positions, batch_size),
+        )
+
+    tests = [test_of(group) for group in groups]
+    broadcast_of = jax.jit(algorithm.server.broadcast, out_shardings=whole)
 
     def evaluate(state: State) -> Scores:
         require_live(state)
         broadcast = broadcast_of(state.server)
-        results = {
-            group.name: list(of_group(state, group, broadcast)) for group in groups
-        }
-        shape = (len(POINTS), len(algorithm.heads), len(test))
+        # All are begun before the first is waited for.
+        blocks = [list(_blocks(test, state, broadcast, store)) for test in tests]
+        shape = (len(POINTS), len(algorithm.heads), num_test.size)
         correct, loss = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         counted = np.zeros(shape, np.int32)
-        for group in groups:
-            blocks = stores.on_host(results[group.name], mesh)
-            c, l, n = (
-                np.concatenate(leaves)[: group.clients.size]
-                for leaves in zip(*blocks, strict=True)
-            )
-            correct[:, :, group.clients] = np.moveaxis(c, 0, -1)
-            loss[:, :, group.clients] = np.moveaxis(l, 0, -1)
-            counted[:, :, group.clients] = np.moveaxis(n, 0, -1)
+        for group, of_group in zip(groups, blocks, strict=True):
+            columns = zip(*stores.on_host(of_group, store.mesh), strict=True)
+            for scores, column in zip((correct, loss, counted), columns, strict=True):
+                values = np.concatenate(column)[: group.clients.size]
+                scores[:, :, group.clients] = np.moveaxis(values, 0, -1)
         return Scores(correct, loss, num_test, counted)
 
     return evaluate
 
 
-def _program(
-    algorithm: Algorithm, group: Group, prepare: Callable, chunk: int, mesh: Mesh
-) -> Callable:
+def _blocks(
+    test: _GroupTest, state: State, broadcast: Any, store: Store
+) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
+    """The sums of `_count` [R, points, heads] of a group's clients, block by block."""
+    handle, table = state.clients[test.group.name], test.table
+    number = test.group.clients.size
+    size = store.block_size(number)
+    for start in range(0, number, size):
+        rows = np.arange(start, start + size, dtype=np.int32)
+        inside = np.minimum(rows, number - 1)
+        steps = np.where(rows < number, table.steps[inside], 0)
+        block = Batches(table.index[inside], steps.astype(np.int32))
+        states, shared = store.block(handle, rows)
+        yield test.program(states, shared, broadcast, test.examples, block)
+
+
+def _score_client(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
+    """Returns the test of one client: its sums of `_count` [points, heads]."""
     predict = algorithm.client(group.model).predict
+    heads = algorithm.heads
+    stack = lambda *values: jnp.stack(values)
 
-    def score(states, copies, broadcast, examples, tables):
-        def one(client):
-            state, copy, table = client
-            zero = jnp.zeros((len(POINTS), len(algorithm.heads)))
-            whole = zero.astype(jnp.int32)
-            start = (whole, zero.astype(jnp.float32), whole)
+    def score(client, broadcast, examples):
+        state, shared, table = client
+        zero = jnp.zeros((len(POINTS), len(heads)))
+        whole = zero.astype(jnp.int32)
+        start = (whole, zero.astype(jnp.float32), whole)
 
-            def step(i, sums):
-                index = table.index[i]
-                x, y = prepare(examples.x, index), examples.y[jnp.maximum(index, 0)]
-                points = [predict(shared, state, x) for shared in (copy, broadcast)]
-                counted = [
-                    [_count(logits[head], y, index >= 0) for head in algorithm.heads]
-                    for logits in points
-                ]
-                found = jax.tree.map(
-                    lambda *rows: jnp.stack(rows),
-                    *[
-                        jax.tree.map(lambda *cells: jnp.stack(cells), *row)
-                        for row in counted
-                    ],
-                )
-                return jax.tree.map(jnp.add, sums, found)
+        def step(i, sums):
+            index = table.index[i]
+            x, y = prepare(examples.x, index), examples.y[jnp.maximum(index, 0)]
+            points = [predict(shared, state, x), predict(broadcast, state, x)]
+            counts = [
+                [_count(logits[head], y, index >= 0) for head in heads]
+                for logits in points
+            ]
+            rows = [jax.tree.map(stack, *row) for row in counts]
+            return jax.tree.map(jnp.add, sums, jax.tree.map(stack, *rows))
 
-            return lax.fori_loop(0, table.steps, step, start)
+        return lax.fori_loop(0, table.steps, step, start)
 
-        clients = (states, copies, Batches(*tables))
+    return score
+
+
+def _program(score: Callable, chunk: int, mesh: Mesh) -> Callable:
+    """Runs `score` for every client of a block, on the device that has its state."""
+
+    def on_device(states, shared, broadcast, examples, tables):
+        score_one = lambda client: score(client, broadcast, examples)
+        clients = (states, shared, Batches(*tables))
         number = tables.steps.shape[0]
         size = number if chunk == 0 else min(chunk, number)
         if size == 1:
-            return lax.map(one, clients)
-        return lax.map(one, clients, batch_size=size)
+            return lax.map(score_one, clients)
+        return lax.map(score_one, clients, batch_size=size)
 
     split, whole = sharding.OVER_CLIENTS, sharding.EVERYWHERE
     return jax.jit(
         jax.shard_map(
-            score,
+            on_device,
             mesh=mesh,
             in_specs=(split, split, whole, whole, split),
             out_specs=split,
@@ -188,8 +203,8 @@ def _program(
 def _count(logits, y, mask):
     """Right ones, the sum of losses, and how many have a loss, of a minibatch."""
     right = (jnp.argmax(logits, axis=-1) == y) & mask
-    own = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
-    has = mask & (own != UNKNOWN)  # what is no number has: it must be seen
+    logit = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
+    has = mask & (logit != UNKNOWN)  # one that is no number has: it must be seen
     loss = losses.cross_entropy_per_example(logits, y)
     loss = jnp.where(has, loss, jnp.zeros((), loss.dtype)).sum()
     whole = lambda values: values.sum().astype(jnp.int32)

@@ -30,11 +30,12 @@ def completed(
     if not dropout and not straggler:
         return share
     for place, client in enumerate(cohort):
-        fails, slow, part = rng.host(seed, Purpose.FAULTS, round, int(client)).random(3)
+        draw = rng.host(seed, Purpose.FAULTS, round, int(client))
+        fails, slow, completes = draw.random(3)
         if fails < dropout:
             share[place] = 0.0
         elif slow < straggler:
-            share[place] = part
+            share[place] = completes
     return share
 
 

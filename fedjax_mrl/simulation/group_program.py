@@ -1,4 +1,4 @@
-"""One group's part of a round: its compiled programs and what they are called with.
+"""The compiled programs of one group, which let its members visit a round.
 
 Members are split over the devices of a mesh; on each device a loop runs over as many
 as there are. A program has as many places as a usual cohort needs; a group that has
@@ -12,77 +12,27 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
 from fedjax_mrl import rng, sharding, tree
-from fedjax_mrl.protocol import Algorithm, Batches, Client, Examples, Visit
-from fedjax_mrl.simulation import batches, mapping
-from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.stores import PADDING_ROW
+from fedjax_mrl.protocol import Algorithm, Visit
+from fedjax_mrl.simulation import batches, mapping, visit
+from fedjax_mrl.simulation.dealing import Dealer, Members, Wave
+from fedjax_mrl.simulation.population import Group, Population
+from fedjax_mrl.simulation.settings import Settings
+from fedjax_mrl.simulation.visit import Report
 
 
-class Members(NamedTuple):
-    """Some members of a group in one cohort, R places split over the devices."""
-
-    ids: np.ndarray  # [R] uint32
-    trial: np.ndarray  # [R] int32, whose member it is, below J
-    train: Batches  # index [R, S, B], steps [R]
-    sweep: Batches
-    holdout: Batches
-    sound: np.ndarray  # [R] bool; one that is not keeps its state when they finish
-    count: np.ndarray  # [D] int32, members on each device; they come first
-
-
-class Wave(NamedTuple):
-    """Members that are computed by one call of a program."""
-
-    present: list[tuple[int, int]]  # trial and client of each
-    places: np.ndarray  # of each in [0, R)
-    trial: np.ndarray  # [R] int32
-    rows: np.ndarray  # [R] int32, of the trial's stacks; PADDING_ROW for nobody
-    members: Members
-
-
-class Common(NamedTuple):
-    """What all members of a trial have in common; J trials."""
+class TrialInputs(NamedTuple):
+    """The inputs that all members of a trial have in common, for J trials."""
 
     broadcast: Any  # [J, ...]
     round: np.ndarray  # [J] int32, counted from 1
     key: np.ndarray  # [J, 2] uint32
     learning_rate: np.ndarray | None  # [J]; None is the optimizer's own
-
-
-class Settings(NamedTuple):
-    """What the programs of all groups have in common.
-
-    Attributes:
-        mesh: devices.
-        batch_size: B.
-        epochs: E.
-        sweep_batch_size: of passes that train nothing.
-        chunk: members computed at once on a device; 0 is those of a usual cohort.
-        cohort_size: K.
-        num_clients: N, of the federation.
-        keep_sound: a member whose visit is not sound (`sound`) keeps its state.
-        max_upload_norm: largest norm of a sound upload; 0 is no limit.
-        trials: J, that can be played at once.
-    """
-
-    mesh: Mesh
-    batch_size: int
-    epochs: int
-    sweep_batch_size: int
-    chunk: int
-    cohort_size: int
-    num_clients: int
-    keep_sound: bool
-    max_upload_norm: float
-    trials: int = 1
 
 
 def capacity(members: float, devices: int, chunk: int = 1) -> int:
@@ -93,108 +43,89 @@ def capacity(members: float, devices: int, chunk: int = 1) -> int:
     return max(2, -(-math.ceil(members / devices) // chunk) * chunk)
 
 
-class Part:
+class GroupProgram:
     """A group's programs, compiled at their first call.
 
     Args:
         algorithm: what to run.
         group: the clients of one architecture.
-        examples: the training images, on the host or on the devices.
-        train: for each client of the federation, the positions it trains on.
-        holdout: for each client, positions kept out of training.
-        settings: see there.
+        population: the whole federation; its examples are on the host or the devices.
+        settings: how its programs are made.
+
+    Attributes:
+        group: whose programs they are.
+        places: R, members that one call of a program has room for.
+        chunk: members that are computed at once on a device.
+        batch_size: B.
     """
 
     def __init__(
         self,
         algorithm: Algorithm,
         group: Group,
-        examples: Examples,
-        train: Sequence[np.ndarray],
-        holdout: Sequence[np.ndarray],
+        population: Population,
         settings: Settings,
     ) -> None:
-        self.group = group
-        self._settings = settings
-        devices = settings.mesh.size
+        self.group, self.batch_size = group, settings.batch_size
+        self._mesh = mesh = settings.mesh
         share = settings.cohort_size * group.clients.size / settings.num_clients
         # As wide as for one trial: the same program, so that each has its own bits.
-        most = -(-min(group.clients.size, settings.cohort_size) // devices)
-        self._chunk = chunk = min(settings.chunk or math.ceil(share / devices), most)
-        self._capacity = capacity(settings.trials * share, devices, chunk)
-        self.places = self._capacity * devices
+        most = -(-min(group.clients.size, settings.cohort_size) // mesh.size)
+        self.chunk = min(settings.chunk or math.ceil(share / mesh.size), most)
         self._examples = jax.device_put(
-            group.relabel(examples), sharding.everywhere(settings.mesh)
+            group.relabel(population.examples), sharding.everywhere(mesh)
         )
-        self._max_steps = batches.num_steps(
-            max(train[c].size for c in group.clients),
-            settings.batch_size,
-            settings.epochs,
+        train = [population.train[client] for client in group.clients]
+        holdout = [np.zeros(0, np.int32)] * len(train)
+        if population.holdout:
+            holdout = [population.holdout[client] for client in group.clients]
+        largest = max(positions.size for positions in train)
+        self._dealer = Dealer(
+            clients=group.clients,
+            mesh=mesh,
+            capacity=capacity(settings.trials * share, mesh.size, self.chunk),
+            max_steps=batches.num_steps(largest, self.batch_size, settings.epochs),
+            batch_size=self.batch_size,
+            sweep=batches.in_order(train, settings.sweep_batch_size),
+            holdout=batches.in_order(holdout, settings.sweep_batch_size),
         )
-        in_order = lambda parts: batches.in_order(
-            [parts[c] for c in group.clients], settings.sweep_batch_size
-        )
-        self._tables = in_order(train), in_order(holdout)
+        self.places = self._dealer.places
         client = algorithm.client(group.model)
-        self._step = _program(_train(client, settings), settings.mesh, chunk)
+        self._train = _program(visit.train(client, settings), mesh, self.chunk)
         self._finish = client.finish and _program(
-            _finish(client), settings.mesh, chunk, settings.keep_sound
+            visit.finish(client), mesh, self.chunk, settings.keep_sound
         )
-
-    @property
-    def chunk(self) -> int:
-        """Members that are computed at once on a device."""
-        return self._chunk
-
-    @property
-    def batch_size(self) -> int:
-        """B, as its programs have it."""
-        return self._settings.batch_size
 
     @property
     def finishes(self) -> bool:
         """Whether members do something after the server's update."""
         return self._finish is not None
 
-    def compile(self, held: Any, common: Common) -> tuple[Any, Any]:
+    def compile(self, pair: Any, inputs: TrialInputs) -> tuple[Any, Report]:
         """Compiles the training program before its first call, for a plan.
 
         Args:
-            held: shapes of one member's state and copy.
-            common: as `step`; shapes suffice.
+            pair: shapes of one member's private state and shared copy.
+            inputs: as of `train`; shapes suffice.
 
         Returns:
-            What the compiler says of its memory on each device, in bytes (None where
-            it says nothing), and the shapes of the reports [R, ...].
+            The compiler's account of its memory on each device, in bytes (None where
+            it gives none), and the shapes of the reports [R, ...].
         """
-        mesh = self._settings.mesh
+        mesh = self._mesh
         split, whole = sharding.over_clients(mesh), sharding.everywhere(mesh)
         shape = jax.ShapeDtypeStruct
         stacked = lambda s: shape((self.places, *s.shape), s.dtype, sharding=split)
-        waves, _ = self.waves([], lambda trial, client: [], np.zeros(mesh.size))
-        (nobody,) = waves
-        lowered = self._step.lower(
-            jax.tree.map(stacked, held),
-            jax.tree.map(lambda s: shape(s.shape, s.dtype, sharding=whole), common),
+        nobody = lambda trial, client: []
+        (wave,), _ = self.waves([], nobody, np.zeros(mesh.size))
+        lowered = self._train.lower(
+            jax.tree.map(stacked, pair),
+            jax.tree.map(lambda s: shape(s.shape, s.dtype, sharding=whole), inputs),
             self._examples,
-            nobody.members,
+            wave.members,
         )
-        self._step = lowered.compile()
-        return self._step.memory_analysis(), lowered.out_info[1]
-
-    def step(self, held: Any, common: Common, members: Members) -> tuple[Any, Any]:
-        """Trains the members: (states, copies) [R, ...], and their reports [R, ...]."""
-        return self._step(held, common, self._examples, members)
-
-    def finish(
-        self, held: Any, common: Common, members: Members, sound: jax.Array
-    ) -> Any:
-        """What members do with the server's new broadcast: states [R, ...].
-
-        Those whose visit was rejected, as `sound` [R] of the reports says, do nothing.
-        """
-        members = members._replace(sound=sound)
-        return self._finish(held, common, self._examples, members)[0]
+        self._train = lowered.compile()
+        return self._train.memory_analysis(), lowered.out_info[1]
 
     def waves(
         self,
@@ -202,89 +133,55 @@ class Part:
         schedule: Callable[[int, int], np.ndarray],
         busy: np.ndarray,
     ) -> tuple[list[Wave], np.ndarray]:
-        """Deals participants to devices.
+        """Deals participants to the devices; see `Dealer.waves`."""
+        return self._dealer.waves(present, schedule, busy)
+
+    def train(
+        self, pairs: Any, inputs: TrialInputs, members: Members
+    ) -> tuple[Any, Report]:
+        """Trains the members.
 
         Args:
-            present: trial and id of those of this group, in any order.
-            schedule: trial, client -> its minibatches [S, B].
-            busy: [D], local steps that each device has to do for other groups.
+            pairs: private states and shared copies [R, ...]; consumed.
+            inputs: of all trials.
+            members: who they are, as `waves` laid them out.
 
         Returns:
-            Waves, at least one, and how busy devices are then.
+            The pairs after it, and the reports [R, ...].
         """
-        plans = [schedule(trial, client) for trial, client in present]
-        number = max(1, -(-len(present) // self.places))
-        dealt, busy = sharding.assign(
-            np.array([len(plan) for plan in plans]), busy, number * self._capacity
-        )
-        cut = [
-            [own[i * self._capacity : (i + 1) * self._capacity] for own in dealt]
-            for i in range(number)
-        ]
-        return [self._wave(present, plans, some) for some in cut], busy
+        return self._train(pairs, inputs, self._examples, members)
 
-    def _wave(
-        self,
-        present: Sequence[tuple[int, int]],
-        plans: list[np.ndarray],
-        dealt: list[np.ndarray],
-    ) -> Wave:
-        """The wave of those of `present` that `dealt` names by device."""
-        settings, clients = self._settings, self.group.clients
-        chosen = np.concatenate(dealt).astype(int).tolist()
-        plans = [plans[i] for i in chosen]
-        given = [present[i] for i in chosen]
-        trials, ids_ = np.array(given, np.int32).reshape(-1, 2).T
-        places = np.concatenate(
-            [
-                device * self._capacity + np.arange(own.size, dtype=np.int32)
-                for device, own in enumerate(dealt)
-            ]
-        )
-        rows = np.full(self.places, PADDING_ROW, np.int32)
-        own_rows = np.searchsorted(clients, ids_).astype(np.int32)
-        rows[places] = own_rows
-        ids = np.zeros(self.places, np.uint32)
-        ids[places] = ids_
-        trial = np.zeros(self.places, np.int32)
-        trial[places] = trials
-        shape = (self.places, self._max_steps, settings.batch_size)
-        index, steps = np.full(shape, -1, np.int32), np.zeros(self.places, np.int32)
-        for place, plan in zip(places, plans, strict=True):
-            index[place, : len(plan)], steps[place] = plan, len(plan)
-        at = np.zeros(self.places, np.int32)
-        at[places] = own_rows
-        sweep, holdout = (
-            Batches(table.index[at], table.steps[at]) for table in self._tables
-        )
-        count = np.array([own.size for own in dealt], np.int32)
-        sound = np.ones(self.places, bool)
-        train = Batches(index, steps)
-        members = Members(ids, trial, train, sweep, holdout, sound, count)
-        members = jax.device_put(members, sharding.over_clients(settings.mesh))
-        return Wave(given, places, trial, rows, members)
+    def finish(
+        self, states: Any, inputs: TrialInputs, members: Members, sound: jax.Array
+    ) -> Any:
+        """Lets the members work with the server's new broadcast: states [R, ...].
+
+        Those whose visit was rejected, as `sound` [R] of the reports says, do nothing.
+        """
+        members = members._replace(sound=sound)
+        return self._finish(states, inputs, self._examples, members)[0]
 
 
-def _program(one: Callable, mesh: Mesh, chunk: int, keeps: bool = False) -> Callable:
-    """Runs `one` for every member, on the device that has it.
+def _program(visit_once: Callable, mesh: Mesh, chunk: int, keeps: bool = False):
+    """Runs `visit_once` for every member, on the device that has it.
 
     With `keeps` a member that is not sound keeps its state.
     """
 
-    def on_device(held, common, examples, members):
-        def of(state, member):
+    def on_device(states, inputs, examples, members):
+        def visit_of(state, member):
             id_, trial, train, sweep, holdout, sound = member
             broadcast, round, key, rate = jax.tree.map(
                 lambda leaf: lax.dynamic_index_in_dim(leaf, trial, keepdims=False),
-                common,
+                inputs,
             )
-            visit = Visit(examples, train, sweep, holdout, round, rate)
+            inside = Visit(examples, train, sweep, holdout, round, rate)
             key = jax.random.fold_in(rng.wrap(key), id_)
-            after, output = one(broadcast, state, visit, key)
+            after, output = visit_once(broadcast, state, inside, key)
             return (tree.where(sound, after, state) if keeps else after), output
 
         count = members.count[0]
-        return mapping.over_members(of, held, members[:-1], count, chunk)
+        return mapping.over_members(visit_of, states, members[:-1], count, chunk)
 
     split, whole = sharding.OVER_CLIENTS, sharding.EVERYWHERE
     mapped = jax.shard_map(
@@ -295,71 +192,3 @@ def _program(one: Callable, mesh: Mesh, chunk: int, keeps: bool = False) -> Call
         check_vma=False,  # nothing is exchanged inside
     )
     return jax.jit(mapped, donate_argnums=0)
-
-
-def _train(client: Client, settings: Settings) -> Callable:
-    def one(broadcast, held, visit, key):
-        state, copy = held
-        out = client.update(broadcast, state, visit, key)
-        # While tracing: an algorithm whose state changes its shapes is told so here.
-        chex.assert_trees_all_equal_shapes_and_dtypes(out.state, state)
-        chex.assert_trees_all_equal_shapes_and_dtypes(out.shared, copy)
-        steps = jnp.maximum(visit.train.steps, 1)
-        finite = _finite({"shared": out.shared, "state": out.state})
-        finite["upload"] = sound(out.upload, settings.max_upload_norm)
-        good = jnp.stack(list(finite.values())).all()
-        after = (out.state, out.shared)
-        if settings.keep_sound:
-            after = tree.where(good, after, (state, copy))
-        sent = out.upload_bytes
-        report = {
-            "upload": out.upload,
-            "metrics": {
-                name: trace.sum() / steps.astype(trace.dtype)
-                for name, trace in out.metrics.items()
-            },
-            "finite": finite,
-            "sound": good,
-            "bytes": jnp.float32(tree.num_bytes(out.upload)) if sent is None else sent,
-        }
-        return after, report
-
-    return one
-
-
-def _finish(client: Client) -> Callable:
-    def one(broadcast, state, visit, key):
-        return client.finish(broadcast, state, visit, key), ()
-
-    return one
-
-
-def sound(upload: Any, max_norm: float = 0.0) -> jax.Array:
-    """Whether an upload is finite, and not absurdly large if there is a limit.
-
-    Counts of examples are integers, of which neither is asked: a client is not odd
-    because it has many examples.
-    """
-    square = tree.squared_norm(_floating(upload))
-    good = jnp.isfinite(square)
-    return good & (square <= max_norm**2) if max_norm else good
-
-
-def _floating(value: Any) -> list[jax.Array]:
-    return [
-        leaf
-        for leaf in jax.tree.leaves(value)
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-
-
-def _finite(held: dict[str, Any]) -> dict[str, jax.Array]:
-    """Whether every number is finite: one flag for each part of each value."""
-    flags = {}
-    for name, value in held.items():
-        named = hasattr(value, "_fields") and name == "state"
-        for part, leaves in (value._asdict() if named else {name: value}).items():
-            if _floating(leaves):
-                # A sum of squares is finite unless a number is not (or is absurd).
-                flags[part] = jnp.isfinite(tree.squared_norm(_floating(leaves)))
-    return flags

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from fedjax_mrl import rng, sharding, stores
 from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import RoundConfig, State
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import State
 from fedjax_mrl.stores import Store
 
 
@@ -25,15 +25,14 @@ def make_init(
     algorithm: Algorithm,
     groups: Sequence[Group],
     config: RoundConfig,
-    mesh: Mesh | None = None,
     store: Store | None = None,
 ) -> Callable[..., State]:
     """Returns `init`, from a seed (default: the configuration's) to the first state.
 
     Compiled once for all seeds.
     """
-    mesh = mesh or sharding.mesh(1)
-    store = store or stores.make(config.client_store, mesh)
+    store = store or stores.make(config.client_store, sharding.mesh(1))
+    mesh = store.mesh
 
     # They run once: on a CPU, optimising them takes three times as long as they do.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -45,9 +44,9 @@ def make_init(
         return server, algorithm.server.broadcast(server)
 
     def clients_of(group):
-        one = algorithm.client(group.model).init
+        init_client = algorithm.client(group.model).init
         return compiled(
-            lambda base, origin: one(jax.random.fold_in(rng.wrap(base), origin))
+            lambda base, origin: init_client(jax.random.fold_in(rng.wrap(base), origin))
         )
 
     init_server = compiled(first)
@@ -59,20 +58,20 @@ def make_init(
         started = init_server(rng.data(rng.key(seed, Purpose.SERVER_INIT)))
         server, broadcast = jax.device_get(started)
         base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
-        clients, copies = {}, {}
+        clients = {}
         for place, group in enumerate(groups):
             name, number = group.name, group.clients.size
             fresh = _fresh(init_group[name], base, group.clients)
             if config.same_start:
                 alike = jax.device_get(init_group[name](base, np.uint32(place)))
                 fresh = functools.partial(_repeat, alike)
-            clients[name] = store.create(f"{name}/private", number, fresh)
-            copies[name] = store.create(
-                f"{name}/shared", number, functools.partial(_repeat, broadcast)
+            clients[name] = (
+                store.create(f"{name}/private", number, fresh),
+                store.create(
+                    f"{name}/shared", number, functools.partial(_repeat, broadcast)
+                ),
             )
-        return State(
-            0, jax.device_put(server, sharding.everywhere(mesh)), clients, copies
-        )
+        return State(0, jax.device_put(server, sharding.everywhere(mesh)), clients)
 
     return init
 

@@ -11,21 +11,21 @@ from fedjax_mrl import tree
 
 
 def over_members(
-    one: Callable[[Any, Any], tuple[Any, Any]],
+    visit: Callable[[Any, Any], tuple[Any, Any]],
     states: Any,
     members: Any,
     count: jax.Array,
     chunk: int,
 ) -> tuple[Any, Any]:
-    """Calls `one(state, member)` for the first `count` members.
+    """Calls `visit(state, member)` for the first `count` members.
 
-    Members are worked off in chunks: within a chunk `one` is vmapped, chunks
+    Members are worked off in chunks: within a chunk `visit` is vmapped, chunks
     follow one another. The number of chunks is data, not shape, so a group that
     sends three members this round and seven the next neither recompiles nor pays
     for padding.
 
     Args:
-        one: state, member -> state, output. Written for one member.
+        visit: state, member -> state, output. Written for one member.
         states: leaves [R, ...], R a multiple of `chunk`; updated in place where the
             caller donates them.
         members: leaves [R, ...].
@@ -37,7 +37,7 @@ def over_members(
         stands there for padding is without meaning.
     """
     total = jax.tree.leaves(members)[0].shape[0]
-    _, shapes = jax.eval_shape(one, *tree.take((states, members), 0))
+    _, shapes = jax.eval_shape(visit, *tree.take((states, members), 0))
     outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape), s.dtype), shapes)
 
     def single(i, carry):
@@ -46,13 +46,13 @@ def over_members(
             lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False),
             (states, members),
         )
-        state, output = one(state, member)
+        state, output = visit(state, member)
         return tree.put(states, i, state), tree.put(outputs, i, output)
 
     def several(i, carry):
         states, outputs = carry
         where = i * chunk + jnp.arange(chunk, dtype=jnp.int32)
-        state, output = jax.vmap(one)(*tree.take((states, members), where))
+        state, output = jax.vmap(visit)(*tree.take((states, members), where))
         inside = jnp.where(where < count, where, total)  # padding writes nothing
         return tree.put(states, inside, state), tree.put(outputs, where, output)
 

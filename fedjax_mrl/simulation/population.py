@@ -1,5 +1,6 @@
-"""Which client has which architecture."""
+"""All clients of a federation: their architectures and their training examples."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -25,6 +26,22 @@ class Group(NamedTuple):
         if self.labels is None:
             return examples
         return examples._replace(y=jnp.asarray(self.labels, jnp.int32)[examples.y])
+
+
+class Population(NamedTuple):
+    """All clients, and the examples that they train on.
+
+    Attributes:
+        groups: the clients of each architecture; together they are all clients.
+        examples: the training images of all.
+        train: for each client, the positions it trains on.
+        holdout: for each client, positions kept out of training; empty if none are.
+    """
+
+    groups: Sequence[Group]
+    examples: Examples
+    train: Sequence[np.ndarray]
+    holdout: Sequence[np.ndarray] = ()
 
 
 def assign(num_clients: int, models: list[Model]) -> list[Group]:

@@ -1,5 +1,6 @@
-"""What trained clients say of new images, in any inference mode and on any store."""
+"""The predictions of trained clients for new images, in any inference mode."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,10 +9,9 @@ import numpy as np
 
 from fedjax_mrl import discovery
 from fedjax_mrl.protocol import Algorithm
-from fedjax_mrl.simulation import rounds
 from fedjax_mrl.simulation.evaluation import POINTS
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State, read_clients, require_live
 from fedjax_mrl.stores import Store
 
 _IMAGES = 128  # at once; fewer are filled up to a power of two
@@ -38,7 +38,7 @@ def make(
         all clients. It raises ValueError for clients, heads and points that there are
         not, and for all clients where their tasks have different classes.
     """
-    numbers = sorted(int(client) for group in groups for client in group.clients)
+    clients = sorted(int(client) for group in groups for client in group.clients)
     broadcast_of = jax.jit(algorithm.server.broadcast)
     programs = {group.name: _program(algorithm, group, prepare) for group in groups}
 
@@ -50,37 +50,42 @@ def make(
         point: str = "local",
     ) -> np.ndarray:
         head = algorithm.heads[0] if head is None else head
-        for kind, word, known in (
-            ("head", head, algorithm.heads),
-            ("point", point, POINTS),
-        ):
-            if word not in known:
-                raise ValueError(discovery.unknown(kind, str(word), known))
-        wanted = numbers if client is None else [require_client(client, len(numbers))]
-        classes = {
-            g.model.num_classes for g in groups if np.isin(wanted, g.clients).any()
-        }
-        if len(classes) > 1:
-            raise ValueError(
-                "The clients must have the same classes to be asked together, but have "
-                f"tasks of {sorted(classes)} classes; ask each by itself, as client=0."
-            )
-        rounds.require_live(state)
-        broadcast = (
-            jax.device_get(broadcast_of(state.server)) if point != "local" else None
-        )
-        found: dict[int, np.ndarray] = {}
-        for group, number, private, copy in _states(state, groups, wanted, store):
-            shared = copy if broadcast is None else broadcast
-            ask = lambda some, name=group.name, held=(shared, private): programs[name](
-                *held, some, head=head
-            )
-            found[number] = _in_blocks(ask, x)
+        _require_known("head", head, algorithm.heads)
+        _require_known("point", point, POINTS)
+        wanted = clients if client is None else [require_client(client, len(clients))]
+        _require_same_classes(groups, wanted)
+        require_live(state)
+        broadcast = None
+        if point != "local":
+            broadcast = jax.device_get(broadcast_of(state.server))
+        logits: dict[int, np.ndarray] = {}
+        for group, number, (private, shared) in _pairs(state, groups, wanted, store):
+            newest = shared if broadcast is None else broadcast
+            ask = functools.partial(programs[group.name], newest, private, head=head)
+            logits[number] = _in_blocks(ask, x)
         if client is not None:
-            return found[wanted[0]]
-        return np.stack([found[number] for number in wanted])
+            return logits[wanted[0]]
+        return np.stack([logits[number] for number in wanted])
 
     return predict
+
+
+def _require_known(kind: str, word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        raise ValueError(discovery.unknown(kind, str(word), known))
+
+
+def _require_same_classes(groups: Sequence[Group], wanted: Sequence[int]) -> None:
+    classes = {
+        group.model.num_classes
+        for group in groups
+        if np.isin(wanted, group.clients).any()
+    }
+    if len(classes) > 1:
+        raise ValueError(
+            "The clients must have the same classes to be asked together, but have "
+            f"tasks of {sorted(classes)} classes; ask each by itself, as client=0."
+        )
 
 
 def require_client(client: Any, number: int) -> int:
@@ -108,26 +113,26 @@ def _program(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
     return jax.jit(logits, static_argnames="head")
 
 
-def _states(
+def _pairs(
     state: State, groups: Sequence[Group], wanted: Sequence[int], store: Store
-) -> Iterator[tuple[Group, int, Any, Any]]:
-    """Group, id, private state and copy of each wanted client, few at a time."""
+) -> Iterator[tuple[Group, int, tuple[Any, Any]]]:
+    """Group, id, private state and shared copy of each wanted client, a few at once."""
     for group in groups:
-        own = np.intersect1d(group.clients, wanted)
-        for start in range(0, own.size, _CLIENTS):
-            some = own[start : start + _CLIENTS]
-            read = rounds.read_clients(state, [group], some, store)
-            for number, (private, copy) in read.items():
-                yield group, number, private, copy
+        clients = np.intersect1d(group.clients, wanted)
+        for start in range(0, clients.size, _CLIENTS):
+            few = clients[start : start + _CLIENTS]
+            for number, pair in read_clients(state, [group], few, store).items():
+                yield group, number, pair
 
 
 def _in_blocks(ask: Callable[[np.ndarray], jax.Array], x: np.ndarray) -> np.ndarray:
     """Logits [B, L] of images in blocks of few sizes, each of which is compiled."""
     size = min(_IMAGES, 1 << (len(x) - 1).bit_length())
-    found = []
+    logits = []
     for start in range(0, len(x), size):
-        some = x[start : start + size]
-        more = size - len(some)
-        filled = np.concatenate([some, np.zeros((more, *x.shape[1:]), x.dtype)])
-        found.append(np.asarray(ask(filled))[: len(some)])
-    return np.concatenate(found)
+        block = x[start : start + size]
+        missing = size - len(block)
+        padding = np.zeros((missing, *x.shape[1:]), x.dtype)
+        padded = np.concatenate([block, padding])
+        logits.append(np.asarray(ask(padded))[: len(block)])
+    return np.concatenate(logits)

@@ -18,8 +18,8 @@ class Shapes(NamedTuple):
     private: Any  # state of a client with the model
 
     @property
-    def held(self) -> tuple[Any, Any]:
-        """What a member of a cohort brings: its state, and its copy of a broadcast."""
+    def pair(self) -> tuple[Any, Any]:
+        """A client's private state, and its copy of a broadcast."""
         return self.private, self.broadcast
 
 

@@ -27,7 +27,7 @@ class Strategy(NamedTuple):
 
 
 def default(lowering: str, chunk: int, backend: str) -> Strategy:
-    """What is used where nothing else is said.
+    """The strategy where none is given.
 
     On a CPU one client after another: caches are small, and a product is fast alone.
 
@@ -40,14 +40,16 @@ def default(lowering: str, chunk: int, backend: str) -> Strategy:
 
 
 def candidates(lowering: str, chunk: int, backend: str) -> list[Strategy]:
-    """What is worth to be timed, the default first; fixed settings stay fixed."""
+    """Strategies that are worth timing, the default first; fixed settings stay."""
     first = default(lowering, chunk, backend)
     names = [n for n in conv.LOWERINGS if n != "auto"] if lowering == "auto" else []
     chunks = [] if chunk else [1] if backend == "cpu" else [0, 1]
-    found = [first]
-    found += [Strategy(name, c) for name in names for c in chunks or [first.chunk]]
-    found += [Strategy(first.lowering, c) for c in chunks]
-    return list(dict.fromkeys(found))
+    worthwhile = [
+        first,
+        *(Strategy(name, c) for name in names for c in chunks or [first.chunk]),
+        *(Strategy(first.lowering, c) for c in chunks),
+    ]
+    return list(dict.fromkeys(worthwhile))
 
 
 def parse(words: Sequence[str], architectures: Iterable[str]) -> dict[str, Strategy]:
@@ -74,5 +76,5 @@ def parse(words: Sequence[str], architectures: Iterable[str]) -> dict[str, Strat
 
 
 def write(chosen: dict[str, Strategy]) -> tuple[str, ...]:
-    """What `parse` reads."""
+    """Writes strategies as `parse` reads them."""
     return tuple(f"{name}={strategy}" for name, strategy in chosen.items())

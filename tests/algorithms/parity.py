@@ -18,7 +18,7 @@ class Round(NamedTuple):
     broadcast: Any  # what they received
     server: Any  # state after aggregation
     states: list[Any]
-    copies: list[Any]  # the shared part as each client last held it
+    shared: list[Any]  # the shared part as each client last held it
 
 
 def replay(
@@ -47,9 +47,9 @@ def replay(
             for ours, theirs in losses.items():
                 difference.array(f"r{number}.c{k}.loss.{theirs}", out.metrics[ours])
         server = state.server
-        states = [case.of_client(state.clients, k) for k in case.clients]
-        copies = [case.of_client(state.copies, k) for k in case.clients]
-        yield Round(number, present, updates, broadcast, server, states, copies)
+        pairs = [case.of_client(state.clients, k) for k in case.clients]
+        states, shared = map(list, zip(*pairs, strict=True))
+        yield Round(number, present, updates, broadcast, server, states, shared)
 
 
 def compare_pairs(
@@ -74,9 +74,9 @@ def compare_pairs(
     difference.network(f"r{t}.server.small", shared)
     for k in case.clients:
         difference.network(f"r{t}.c{k}.large", private(played.states[k]))
-        difference.network(f"r{t}.c{k}.small", played.copies[k])
+        difference.network(f"r{t}.c{k}.small", played.shared[k])
         predict = case.client(k).predict
-        own = predict(played.copies[k], played.states[k], case.held())
+        own = predict(played.shared[k], played.states[k], case.held())
         new = predict(shared, played.states[k], case.held())
         difference.array(f"r{t}.eval_local.c{k}.large", own[heads[0]])
         difference.array(f"r{t}.eval_local.c{k}.small", own[heads[1]])

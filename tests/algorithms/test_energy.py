@@ -40,7 +40,7 @@ def test_the_server_replaces_its_model_by_the_exact_mean():
     first = ours.init()
     old = jax.device_get(first.server.shared)
     ((state, _),) = ours.play(1, first)
-    copies = [ours._of(state.copies, k) for k in range(3)]
+    copies = [ours.of_client(state, k)[1] for k in range(3)]
     moved = [jax.tree.map(np.subtract, copy, old) for copy in copies]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *moved)
     expected = jax.tree.map(np.add, old, mean)

@@ -36,7 +36,7 @@ def compare(path, dtype):
         difference.array(f"r{round}.server.class_logits", server.vector)
         difference.array(f"r{round}.server.class_mask", server.known)
         for k in case.clients:
-            private = case.of_client(state.clients, k)
+            private, _ = case.of_client(state.clients, k)
             if k in case.participants(round):
                 difference.network(f"r{round}.c{k}.large", private.private)
             logits = case.client(k).predict(server, private, case.held())

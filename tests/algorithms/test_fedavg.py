@@ -28,9 +28,9 @@ def compare(path, dtype):
         t = played.number
         difference.network(f"r{t}.server.large", played.server)
         for k in case.clients:
-            difference.network(f"r{t}.c{k}.large", played.copies[k])
+            difference.network(f"r{t}.c{k}.large", played.shared[k])
             for shared, key in (
-                (played.copies[k], f"r{t}.eval_local.c{k}.logits"),
+                (played.shared[k], f"r{t}.eval_local.c{k}.logits"),
                 (played.server, f"r{t}.eval_global.logits"),
             ):
                 logits = case.client(k).predict(shared, ClientState(), case.held())

@@ -95,8 +95,7 @@ def compare(path, dtype):
         difference.array(f"r{round}.server.head.fc3.w", server["kernel"])
         difference.array(f"r{round}.server.head.fc3.b", server["bias"])
         for k in case.clients:
-            private = case.of_client(state.clients, k)
-            copy = case.of_client(state.copies, k)
+            private, copy = case.of_client(state.clients, k)
             if k in case.participants(round):
                 network = case.network(f"init.c{k}.large")
                 network = network._replace(extractor=private.extractor, header=copy)
@@ -147,7 +146,7 @@ def test_visits_begin_with_the_global_header(played):
     client = toy.algorithm.client(toy.models[0])
     frozen = Toy("fedgh", same=True, learning_rate=0.0)
     out = frozen.after(1)
-    for copy in np.asarray(out.copies["a"]["bias"]):
+    for copy in np.asarray(out.clients["a"][1]["bias"]):
         np.testing.assert_array_equal(copy, states[0].server["bias"])
     x = toy.setup.prepare.test(toy.examples.x, jnp.arange(3))
     state = toy.client_states(states[1])[2]

@@ -169,7 +169,7 @@ def test_bytes_are_those_of_the_factors_or_of_the_matrix_if_it_is_smaller():
 def test_full_energy_sends_updates_as_they_are(x64):
     ours = Tiny("fedkd", widths=(WIDTH,), energy_start=1, energy_end=1)
     (state, played), *_ = ours.play(1)
-    copies = [ours._of(state.copies, k) for k in range(3)]
+    copies = [ours.of_client(state, k)[1] for k in range(3)]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *copies)
     assert_trees_close(state.server.shared, mean, 1e-12)
     np.testing.assert_array_equal(played.bytes_up, [39 * 8] * 3)

@@ -57,8 +57,7 @@ def compare(path, dtype):
         server = state.server
         difference.network(f"r{round}.server.small", server)
         for k in case.clients:
-            private = case.of_client(state.clients, k)
-            local = case.of_client(state.copies, k)
+            private, local = case.of_client(state.clients, k)
             if k in present:
                 compare_state(difference, f"r{round}.c{k}", private, local)
             for point, shared in (("local", local), ("global", server)):

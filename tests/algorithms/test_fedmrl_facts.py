@@ -168,14 +168,14 @@ def test_with_the_full_readout_all_clients_need_one_width():
 def test_the_headers_of_a_homogeneous_setting_are_networks_of_their_own():
     # As wide as the private ones: then both headers have one shape.
     _, _, _, state, played = after_one_round("nested", 8)
-    private, common = state.clients["a"].private.header, state.copies["a"].header
+    private, common = state.clients["a"][0].private.header, state.clients["a"][1].header
     for client in played.cohort:
         for name in ("kernel", "bias"):
             assert private[name].shape == common[name].shape
             assert not np.allclose(private[name][client], common[name][client])
             assert not np.allclose(private[name][client], state.server.header[name])
     # No two arrays of the state lie at the same place.
-    leaves = jax.tree.leaves((state.server, state.clients, state.copies))
+    leaves = jax.tree.leaves((state.server, state.clients))
     places = {leaf.unsafe_buffer_pointer() for leaf in leaves}
     assert len(places) == len(leaves)
 
@@ -184,16 +184,17 @@ def test_the_projector_changes_and_the_next_visit_starts_from_it():
     _, play, before, after, played = after_one_round("nested", 8)
     client = int(played.cohort[0])
     absent = next(c for c in range(8) if c not in played.cohort)
-    old, new = (state.clients["a"].projector for state in (before, after))
+    old, new = (state.clients["a"][0].projector for state in (before, after))
     for name in ("kernel", "bias"):
         assert (old[name][client] != new[name][client]).all()
         np.testing.assert_array_equal(old[name][absent], new[name][absent])
     # A second visit with the first one's projector, and with a fresh one.
-    fresh = after.clients["a"]._replace(projector=old)
+    trained, shared = after.clients["a"]
     ends = []
-    for clients in (after.clients["a"], fresh):
-        state, again = play(helpers.copy(after._replace(clients={"a": clients})))
-        ends.append((state.clients["a"].projector["kernel"], again.cohort))
+    for states in (trained, trained._replace(projector=old)):
+        clients = {"a": (states, shared)}
+        state, again = play(helpers.copy(after._replace(clients=clients)))
+        ends.append((state.clients["a"][0].projector["kernel"], again.cohort))
     visited = [int(c) for c in ends[0][1] if c in played.cohort]
     assert visited, "no client takes part in both rounds"
     for c in visited:
@@ -207,8 +208,8 @@ def test_predictions_use_the_trained_projector():
     made, _, before, after, played = after_one_round("nested", 8)
     client = int(played.cohort[0])
     row = lambda states: jax.tree.map(lambda leaf: leaf[client], states)
-    state, shared = row(after.clients["a"]), row(after.copies["a"])
-    stale = state._replace(projector=row(before.clients["a"].projector))
+    state, shared = row(after.clients["a"])
+    stale = state._replace(projector=row(before.clients["a"][0].projector))
     predict = jax.jit(made.algorithm.client(made.models[0]).predict)
     x = made.setup.prepare.test(made.examples.x, jnp.arange(4))
     ours, others = predict(shared, state, x), predict(shared, stale, x)

@@ -120,8 +120,8 @@ def test_labels_alone_give_standalone_and_fedavg():
     mutual = Tiny("fml", **options).play(2)[-1][0]
     alone = Tiny("standalone", widths=(WIDTH,)).play(2)[-1][0]
     averaged = Tiny("fedavg", widths=(WIDTH,)).play(2)[-1][0]
-    for name, states in mutual.clients.items():
-        assert_trees_close(states.private, alone.clients[name].private, 1e-6)
+    for name, (states, _) in mutual.clients.items():
+        assert_trees_close(states.private, alone.clients[name][0].private, 1e-6)
     assert_trees_close(mutual.server, averaged.server, 1e-6)
 
 

@@ -31,7 +31,7 @@ def compare(path, dtype):
         difference.array(f"r{t}.server.head.fc3.w", played.server["kernel"])
         difference.array(f"r{t}.server.head.fc3.b", played.server["bias"])
         for k in case.clients:
-            state, copy = played.states[k], played.copies[k]
+            state, copy = played.states[k], played.shared[k]
             difference.network(f"r{t}.c{k}.large", Network(state.extractor, copy))
             for shared, point in ((copy, "local"), (played.server, "global")):
                 logits = case.client(k).predict(shared, state, case.held())

@@ -14,6 +14,8 @@ from fedjax_mrl.models import cnn
 from fedjax_mrl.ops import conv, conv_pool
 from fedjax_mrl.protocol import Examples, Setup
 from fedjax_mrl.simulation import initialization, population, rounds
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import State
 
 
 def network(name, lowering, channels=(6, 8), width=5):
@@ -36,11 +38,11 @@ def after_a_round(lowering, dtype):
     )
     algorithm = algorithms.build("fedmrl", setup, shared_dim=4)
     groups = population.assign(2, [network("a", lowering)])
-    config = rounds.RoundConfig(seed=0, cohort_size=2, epochs=2, batch_size=4)
+    config = RoundConfig(seed=0, cohort_size=2, epochs=2, batch_size=4)
     with jax.enable_x64(False):  # initial weights are drawn in float32
         state = initialization.init(algorithm, groups, config)
     cast = lambda leaf: leaf.astype(dtype)
-    state = rounds.State(0, *jax.tree.map(cast, tuple(state[1:])))
+    state = State(0, *jax.tree.map(cast, tuple(state[1:])))
     train = np.split(np.arange(22, dtype=np.int32), [13])
     play = rounds.make(algorithm, groups, examples, train, config)
     state, played = play(state)

@@ -16,6 +16,8 @@ from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Batches, Examples, Model, Network, Setup, Visit
 from fedjax_mrl.simulation import batches, initialization, population, rounds
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import Played, State
 
 INPUTS, CLASSES, WIDTH = (1, 1, 5), 3, 4
 SIZES = (7, 3, 6)
@@ -87,7 +89,7 @@ class Tiny:
         self.algorithm = algorithms.build(name, self.setup, **options)
         self.models = [model(f"m{width}", width) for width in widths]
         self.groups = population.assign(3, self.models)
-        self.config = rounds.RoundConfig(
+        self.config = RoundConfig(
             seed=3,
             cohort_size=cohort_size,
             epochs=2,
@@ -96,18 +98,18 @@ class Tiny:
             same_start=False,
         )
 
-    def init(self) -> rounds.State:
+    def init(self) -> State:
         """The first state, in the working precision."""
         with jax.enable_x64(False):  # initial weights are drawn in float32
             state = initialization.init(self.algorithm, self.groups, self.config)
         dtype = self.examples.x.dtype
         floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
         cast = lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf
-        return rounds.State(state.round, *jax.tree.map(cast, tuple(state[1:])))
+        return State(state.round, *jax.tree.map(cast, tuple(state[1:])))
 
     def play(
-        self, num_rounds: int, state: rounds.State | None = None
-    ) -> list[tuple[rounds.State, rounds.Played]]:
+        self, num_rounds: int, state: State | None = None
+    ) -> list[tuple[State, Played]]:
         """Plays rounds from a state, which is consumed; states are on the host."""
         play = rounds.make(
             self.algorithm,
@@ -123,9 +125,9 @@ class Tiny:
             seen.append((jax.device_get(state), played))
         return seen
 
-    def states(self, state: rounds.State) -> list[Any]:
+    def states(self, state: State) -> list[Any]:
         """Every client's private state."""
-        return [self._of(state.clients, k) for k in range(3)]
+        return [self.of_client(state, k)[0] for k in range(3)]
 
     def visit(self, index: np.ndarray, round: int = 1) -> Visit:
         """A visit of one step on the given positions [B], -1 for none."""
@@ -155,10 +157,11 @@ class Tiny:
             v += g * scale + self.sgd["weight_decay"] * p
             p -= self.sgd["learning_rate"] * v
 
-    def _of(self, stacks, k):
+    def of_client(self, state: State, k: int) -> tuple[Any, Any]:
+        """A client's private state and shared copy."""
         group = next(g for g in self.groups if k in g.clients)
         row = int(np.searchsorted(group.clients, k))
-        return jax.tree.map(lambda leaf: leaf[row], stacks[group.name])
+        return jax.tree.map(lambda leaf: leaf[row], state.clients[group.name])
 
 
 def arrays(tree: Any) -> list[np.ndarray]:

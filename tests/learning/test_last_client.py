@@ -35,7 +35,8 @@ def winners(toy, play, seed, rounds=24):
         state, played = play(state, seed)
         copies = np.zeros((8, 2), np.float32)
         for group in toy.groups:
-            copies[group.clients] = state.copies[group.name].header["bias"][:, :2]
+            _, shared = state.clients[group.name]
+            copies[group.clients] = shared.header["bias"][:, :2]
         mine = np.asarray(state.server.header["bias"][:2])
         same = [int(c) for c in played.reported if (copies[c] == mine).all()]
         assert len(same) == 1

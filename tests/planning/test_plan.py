@@ -15,6 +15,8 @@ from fedjax_mrl.models import mlp
 from fedjax_mrl.planning import host_memory, timing
 from fedjax_mrl.planning import memory as footprint
 from fedjax_mrl.planning import plan as planning
+from fedjax_mrl.planning.planner import Planner
+from fedjax_mrl.simulation.group_program import GroupProgram
 from tests.helpers import ROOT
 
 # Two perceptrons of 8 and 4 hidden units on the digits, 3,072 pixels.
@@ -119,13 +121,13 @@ def test_states_lie_where_the_store_has_them(store, tmp_path):
     built = Federation(**options, client_folder=tmp_path)
     memory = planning.make(built, limit=10**12, calibrate=False).memory
     made = Federation(**options | {"client_store": "device"}).init()
-    states = tree.num_bytes((made.clients, made.copies))
+    states = tree.num_bytes(made.clients)
     assert memory.device["client states"] == (states if store == "device" else 0)
     # Two places for each of two groups of ten; eight clients are tested at once. On the
     # disk they are being written, and all but a tenth of the next ones read.
     kept = {"device": 0, "host": states, "disk": 1.9 * states / 5}
     assert memory.host["client states"] == pytest.approx(kept[store])
-    large = max(tree.num_bytes((s, made.copies[g])) for g, s in made.clients.items())
+    large = max(tree.num_bytes(pair) for pair in made.clients.values())
     gathered = 0 if store == "device" else 0.8 * large
     on_device = max(gathered, states / 5)
     assert memory.device["cohort's states"] == pytest.approx(on_device)
@@ -156,22 +158,23 @@ def test_only_large_blocks_make_room_for_others(federation, monkeypatch):
 def test_of_an_accelerator_a_moment_alone_counts_and_the_host_does_not(
     federation, monkeypatch
 ):
-    workshop = planning._Workshop(federation)
-    programs = workshop.programs(federation.round_config)
+    planner = Planner(federation)
+    programs = planner.compile_all(federation.round_config)
     device = types.SimpleNamespace(platform="gpu")
     mesh = types.SimpleNamespace(size=2, devices=np.array([device, device]))
     fields = ("dataset", "config")
     other = types.SimpleNamespace(
         mesh=mesh, **{name: getattr(federation, name) for name in fields}
     )
+    elsewhere = types.SimpleNamespace(federation=other, server=planner.server)
 
     def memory(threshold):
         monkeypatch.setattr(footprint, "_GIVEN_BACK", threshold)
         config = federation.round_config
-        return footprint.of(other, config, programs, workshop.server, 2**28)
+        return footprint.at_peak(elsewhere, config, programs, 2**28)
 
     found = memory(1)
-    assert found == memory(2**60) and not found.one and found.num_devices == 2
+    assert found == memory(2**60) and not found.shares_host and found.num_devices == 2
     assert found.peak == sum(found.device.values()) < 2**28 < sum(found.host.values())
 
 
@@ -225,17 +228,17 @@ def test_calibration_times_every_group_and_nothing_else_does(federation, plan):
 def test_steps_are_what_is_timed(federation, monkeypatch):
     """With a clock that counts local steps, a step lasts one tick."""
     asked = []
-    step = planning.Part.step
+    train = GroupProgram.train
 
-    def counted(part, held, common, members):
+    def counted(program, pairs, inputs, members):
         asked.append(int(np.max(members.train.steps)))
-        return step(part, held, common, members)
+        return train(program, pairs, inputs, members)
 
-    monkeypatch.setattr(planning.Part, "step", counted)
+    monkeypatch.setattr(GroupProgram, "train", counted)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(sum(asked)))
-    workshop = planning._Workshop(federation)
-    program = workshop.program(federation.groups[0], federation.round_config)
-    given = federation, program.part, program.held, workshop.broadcast
+    planner = Planner(federation)
+    compiled = planner.compile(federation.groups[0], federation.round_config)
+    given = federation, compiled.program, compiled.pair, planner.broadcast
     assert timing.measure(*given) == (0, 1, 1)
     assert set(asked) == {0, 2, 6}
     asked.clear()

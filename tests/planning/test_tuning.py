@@ -67,8 +67,8 @@ def test_each_architecture_is_computed_as_its_strategy_says():
     made = Federation(build(SMALL, {"strategies": words}))
     plain = Federation(build(SMALL))
     assert made.round_config.chunks == {"cnn5": 2, "mlp": 1}
-    parts = [timing.part_of(made, g, made.round_config) for g in made.groups]
-    assert [part.chunk for part in parts] == [2, 1]
+    programs = [timing.program_of(made, g, made.round_config) for g in made.groups]
+    assert [program.chunk for program in programs] == [2, 1]
     states = [f.play(f.init())[0] for f in (made, plain)]
     scores = [f.evaluate(s) for f, s in zip((made, plain), states, strict=True)]
     np.testing.assert_allclose(scores[0].loss, scores[1].loss, rtol=1e-4)

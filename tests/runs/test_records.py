@@ -12,10 +12,11 @@ from fedjax_mrl.results import Result
 from fedjax_mrl.runs import comparison, comparison_tables
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
-from fedjax_mrl.simulation import initialization, population, rounds
+from fedjax_mrl.simulation import initialization, population
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.evaluation import Scores
-from fedjax_mrl.simulation.rounds import Played
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import Played, State
 from tests import helpers
 
 
@@ -33,7 +34,7 @@ def test_the_line_of_a_round_with_faults_counts_whom_it_should():
         bytes_down=np.float32(100),
     )
     flops = np.array([1, 10, 100, 1000, 10_000, 100_000, 1_000_000])
-    result = Result(rounds.State(4, None, {}, {}), played, None)
+    result = Result(State(4, None, {}), played, None)
     row = results.round_row(result, flops, 1.0, "sha")
     assert row == {
         "round": 4,
@@ -60,7 +61,7 @@ def evaluated():
     loss_sum = np.float32(2) * correct
     num_loss[1, 1, 2] = loss_sum[1, 1, 2] = 0  # classes without a prototype
     scores = Scores(correct, loss_sum, num_test, num_loss)
-    return Result(rounds.State(7, None, {}, {}), None, scores)
+    return Result(State(7, None, {}), None, scores)
 
 
 def test_an_evaluated_round_has_a_row_for_each_client_point_and_mode():
@@ -168,9 +169,9 @@ def test_no_two_starts_share_their_randomness():
     groups = population.assign(6, [draws("a"), draws("b")])
     found = {}
     for same in (True, False):
-        config = rounds.RoundConfig(0, 2, 1, 4, same_start=same)
+        config = RoundConfig(0, 2, 1, 4, same_start=same)
         state = initialization.init(algorithm, groups, config)
-        found[same] = {name: set(v.tolist()) for name, v in state.clients.items()}
+        found[same] = {name: set(v[0].tolist()) for name, v in state.clients.items()}
     assert [len(values) for values in found[True].values()] == [1, 1]
     everything = [v for by_name in found.values() for s in by_name.values() for v in s]
     assert len(set(everything)) == len(everything) == 2 + 6

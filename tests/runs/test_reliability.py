@@ -19,7 +19,7 @@ from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs import runner
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory, RunDirectoryError
-from fedjax_mrl.simulation import cohorts, faults
+from fedjax_mrl.simulation import cohorts, dealing, faults
 from tests import helpers
 from tests.helpers import ROOT, assert_trees_equal
 
@@ -314,16 +314,16 @@ def test_devices_and_stores_change_no_bit():
 
 def test_members_are_dealt_so_that_no_device_waits_long():
     costs = np.array([9, 1, 8, 2, 7, 3, 0])
-    dealt, busy = sharding.assign(costs, np.zeros(3), 3)
+    dealt, busy = dealing.assign(costs, np.zeros(3), 3)
     assert sorted(np.concatenate(dealt)) == list(range(7))
     loads = [costs[places].sum() for places in dealt]
     assert max(loads) == 10 and all(places.size <= 3 for places in dealt)
     for places in dealt:
         assert (np.diff(costs[places]) <= 0).all()
     assert busy.tolist() == loads
-    dealt, busy = sharding.assign(np.ones(4), np.zeros(4), 1)
+    dealt, busy = dealing.assign(np.ones(4), np.zeros(4), 1)
     assert [p.size for p in dealt] == [1, 1, 1, 1]
-    dealt, busy = sharding.assign(np.ones(3), np.array([2.5, 0.0]), 3)
+    dealt, busy = dealing.assign(np.ones(3), np.array([2.5, 0.0]), 3)
     assert [p.size for p in dealt] == [0, 3] and busy.tolist() == [2.5, 3.0]
     with pytest.raises(ValueError, match="--devices 3 needs as many"):
         sharding.mesh(3)
@@ -418,7 +418,8 @@ def poisoned(toy, clients):
             leaf[rows] = np.nan
             return leaf
 
-        state.clients[group.name] = jax.tree.map(spoil, state.clients[group.name])
+        private, shared = state.clients[group.name]
+        state.clients[group.name] = jax.tree.map(spoil, private), shared
     return state
 
 

@@ -9,7 +9,7 @@ from fedjax_mrl.runs import summary
 from fedjax_mrl.simulation import evaluation
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.rounds import State
+from fedjax_mrl.simulation.state import State
 
 
 def scores():
@@ -133,7 +133,7 @@ def test_numbers_read_back_from_a_table_give_the_same_summary():
 
 def state(server=1.0, private=2.0, copy=3.0, name="w", dtype=jnp.float32, number=5):
     make = lambda value: {name: jnp.full((2, 3), value, dtype)}
-    return State(number, make(server), {"a": make(private)}, {"a": make(copy)})
+    return State(number, make(server), {"a": (make(private), make(copy))})
 
 
 def digest(state):
@@ -171,7 +171,8 @@ def test_the_digest_tells_shapes_and_places_apart():
     base = state()
     flat = base._replace(server={"w": jnp.full((6,), 1.0)})
     assert digest(flat) != digest(base)
-    swapped = base._replace(clients=base.copies, copies=base.clients)
+    private, shared = base.clients["a"]
+    swapped = base._replace(clients={"a": (shared, private)})
     assert digest(swapped) != digest(base)
     last = base.server["w"].at[1, 2].set(-1.0)
     assert digest(base._replace(server={"w": last})) != digest(base)

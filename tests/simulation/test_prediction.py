@@ -12,7 +12,7 @@ from fedjax_mrl import sharding, stores
 from fedjax_mrl.data.dataset import DatasetError
 from fedjax_mrl.simulation import initialization, population, prediction, rounds
 from fedjax_mrl.simulation.evaluation import POINTS
-from fedjax_mrl.simulation.rounds import ConsumedError
+from fedjax_mrl.simulation.state import ConsumedError
 from tests import helpers
 
 

@@ -42,8 +42,8 @@ def networks(augmentation, round, seed=None):
     start = copy(built.init())._replace(round=round - 1)
     trial = built.trial._replace(seed=built.trial.seed if seed is None else seed)
     ((state, _),) = built.play_together([trial], [start])
-    (stacks,) = jax.device_get(list(state.clients.values()))
-    return stacks.private.extractor["fc1"]["kernel"]
+    ((states, _),) = jax.device_get(list(state.clients.values()))
+    return states.private.extractor["fc1"]["kernel"]
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip_erase_crop"])

@@ -39,7 +39,7 @@ def test_a_rejected_participant_of_fedapen_keeps_its_ensemble_weight():
     sent = {}
     for group in toy.groups:
         for i, client in enumerate(group.clients.tolist()):
-            leaves = jax.tree.leaves(state.copies[group.name])
+            leaves = jax.tree.leaves(state.clients[group.name][1])
             sent[client] = np.sqrt(sum(np.square(leaf[i]).sum() for leaf in leaves))
     limit = float(np.median(list(sent.values())))
     before = toy.client_states(toy.init())
@@ -64,8 +64,9 @@ def test_a_prototype_that_is_no_number_is_seen_and_can_be_left_out(name):
         state = jax.device_get(toy.init())
         group = toy.groups[0]
         spoil = lambda leaf: np.where(np.arange(len(leaf)) == 1, np.nan, leaf.T).T
-        part = jax.tree.map(lambda leaf: spoil(leaf).astype(leaf.dtype), state.clients)
-        clients = {**state.clients, group.name: part[group.name]}
+        private, shared = state.clients[group.name]
+        private = jax.tree.map(lambda leaf: spoil(leaf).astype(leaf.dtype), private)
+        clients = {**state.clients, group.name: (private, shared)}
         return jax.device_put(state._replace(clients=clients))
 
     bad = int(toy.groups[0].clients[1])

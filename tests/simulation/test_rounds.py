@@ -30,6 +30,7 @@ from fedjax_mrl.protocol import (
 )
 from fedjax_mrl.simulation import batches, initialization, mapping, population, rounds
 from fedjax_mrl.simulation import cohorts as turns
+from fedjax_mrl.simulation.settings import RoundConfig
 from tests import helpers
 from tests.helpers import assert_trees_close, assert_trees_equal
 
@@ -252,7 +253,7 @@ def federation(algorithm, *, sample=None, **settings):
     groups = population.assign(6, [model("a"), model("b", 10.0)])
     train = [np.arange(s, dtype=np.int32) + 100 * k for k, s in enumerate(SIZES)]
     options = {"seed": 0, "cohort_size": 4, "epochs": 2, "batch_size": 4} | settings
-    config = rounds.RoundConfig(**options)
+    config = RoundConfig(**options)
     examples = Examples(jnp.zeros((600, 1)), jnp.zeros(600, jnp.int32))
     play = rounds.make(algorithm, groups, examples, train, config, sample=sample)
     return initialization.init(algorithm, groups, config), play, groups
@@ -261,7 +262,7 @@ def federation(algorithm, *, sample=None, **settings):
 def by_client(state, groups, field):
     found = np.zeros(6)
     for group in groups:
-        found[group.clients] = getattr(state.clients[group.name], field)
+        found[group.clients] = getattr(state.clients[group.name][0], field)
     return found
 
 
@@ -313,7 +314,7 @@ def test_a_client_holds_the_broadcast_of_its_last_visit():
     for _ in range(3):
         state, _ = play(state)
     seen = {
-        int(c): int(state.copies[g.name]["round"][i])
+        int(c): int(state.clients[g.name][1]["round"][i])
         for g in groups
         for i, c in enumerate(g.clients)
     }
@@ -417,7 +418,7 @@ def test_clients_of_an_architecture_start_alike_only_if_told_to():
 
 def test_one_program_serves_all_seeds():
     state, play, groups = federation(counting(), seed=1, same_start=False)
-    config = rounds.RoundConfig(0, 4, 2, 4, same_start=False)
+    config = RoundConfig(0, 4, 2, 4, same_start=False)
     init = initialization.make_init(counting(), groups, config)
     other = init(1)
     assert_trees_equal(other.clients, state.clients)
@@ -429,7 +430,7 @@ def test_one_program_serves_all_seeds():
 
 
 def test_a_clients_start_does_not_depend_on_its_architectures_company():
-    config = rounds.RoundConfig(0, 2, 1, 4, same_start=False)
+    config = RoundConfig(0, 2, 1, 4, same_start=False)
     found = []
     for names in (["a", "b"], ["a"]):
         groups = population.assign(6, [model(name) for name in names])
@@ -467,8 +468,8 @@ def trained():
         start = toy.init()
         old = helpers.copy(start.server)
         state, played = toy.make()(start)
-    copies = state.copies["a"]  # of all clients, one architecture
-    uploads = jax.tree.map(lambda leaf: leaf[played.cohort], copies)
+    _, shared = state.clients["a"]  # of all clients, one architecture
+    uploads = jax.tree.map(lambda leaf: leaf[played.cohort], shared)
     return toy, old, state.server, played.cohort, uploads
 
 
@@ -506,7 +507,7 @@ def test_networks_of_three_kinds_train_together():
     )
     algorithm = algorithms.build("fedmrl", setup, shared_dim=4)
     groups = population.assign(4, [make(n, 6) for n in ("cnn5", "mlp", "resnet8")])
-    config = rounds.RoundConfig(seed=0, cohort_size=4, epochs=1, batch_size=3)
+    config = RoundConfig(seed=0, cohort_size=4, epochs=1, batch_size=3)
     train = np.split(np.arange(24, dtype=np.int32), 4)
     play = rounds.make(algorithm, groups, examples, train, config)
     start = initialization.init(algorithm, groups, config)

@@ -8,8 +8,8 @@ import pytest
 
 from fedjax_mrl import sharding, stores
 from fedjax_mrl.simulation.cohorts import Trial
-from fedjax_mrl.simulation.group_program import Part
-from fedjax_mrl.simulation.rounds import settings_of
+from fedjax_mrl.simulation.group_program import GroupProgram
+from fedjax_mrl.simulation.settings import settings_of
 from tests.helpers import assert_trees_equal
 from tests.test_federation import federation
 
@@ -119,12 +119,11 @@ def test_programs_are_as_wide_for_several_trials_as_for_one(chunk, width):
     made, _ = pair("fedmrl", "device")
     config = made.round_config._replace(chunk=chunk, chunks={}, cohort_size=2)
     (group,) = made.groups
-    given = made.algorithm, group, made.examples, made.train, made.holdout
     for trials in (1, 3):
         settings = settings_of(config, made.mesh, 4, 3, group.name, trials)
-        part = Part(*given, settings)
-        assert part.chunk == width
-        assert part.places >= 2 * trials and part.places % part.chunk == 0
+        program = GroupProgram(made.algorithm, group, made.population, settings)
+        assert program.chunk == width
+        assert program.places >= 2 * trials and program.places % width == 0
 
 
 def test_a_learning_rate_of_a_trial_is_that_of_a_federation():

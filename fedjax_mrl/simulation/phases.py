@@ -1,0 +1,182 @@
+"""The phases of a round after it is planned: train, aggregate, store.
+
+Several trials go through them at once; each argument has a list of one value a trial.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_mrl import sharding
+from fedjax_mrl.rng import Purpose
+from fedjax_mrl.simulation.aggregation import ServerPrograms
+from fedjax_mrl.simulation.cohorts import RoundPlan, Sampler
+from fedjax_mrl.simulation.dealing import Wave
+from fedjax_mrl.simulation.group_program import GroupProgram, TrialInputs
+from fedjax_mrl.simulation.state import State
+from fedjax_mrl.simulation.visit import Report
+from fedjax_mrl.stores import PADDING_ROW, Store
+
+
+class Pieces(NamedTuple):
+    """The pieces that play the rounds of one federation."""
+
+    programs: list[GroupProgram]  # of each group
+    sampler: Sampler
+    server: ServerPrograms
+    store: Store
+    weights: np.ndarray  # [N] float32, training samples
+    cohort_size: int  # K
+    num_trials: int  # J
+
+
+class Trained(NamedTuple):
+    """The members of a wave after their training."""
+
+    program: GroupProgram
+    wave: Wave
+    pairs: tuple[Any, Any]  # private states and shared copies [R, ...]
+    sound: jax.Array  # [R] bool
+
+
+class Aggregated(NamedTuple):
+    """The server of a trial after its step."""
+
+    server: Any  # its new state
+    report: Report  # of the cohort [K], without uploads
+    finite: jax.Array  # [] bool, the new state
+
+
+def train(
+    pieces: Pieces, plans: Sequence[RoundPlan], states: Sequence[State]
+) -> tuple[list[Trained], list[Report]]:
+    """Lets the participants train, group by group and wave by wave.
+
+    Returns:
+        Every wave after it, and for each trial the reports [K, ...] in cohort order,
+        whatever groups, waves and devices are. A cohort smaller than K is padded by
+        members of weight zero.
+    """
+    whole = sharding.everywhere(pieces.store.mesh)
+    servers = [state.server for state in states]
+    inputs = _trial_inputs(pieces, plans, servers, Purpose.CLIENT_UPDATE)
+    trained: list[Trained] = []
+    reports: list[Any] = [None] * len(plans)
+    schedule = lambda trial, client: pieces.sampler.minibatches(plans[trial], client)
+    busy = np.zeros(pieces.store.mesh.size)
+    for program in pieces.programs:
+        group = program.group
+        present = [
+            (trial, int(client))
+            for trial, plan in enumerate(plans)
+            for client in np.intersect1d(group.clients, plan.reported)
+        ]
+        waves, busy = program.waves(present, schedule, busy)
+        handles = [state.clients[group.name] for state in states]
+        for wave in waves:
+            before = pieces.store.take(handles, wave.trial, wave.rows)
+            pairs, report = program.train(before, inputs, wave.members)
+            trained.append(Trained(program, wave, pairs, report.sound))
+            places = _places_in_cohorts(wave, plans, program.places)
+            # To every device first: within a program that takes longer on a CPU.
+            report = jax.device_put(report, whole)
+            reports = [
+                pieces.server.gather(so_far, at, report)
+                for so_far, at in zip(reports, places, strict=True)
+            ]
+            del before, report
+    return trained, reports
+
+
+def aggregate(
+    pieces: Pieces,
+    plans: Sequence[RoundPlan],
+    states: Sequence[State],
+    reports: Sequence[Report],
+) -> list[Aggregated]:
+    """Lets every trial's server work on the reports of its cohort."""
+    aggregated = []
+    for plan, state, report in zip(plans, states, reports, strict=True):
+        weights = np.zeros(pieces.cohort_size, np.float32)
+        weights[: plan.reported.size] = pieces.weights[plan.reported]
+        key = plan.key(Purpose.SERVER_UPDATE)
+        stepped = pieces.server.step(
+            state.server, report, weights, np.int32(plan.round), key
+        )
+        aggregated.append(Aggregated(*stepped))
+    return aggregated
+
+
+def store(
+    pieces: Pieces,
+    plans: Sequence[RoundPlan],
+    states: Sequence[State],
+    trained: Sequence[Trained],
+    aggregated: Sequence[Aggregated],
+) -> list[State]:
+    """Puts the participants back, after they finished with the server's new state."""
+    servers = [trial.server for trial in aggregated]
+    if pieces.sampler.foresees:
+        for plan, state in zip(plans, states, strict=True):
+            _prefetch(pieces, plan, state)
+    if pieces.store.through_host:
+        jax.block_until_ready(servers)  # so that nothing waits for the uploads
+    if pieces.programs[0].finishes:
+        inputs = _trial_inputs(pieces, plans, servers, Purpose.CLIENT_FINISH)
+    clients = [dict(state.clients) for state in states]
+    for program, wave, (private, shared), sound in trained:
+        name = program.group.name
+        if program.finishes:
+            private = program.finish(private, inputs, wave.members, sound)
+        before = [handles[name] for handles in clients]
+        after = pieces.store.put(before, wave.trial, wave.rows, (private, shared))
+        for handles, handle in zip(clients, after, strict=True):
+            handles[name] = handle
+    return [
+        State(plan.round, server, handles)
+        for plan, server, handles in zip(plans, servers, clients, strict=True)
+    ]
+
+
+def _trial_inputs(
+    pieces: Pieces,
+    plans: Sequence[RoundPlan],
+    servers: Sequence[Any],
+    purpose: Purpose,
+) -> TrialInputs:
+    """The inputs of each trial's members, filled up to J trials.
+
+    Keys are arguments of the programs, so that one program serves all seeds.
+    """
+    missing = pieces.num_trials - len(plans)
+    fill = lambda values: [*values, *values[:1] * missing]
+    plans, servers = fill(plans), fill(servers)
+    rates = [plan.trial.learning_rate for plan in plans]
+    real = jax.dtypes.canonicalize_dtype(float)
+    return TrialInputs(
+        broadcast=pieces.server.broadcasts(servers),
+        round=np.array([plan.round for plan in plans], np.int32),
+        key=np.stack([plan.key(purpose) for plan in plans]),
+        learning_rate=None if None in rates else np.array(rates, real),
+    )
+
+
+def _places_in_cohorts(
+    wave: Wave, plans: Sequence[RoundPlan], places: int
+) -> np.ndarray:
+    """Where each of a wave's places stands in the cohort of each trial: [J, R]."""
+    to = np.full((len(plans), places), PADDING_ROW, np.int32)
+    for (trial, client), place in zip(wave.present, wave.places, strict=True):
+        to[trial, place] = np.searchsorted(plans[trial].reported, client)
+    return to
+
+
+def _prefetch(pieces: Pieces, plan: RoundPlan, state: State) -> None:
+    """While the devices work, begins to read whom the trial's next round needs."""
+    soon = np.setdiff1d(pieces.sampler.next_cohort(plan), plan.reported)
+    for program in pieces.programs:
+        clients = program.group.clients
+        rows = np.searchsorted(clients, np.intersect1d(clients, soon))
+        pieces.store.prefetch(state.clients[program.group.name], rows)
