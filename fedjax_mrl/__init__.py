@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation as Federation
     from fedjax_mrl.loading import load as load
     from fedjax_mrl.models.own import model as model
+    from fedjax_mrl.packing import pack as pack
+    from fedjax_mrl.packing import unpack as unpack
     from fedjax_mrl.protocol import Algorithm as Algorithm
     from fedjax_mrl.protocol import Model as Model
     from fedjax_mrl.protocol import Setup as Setup
@@ -37,6 +39,8 @@ _PUBLIC = {
     "compare": "fedjax_mrl.comparing",
     "load": "fedjax_mrl.loading",
     "model": "fedjax_mrl.models.own",
+    "pack": "fedjax_mrl.packing",
+    "unpack": "fedjax_mrl.packing",
 }
 __all__ = ["__version__", *_PUBLIC]  # pyrefly: ignore[unresolvable-dunder-all]
 

@@ -5,6 +5,7 @@ The command line and notebooks share this. Nothing here writes files or prints.
 
 import copy
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,16 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_mrl import bar, from_config, numerics, paths, pieces, sharding, stores
+from fedjax_mrl import (
+    bar,
+    engines,
+    from_config,
+    numerics,
+    paths,
+    pieces,
+    sharding,
+    stores,
+)
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
@@ -30,8 +40,9 @@ from fedjax_mrl.simulation import (
     prediction,
     rounds,
 )
-from fedjax_mrl.simulation.cohorts import Trial
+from fedjax_mrl.simulation.cohorts import Sampler, Trial
 from fedjax_mrl.simulation.digest import Digester
+from fedjax_mrl.simulation.phases import Pieces
 from fedjax_mrl.simulation.population import Group, Population
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.state import Played, State, read_clients, require_live
@@ -223,7 +234,7 @@ class Federation:
         """
         play = self._player(len(trials))
         trials = [
-            trial if state is None else self._in_round(trial, state.round + 1)
+            trial if state is None else self.trial_in_round(trial, state.round + 1)
             for trial, state in zip(trials, states, strict=True)
         ]
         with numerics.fixed(self.config.precision):
@@ -234,7 +245,7 @@ class Federation:
         """All clients and the examples they train on."""
         return Population(self.groups, self.examples, self.train, self.holdout)
 
-    def _in_round(self, trial: Trial, round: int) -> Trial:
+    def trial_in_round(self, trial: Trial, round: int) -> Trial:
         """The trial with its learning rate of a round, which the programs are given."""
         if trial.learning_rate is None:
             return trial
@@ -245,14 +256,84 @@ class Federation:
     def _player(self, trials: int) -> Callable:
         """The programs for so many trials, made once."""
         if trials not in self._compiled:
-            self._compiled[trials] = rounds.player(
+            self._compiled[trials] = rounds.player_of(self._assembled(trials))
+        return self._compiled[trials]
+
+    def _assembled(self, trials: int) -> Pieces:
+        """The pieces that so many trials are played with, made once."""
+        key = f"pieces for {trials}"
+        if key not in self._compiled:
+            sampler = Sampler(self.train, self.round_config)
+            self._compiled[key] = rounds.assemble(
                 self.algorithm,
                 self.population,
                 self.round_config,
-                store=self.store,
-                num_trials=trials,
+                self.store,
+                sampler,
+                trials,
             )
-        return self._compiled[trials]
+        return self._compiled[key]
+
+    def client(self, number: int) -> engines.ClientEngine:
+        """One client by itself, for an engine that carries messages.
+
+        Args:
+            number: of the client.
+
+        Raises:
+            ValueError: if there is no such client.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5,
+            ...     participation=0.4, rounds=1,
+            ... )
+            >>> server, clients = federation.server(), {}
+            >>> state = server.init()
+            >>> reports = {}
+            >>> for number in server.sample(round=1):
+            ...     client = federation.client(number)
+            ...     clients[number], reports[number] = client.update(
+            ...         server.broadcast(state), client.init(), round=1
+            ...     )
+            >>> state = server.update(state, reports, round=1)
+            >>> len(clients), sorted(fm.pack(state))[:2]
+            (2, ['extractor/fc1/bias', 'extractor/fc1/kernel'])
+        """
+        number = prediction.require_client(number, self.config.num_clients)
+        return engines.ClientEngine(self, self._assembled(1), number)
+
+    def server(self) -> engines.ServerEngine:
+        """The server by itself; see `client`."""
+        return engines.ServerEngine(self, self._assembled(1))
+
+    def ask(
+        self, group: Group, networks: tuple[Any, Any], x: ArrayLike, head: str | None
+    ) -> np.ndarray:
+        """Logits of new examples from networks that are given.
+
+        Args:
+            group: of the client.
+            networks: its private state, and a shared part.
+            x: as of `predict`.
+            head: likewise.
+        """
+        head = self.algorithm.heads[0] if head is None else head
+        prediction.require_known("head", head, self.algorithm.heads)
+        x, single = own.like(
+            self.dataset, x, from_config.augmentation(self.config, self.dataset)
+        )
+        key = f"ask {group.name}"
+        if key not in self._compiled:
+            self._compiled[key] = prediction.program(
+                self.algorithm, group, self.setup.prepare.test
+            )
+        private, shared = networks
+        ask = functools.partial(self._compiled[key], shared, private, head=head)
+        with numerics.fixed(self.config.precision):
+            logits = prediction.in_blocks(ask, x)
+        return logits[0] if single else logits
 
     def evaluate(self, state: State | None = None) -> evaluation.Scores:
         """Scores of all clients, all heads, both points.

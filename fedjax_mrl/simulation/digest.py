@@ -7,7 +7,7 @@ client by id.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +44,20 @@ def combine(hashed: Sequence[Leaf]) -> str:
     sha = hashlib.sha256()
     for leaf in hashed:
         sha.update(f"{leaf.owner} {leaf.leaf} {leaf.sha256}\n".encode())
+    return sha.hexdigest()
+
+
+def of(server: Any, clients: Mapping[int, tuple[Any, Any]]) -> str:
+    """The digest of a whole state in pieces.
+
+    Args:
+        server: its state.
+        clients: of all clients, private state and shared part, by number.
+    """
+    sha = hashlib.sha256(combine(leaves(SERVER, server)).encode())
+    for client in sorted(clients):
+        one = combine(leaves(f"client {client}", clients[client]))
+        sha.update(f"{client} {one}\n".encode())
     return sha.hexdigest()
 
 

@@ -152,11 +152,17 @@ def _trial_inputs(
     """
     missing = pieces.num_trials - len(plans)
     fill = lambda values: [*values, *values[:1] * missing]
-    plans, servers = fill(plans), fill(servers)
+    return inputs_of(pieces.server.broadcasts(fill(servers)), fill(plans), purpose)
+
+
+def inputs_of(
+    broadcasts: Any, plans: Sequence[RoundPlan], purpose: Purpose
+) -> TrialInputs:
+    """The inputs of the members of J trials, from their broadcasts [J, ...]."""
     rates = [plan.trial.learning_rate for plan in plans]
     real = jax.dtypes.canonicalize_dtype(float)
     return TrialInputs(
-        broadcast=pieces.server.broadcasts(servers),
+        broadcast=broadcasts,
         round=np.array([plan.round for plan in plans], np.int32),
         key=np.stack([plan.key(purpose) for plan in plans]),
         learning_rate=None if None in rates else np.array(rates, real),

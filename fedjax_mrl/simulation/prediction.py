@@ -40,7 +40,7 @@ def make(
     """
     clients = sorted(int(client) for group in groups for client in group.clients)
     broadcast_of = jax.jit(algorithm.server.broadcast)
-    programs = {group.name: _program(algorithm, group, prepare) for group in groups}
+    programs = {group.name: program(algorithm, group, prepare) for group in groups}
 
     def predict(
         state: State,
@@ -50,8 +50,8 @@ def make(
         point: str = "local",
     ) -> np.ndarray:
         head = algorithm.heads[0] if head is None else head
-        _require_known("head", head, algorithm.heads)
-        _require_known("point", point, POINTS)
+        require_known("head", head, algorithm.heads)
+        require_known("point", point, POINTS)
         wanted = clients if client is None else [require_client(client, len(clients))]
         _require_same_classes(groups, wanted)
         require_live(state)
@@ -62,7 +62,7 @@ def make(
         for group, number, (private, shared) in _pairs(state, groups, wanted, store):
             newest = shared if broadcast is None else broadcast
             ask = functools.partial(programs[group.name], newest, private, head=head)
-            logits[number] = _in_blocks(ask, x)
+            logits[number] = in_blocks(ask, x)
         if client is not None:
             return logits[wanted[0]]
         return np.stack([logits[number] for number in wanted])
@@ -70,7 +70,7 @@ def make(
     return predict
 
 
-def _require_known(kind: str, word: str, known: Sequence[str]) -> None:
+def require_known(kind: str, word: str, known: Sequence[str]) -> None:
     if word not in known:
         raise ValueError(discovery.unknown(kind, str(word), known))
 
@@ -103,7 +103,13 @@ def require_client(client: Any, number: int) -> int:
     return int(client)
 
 
-def _program(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
+def program(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
+    """Returns the compiled inference of a group.
+
+    Returns:
+        A function of a shared part, a private state, images [B, ...] as stored and
+        `head`, to logits [B, L].
+    """
     predict = algorithm.client(group.model).predict
 
     def logits(shared, private, images, *, head):
@@ -125,7 +131,7 @@ def _pairs(
                 yield group, number, pair
 
 
-def _in_blocks(ask: Callable[[np.ndarray], jax.Array], x: np.ndarray) -> np.ndarray:
+def in_blocks(ask: Callable[[np.ndarray], jax.Array], x: np.ndarray) -> np.ndarray:
     """Logits [B, L] of images in blocks of few sizes, each of which is compiled."""
     size = min(_IMAGES, 1 << (len(x) - 1).bit_length())
     logits = []

@@ -102,7 +102,14 @@ def player(
         )
     store = store or stores.make(config.client_store, sharding.mesh(1))
     sampler = sampler or Sampler(population.train, config)
-    pieces = _pieces(algorithm, population, config, store, sampler, num_trials)
+    pieces = assemble(algorithm, population, config, store, sampler, num_trials)
+    return player_of(pieces)
+
+
+def player_of(
+    pieces: Pieces,
+) -> Callable[[Sequence[Trial], Sequence[State | None]], list[Any]]:
+    """Returns `play` of `player`, of pieces that are assembled already."""
 
     def play(trials, states):
         active = [number for number, state in enumerate(states) if state is not None]
@@ -116,7 +123,7 @@ def player(
     return play
 
 
-def _pieces(
+def assemble(
     algorithm: Algorithm,
     population: Population,
     config: RoundConfig,
@@ -124,7 +131,7 @@ def _pieces(
     sampler: Sampler,
     num_trials: int,
 ) -> Pieces:
-    """Makes what `player` plays with; arguments as its."""
+    """Makes the pieces that `player` plays with; its docstring has the arguments."""
     whole = sharding.everywhere(store.mesh)
     examples = jax.device_put(population.examples, whole)  # once for all groups
     population = population._replace(examples=examples)
