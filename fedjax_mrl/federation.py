@@ -136,7 +136,7 @@ class Federation:
         init = initialization.make_init(
             self.algorithm, self.groups, self.round_config, self.store
         )
-        self._compiled = {"init": init, "evaluate": evaluate}
+        self._compiled: dict[int | str, Any] = {"init": init, "evaluate": evaluate}
         self.state: State | None = None
         self.history = self._no_history()
         self.keeps: object = None  # something that lasts as long as this, as a folder
@@ -202,9 +202,14 @@ class Federation:
         """
         other = copy.copy(self)
         other.state = None
-        given = {"seed": seed, "learning_rate": learning_rate}
-        given = {name: value for name, value in given.items() if value is not None}
-        other.config = config = dataclasses.replace(self.config, **given)
+        config = self.config
+        other.config = config = dataclasses.replace(
+            config,
+            seed=config.seed if seed is None else seed,
+            learning_rate=config.learning_rate
+            if learning_rate is None
+            else learning_rate,
+        )
         other.history = other._no_history()
         other.trial = Trial(config.seed, config.learning_rate)
         return other
@@ -218,6 +223,7 @@ class Federation:
     def play(self, state: State) -> tuple[State, Played]:
         """Plays one round; consumes the state."""
         (result,) = self.play_together([self.trial], [state])
+        assert result is not None
         return result
 
     def play_together(

@@ -82,8 +82,10 @@ def server_options(config: RunConfig) -> dict[str, Any]:
     for name, value in options.items():
         if name not in known:
             raise ConfigError(discovery.unknown("server option", name, known))
-        if (known[name] is bool) != isinstance(value, bool) or not value >= 0:
-            wanted = "true or false" if known[name] is bool else "a number, at least 0"
+        flag = known[name] is bool
+        number = isinstance(value, (int, float)) and value >= 0
+        if flag != isinstance(value, bool) or not number:
+            wanted = "true or false" if flag else "a number, at least 0"
             raise ConfigError(f"--set server.{name} must be {wanted}; got {value!r}.")
     if options.get("max_upload_norm") and not options.get("reject_nonfinite"):
         raise ConfigError(
@@ -383,7 +385,7 @@ def visit_flops(
 
 
 def _one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:
-    shape = jax.ShapeDtypeStruct
+    shape: Any = jax.ShapeDtypeStruct  # shapes suffice where arrays stand
     examples = Examples(
         shape(data.x_train.shape, data.x_train.dtype),
         shape(data.y_train.shape, jnp.int32),

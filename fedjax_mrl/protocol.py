@@ -20,7 +20,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+Array = jax.Array | np.ndarray  # on a device, or still on the host
 Params = Any  # a pytree of arrays
 Key = jax.Array  # one typed key
 UNKNOWN = -1e9  # logit of a class that a head cannot predict yet; it is finite
@@ -71,8 +73,8 @@ class Model(NamedTuple):
 class Examples(NamedTuple):
     """The whole data set on the device, shared by all clients."""
 
-    x: jax.Array  # [n, ...] as stored: uint8 images, float features, int32 tokens
-    y: jax.Array  # [n], int32
+    x: Array  # [n, ...] as stored: uint8 images, float features, int32 tokens
+    y: Array  # [n], int32
 
 
 class Batches(NamedTuple):
@@ -82,8 +84,8 @@ class Batches(NamedTuple):
     follows the client's own data and not the largest client's.
     """
 
-    index: jax.Array  # [S, B] int32
-    steps: jax.Array  # [] int32
+    index: Array  # [S, B] int32
+    steps: Array  # [] int32
 
 
 class Batch(NamedTuple):
@@ -101,8 +103,8 @@ class Visit(NamedTuple):
     train: Batches  # the local epochs, reshuffled for each
     sweep: Batches  # every training example exactly once, in order
     holdout: Batches  # kept out of training; empty unless the algorithm asks
-    round: jax.Array  # [] int32, counted from 1
-    learning_rate: jax.Array | None = None  # []; None is the optimizer's own
+    round: Array  # [] int32, counted from 1
+    learning_rate: Array | None = None  # []; None is the optimizer's own
 
 
 class ClientUpdate(NamedTuple):

@@ -125,7 +125,8 @@ def fedgh(
 
         def loss(networks, batch, key):
             network = model.training(rng.named(key, "private"))
-            logits = network.logits(*networks, batch.x)
+            (private,) = networks
+            logits = network.logits(private, batch.x)
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 

@@ -10,6 +10,7 @@ those of A^T A, A V_r V_r^T is the truncated decomposition of A. It is faster th
 SVD, and what it loses, the accuracy of the smallest singular values, is cut off.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -76,7 +77,8 @@ def num_bytes(tree: Any, ranks: Any) -> jax.Array:
         factor = float((rows + 1 + columns) * leaf.dtype.itemsize)
         return jnp.minimum(rank.astype(jnp.float32) * factor, dense)
 
-    return sum(jax.tree.leaves(jax.tree.map(cost, tree, ranks)))
+    costs = jax.tree.leaves(jax.tree.map(cost, tree, ranks))
+    return functools.reduce(jnp.add, costs, jnp.float32(0))
 
 
 def _sides(leaf: jax.Array) -> tuple[int, int]:

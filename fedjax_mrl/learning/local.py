@@ -142,7 +142,8 @@ def outputs(
     index = batches.index
     arrays = tuple(z.reshape(index.size, -1) for z in lax.map(of_batch, index))
     index = index.reshape(-1)
-    return arrays, visit.examples.y[jnp.maximum(index, 0)], index >= 0
+    labels = jnp.asarray(visit.examples.y)[jnp.maximum(index, 0)]
+    return arrays, labels, jnp.asarray(index >= 0)
 
 
 def class_sums(

@@ -94,7 +94,10 @@ def weights(name: str, value: Weight, num_rounds: int) -> list[float]:
             ends = _numbers(text.removeprefix("linear:").split(":"))
         else:
             ends = 2 * _numbers([text])
-        values = _evenly(*ends, length) if len(ends) == 2 else [math.nan]
+        values = [math.nan]
+        if len(ends) == 2:
+            start, end = ends
+            values = _evenly(start, end, length)
     if not all(0 <= weight <= 1 for weight in values):
         raise ValueError(
             f"{name} must be in [0, 1] in every round; got {value!r}. Give a number "

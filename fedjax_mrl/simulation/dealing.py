@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fedjax_mrl import sharding
-from fedjax_mrl.protocol import Batches
+from fedjax_mrl.protocol import Array, Batches
 from fedjax_mrl.stores import PADDING_ROW
 
 
@@ -21,7 +21,7 @@ class Members(NamedTuple):
     train: Batches  # index [R, S, B], steps [R]
     sweep: Batches
     holdout: Batches
-    sound: np.ndarray  # [R] bool; one that is not keeps its state when they finish
+    sound: Array  # [R] bool; one that is not keeps its state when they finish
     count: np.ndarray  # [D] int32, members on each device; they come first
 
 

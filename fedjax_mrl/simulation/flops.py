@@ -35,22 +35,26 @@ def _count(jaxpr: core.Jaxpr, repeat: Mapping[str, float]) -> float:
     jaxpr, _ = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     for equation in jaxpr.eqns:
         if equation.params.get("name") == "over_examples":
-            (rows, left), (_, right) = (v.aval.shape for v in equation.invars)
+            (rows, left), (_, right) = map(_shape, equation.invars)
             total += 2 * rows * left * right
         elif equation.primitive.name == "dot_general":
             (contract, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
+            left = _shape(equation.invars[0])
             depth = math.prod(left[axis] for axis in contract)
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            total += 2 * depth * math.prod(_shape(equation.outvars[0]))
         elif equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
+            kernel = _shape(equation.invars[1])
             spec = equation.params["dimension_numbers"].rhs_spec
             depth = math.prod(kernel) // kernel[spec[0]]
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            total += 2 * depth * math.prod(_shape(equation.outvars[0]))
         else:
             inside = sum(_count(inner, repeat) for inner in _inner(equation.params))
             total += inside * repeat.get(equation.params.get("name", ""), 1)
     return total
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _inner(params: Mapping[str, Any]):

@@ -91,8 +91,8 @@ class GroupProgram:
         )
         self.places = self._dealer.places
         client = algorithm.client(group.model)
-        self._train = _program(visit.train(client, settings), mesh, self.chunk)
-        self._finish = client.finish and _program(
+        self._train: Any = _program(visit.train(client, settings), mesh, self.chunk)
+        self._finish: Any = client.finish and _program(
             visit.finish(client), mesh, self.chunk, settings.keep_sound
         )
 
@@ -116,7 +116,7 @@ class GroupProgram:
         split, whole = sharding.over_clients(mesh), sharding.everywhere(mesh)
         shape = jax.ShapeDtypeStruct
         stacked = lambda s: shape((self.places, *s.shape), s.dtype, sharding=split)
-        nobody = lambda trial, client: []
+        nobody = lambda trial, client: np.zeros((0, self.batch_size), np.int32)
         (wave,), _ = self.waves([], nobody, np.zeros(mesh.size))
         lowered = self._train.lower(
             jax.tree.map(stacked, pair),

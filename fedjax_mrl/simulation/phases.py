@@ -123,12 +123,13 @@ def store(
             _prefetch(pieces, plan, state)
     if pieces.store.through_host:
         jax.block_until_ready(servers)  # so that nothing waits for the uploads
+    inputs = None
     if pieces.programs[0].finishes:
         inputs = _trial_inputs(pieces, plans, servers, Purpose.CLIENT_FINISH)
     clients = [dict(state.clients) for state in states]
     for program, wave, (private, shared), sound in trained:
         name = program.group.name
-        if program.finishes:
+        if inputs is not None:
             private = program.finish(private, inputs, wave.members, sound)
         before = [handles[name] for handles in clients]
         after = pieces.store.put(before, wave.trial, wave.rows, (private, shared))

@@ -1,11 +1,12 @@
 """The state that goes from round to round, and what a round reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from fedjax_mrl.protocol import Array
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.stores import Store
 
@@ -33,12 +34,12 @@ class Played(NamedTuple):
     cohort: np.ndarray  # [K] client ids that were sampled, ascending
     reported: np.ndarray  # [R <= K] those that did not drop out, ascending
     stragglers: int  # of them, how many completed only a part
-    metrics: dict[str, jax.Array]  # [R] each, mean over the local steps
-    finite: dict[str, jax.Array]  # network -> [R] bool
-    sound: jax.Array  # [R] bool, all of them finite
-    server_finite: jax.Array  # [] bool
-    bytes_up: jax.Array  # [R]
-    bytes_down: jax.Array  # [] for each of the cohort
+    metrics: Mapping[str, Array]  # [R] each, mean over the local steps
+    finite: Mapping[str, Array]  # network -> [R] bool
+    sound: Array  # [R] bool, all of them finite
+    server_finite: Array  # [] bool
+    bytes_up: Array  # [R]
+    bytes_down: Array  # [] for each of the cohort
 
     def fetch(self) -> "Played":
         """The same on the host, without padding; waits for the devices."""

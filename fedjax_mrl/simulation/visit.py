@@ -57,9 +57,11 @@ def train(client: Client, settings: Settings) -> Callable:
 
 def finish(client: Client) -> Callable:
     """Returns what one member does after the server's step; it reports nothing."""
+    assert client.finish is not None
+    finish_state = client.finish
 
     def finish_once(broadcast, state, visit, key):
-        return client.finish(broadcast, state, visit, key), ()
+        return finish_state(broadcast, state, visit, key), ()
 
     return finish_once
 
