@@ -48,7 +48,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         default="runs/compare",
         help="folder of the comparison (runs/compare); the runs of one configuration "
-        "that it holds stay and are in its tables",
+        "that it holds stay and are in its tables; with more --rounds they go on",
     )
     parser.add_argument(
         "--overwrite",
@@ -83,7 +83,7 @@ class _Asked(NamedTuple):
 
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
-        asked = _read(args)
+        asked = _on_schedules(_read(args), quiet=args.quiet)
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl import datasets
         from fedjax_mrl.cli import devices
@@ -92,9 +92,8 @@ def _execute(args: argparse.Namespace) -> int:
         devices.require()
         dataset = datasets.load(asked.base.dataset, asked.base.data_dir)
         place = _find(asked, dataset, overwrite=args.overwrite)
-    for path in place.left_out:
-        text = f"{path} is of another configuration; it stays and is in no table."
-        print(f"fedjax-mrl: {text}", file=sys.stderr)
+    for path, why in place.left_out.items():
+        print(f"fedjax-mrl: {path} {why}", file=sys.stderr)
     playing = trials.Trials(place, dataset, together=asked.together, quiet=args.quiet)
     for _, runs in itertools.groupby(place.runs, lambda run: run.config.algorithm):
         playing.play(list(runs))
@@ -124,6 +123,21 @@ def _read(args: argparse.Namespace) -> _Asked:
     if asked.together < 0:
         raise UsageError(f"--together must be at least 0; got {asked.together}.")
     return asked
+
+
+def _on_schedules(asked: _Asked, *, quiet: bool) -> _Asked:
+    """What is asked, on the schedules of runs that go on to more rounds."""
+    from fedjax_mrl.runs import comparison_folder
+
+    names = set(asked.names)
+    base = comparison_folder.on_their_schedules(asked.out, asked.base, names)
+    if base != asked.base and not quiet:
+        print(
+            f"Schedules stay those of {base.schedule_rounds} rounds, with which the "
+            f"runs in {asked.out} began.",
+            flush=True,
+        )
+    return asked._replace(base=base)
 
 
 def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
