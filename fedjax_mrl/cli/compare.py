@@ -177,7 +177,8 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     if target is None:
         target = comparison_folder.target(before)
     earlier = {run.path: comparison_folder.status(run, before) for run in place.others}
-    runs, ends = [*place.runs, *place.others], {**ends, **earlier}
+    runs = comparison.in_order([*place.runs, *place.others])
+    ends = {**ends, **earlier}
     rows = [comparison.row(run, target, ends[run.path]) for run in runs]
     try:
         table = comparison_tables.write(asked.out, runs, rows)

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fedjax_mrl import algorithms
@@ -109,6 +109,18 @@ def folder(config: RunConfig, *, several: bool) -> str:
     if float(rate) != config.learning_rate:
         rate = repr(config.learning_rate)  # two close ones have two folders
     return f"{config.algorithm}-{config.seed}" + (f"-lr{rate}" if several else "")
+
+
+def in_order(runs: Iterable[Run]) -> list[Run]:
+    """Runs as tables list them, whichever command they came from."""
+    return sorted(
+        runs,
+        key=lambda run: (
+            run.config.algorithm,
+            run.config.learning_rate,
+            run.config.seed,
+        ),
+    )
 
 
 def finished(run: Run) -> bool:
