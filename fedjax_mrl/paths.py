@@ -37,10 +37,16 @@ def local(
         below: bytes to leave for names below it, as of `RESERVED`.
 
     Raises:
+        TypeError: for what is neither text nor a path.
         PathError: for nothing, an address as of a bucket, the home of nobody, what no
             file can be named, or a name that is longer than the file system takes.
     """
-    text = os.fspath(given)
+    try:
+        text = os.fspath(given)
+    except TypeError:
+        raise TypeError(
+            f"{what} must be text or a pathlib.Path; got {given!r}."
+        ) from None
     if isinstance(text, bytes):
         text = os.fsdecode(text)
     if not text:

@@ -180,7 +180,7 @@ def like(data: Dataset, x: ArrayLike, augmentation: str) -> tuple[np.ndarray, bo
     single = given in (shape, grey)
     if single:
         x = [x]
-    elif not images and given[1:] != shape:
+    elif given[1:] != shape and not (images and len(given) in (3, 4)):
         raise _unlike(data, given)
     x = _examples(x, "x", data.kind, raw=augmentation == checks.RAW)
     if x.shape[1:] != shape:
@@ -193,8 +193,8 @@ def _unlike(data: Dataset, given: tuple[int, ...]) -> DatasetError:
     end = "size and number of channels" if data.kind == "images" else "shape"
     return DatasetError(
         f"x must be {data.kind} {list(shape)} like the training {data.kind}, one or "
-        f"[B, {', '.join(map(str, shape))}], but is {list(given)}; bring them to this "
-        f"{end}."
+        f"several [B, {', '.join(map(str, shape))}], but is {list(given)}; bring them "
+        f"to this {end}."
     )
 
 
@@ -204,7 +204,8 @@ def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
     missing = np.setdiff1d(np.arange(min(high, y.size) + 1), y)
     if low < 0 or missing.size:
         lost = f" and lacks {_some(missing)}" if missing.size else ""
-        shift = f", as in y = y - {low}, y_test = y_test - {low}" if low else ""
+        moved = [f"{name} = {checks.shifted(name, low)}" for name in ("y", "y_test")]
+        shift = f", as in {', '.join(moved)}" if low else ""
         raise DatasetError(
             "Classes must be numbered 0, 1, 2 and so on, but y_train spans "
             f"{low}..{high}{lost}; number them from 0 without gaps{shift}, or give "
@@ -212,10 +213,11 @@ def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
         )
     extra = np.setdiff1d(y_test, y)
     if extra.size:
+        several = f"the classes {_some(extra)} have"
+        which = several if extra.size > 1 else f"the class {extra[0]} has"
         raise DatasetError(
-            "Every class of y_test must have a training image, but the classes "
-            f"{_some(extra)} have none; leave their test images out, or number both "
-            "parts alike."
+            f"Every class of y_test must have a training image, but {which} none; "
+            "leave their test images out, or number both parts alike."
         )
     return tuple(map(str, range(high + 1)))
 
