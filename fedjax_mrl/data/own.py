@@ -57,7 +57,8 @@ def arrays(
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
         ((60, 8, 8, 1), 3)
-        >>> fm.arrays(draw.normal(size=(60, 12)), y, np.ones((3, 12)), y[:3]).kind
+        >>> features = np.random.default_rng(0).normal(size=(60, 12))
+        >>> fm.arrays(features, y, features[:30], y[:30]).kind
         'features'
     """
     kind = _kind(x, augmentation) if kind is None else kind
