@@ -39,7 +39,9 @@ def load(
     The federation is on the split that was saved with the run, and its `state` is the
     newest undamaged checkpoint's: `predict`, `evaluate` and `rounds` work on it.
     Nothing in the folder is changed, nor does the run go on there; for that there is
-    `fedjax-mrl resume`.
+    `fedjax-mrl resume`. A finished run has no rounds left, so `rounds()` yields none;
+    `rounds(until=...)`, with a greater number than it has, and `fit(rounds=...)` play
+    more.
 
     Args:
         path: the run directory, `--out` of `fedjax-mrl run`.
@@ -65,8 +67,8 @@ def load(
         >>> main(["run", *argv, "--rounds", "1", "--quiet", "--out", f"{folder}/a"])
         0
         >>> federation = fm.load(f"{folder}/a")
-        >>> federation.state.round
-        1
+        >>> federation.state.round, list(federation.rounds())
+        (1, [])
         >>> [result.state.round for result in federation.rounds(until=2)]
         [2]
     """

@@ -28,7 +28,8 @@ def local(
 ) -> pathlib.Path:
     """The file or folder of this machine that a user names; need not exist.
 
-    A leading `~` or `~user` is a home; every other character stands for itself.
+    A leading `~` or `~user` is a home; every other character stands for itself. What
+    is returned may be given again, as text too, and names the same file.
 
     Args:
         given: as the user wrote it.
@@ -36,10 +37,16 @@ def local(
         below: bytes to leave for names below it, as of `RESERVED`.
 
     Raises:
+        TypeError: for what is neither text nor a path.
         PathError: for nothing, an address as of a bucket, the home of nobody, what no
             file can be named, or a name that is longer than the file system takes.
     """
-    text = os.fspath(given)
+    try:
+        text = os.fspath(given)
+    except TypeError:
+        raise TypeError(
+            f"{what} must be text or a pathlib.Path; got {given!r}."
+        ) from None
     if isinstance(text, bytes):
         text = os.fsdecode(text)
     if not text:
@@ -50,18 +57,21 @@ def local(
             f"{what} must be on a file system of this machine, not {text[:200]!r}: "
             f"nothing is read from or written to {address[1]}: addresses. Give a local "
             "folder and copy it afterwards, or a bucket's mount point (gcsfuse, "
-            f"s3fs). (A folder of that very name is ./{address[1]}:.)"
+            f"s3fs). For a folder of that very name write {'./' + text[:200]!r} here."
         )
     _refuse_characters(text, what)
+    path = pathlib.Path(text)
     try:
-        path = pathlib.Path(text).expanduser()
+        path = path.expanduser() if text.startswith("~") else path
     except RuntimeError:
         raise PathError(
             f"{what} names a home that is not known: {text[:200]!r}. Give its whole "
             "path, or ./~ for a file whose name begins so."
         ) from None
     _refuse_length(path, what, below)
-    return path
+    # pathlib drops the ./ that was the way around these readings.
+    read_otherwise = _ADDRESS.match(str(path)) or str(path).startswith("~")
+    return path.absolute() if read_otherwise else path
 
 
 def _refuse_characters(text: str, what: str) -> None:

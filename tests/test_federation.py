@@ -51,7 +51,7 @@ def federation(algorithm="fedmrl", made=None, **options):
     [
         (partition(4, 4), "one train part a client, but .* has 2 for 3 clients"),
         (partition(4, 4, 4, 4), "has 4 for 3 clients"),
-        (partition(4, 0, 4), "a training image, but .* the clients 1 have none"),
+        (partition(4, 0, 4), "a training image, but .* the client 1 has none"),
         (
             partition(4, 4, 4)._replace(test=partition(4, 4, 4).test[::-1][:2]),
             "one test part a client",

@@ -103,9 +103,34 @@ def test_an_address_in_a_file_of_options_is_refused(tmp_path, capsys, monkeypatc
 
 def test_a_folder_of_such_a_name_can_be_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert paths.local("./gs:/x") == pathlib.Path("gs:/x")
+    for text in ("./gs:/x", "./~/x", "./~nobody-of-that-name"):
+        path = paths.local(text)
+        assert path == tmp_path / text
+        assert paths.local(path) == paths.local(str(path)) == path
     assert paths.local("C:/x") == pathlib.Path("C:/x")
     assert paths.local(b"a") == pathlib.Path("a")
+    with pytest.raises(paths.PathError, match=r" write '\./gs:/x' here\.$"):
+        paths.local("gs:/x")
+
+
+@pytest.mark.parametrize("name", ["gs:", "~"])
+def test_a_folder_of_such_a_name_works_by_every_option(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.yaml").write_text("seed: 1")
+    there = f"./{name}/"
+    config = ["--config", f"{there}a.yaml", "--data-dir", f"{there}d"]
+    assert main(["run", *RUN, *config, "--out", f"{there}x"]) == 0
+    assert main(["resume", f"{there}x", "--quiet"]) == 0
+    assert main(["evaluate", f"{there}x", "--data-dir", f"{there}d"]) == 0
+    assert fm.load(f"{there}x").state.round == 0
+    options = [*RUN[2:], "--partition", f"file:{there}x/partition.npz"]
+    argv = ["--algorithms", "standalone", "--out", f"{there}c", *config]
+    assert main(["compare", *argv, *options]) == 0
+    assert (tmp_path / name / "c" / "standalone-0" / "summary.json").exists()
+    argv = [*RUN, "--out", f"{there}x", "--no-calibration", *config]
+    assert main(["plan", *argv]) == 0
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_home_is_found_in_every_form(tmp_path, monkeypatch, capsys):

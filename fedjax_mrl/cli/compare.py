@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from fedjax_mrl import references
 from fedjax_mrl.cli import options, trials
 from fedjax_mrl.cli.command import Command, UsageError
 
@@ -48,7 +49,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         default="runs/compare",
         help="folder of the comparison (runs/compare); the runs of one configuration "
-        "that it holds stay and are in its tables",
+        "that it holds stay and are in its tables; with more --rounds they go on",
     )
     parser.add_argument(
         "--overwrite",
@@ -83,7 +84,7 @@ class _Asked(NamedTuple):
 
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
-        asked = _read(args)
+        asked = _on_schedules(_read(args), quiet=args.quiet)
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl import datasets
         from fedjax_mrl.cli import devices
@@ -92,12 +93,8 @@ def _execute(args: argparse.Namespace) -> int:
         devices.require()
         dataset = datasets.load(asked.base.dataset, asked.base.data_dir)
         place = _find(asked, dataset, overwrite=args.overwrite)
-    for path in place.left_out:
-        print(
-            f"fedjax-mrl: {path} is of another configuration; it stays, and the tables "
-            "leave it out.",
-            file=sys.stderr,
-        )
+    for path, why in place.left_out.items():
+        print(f"fedjax-mrl: {path} {why}", file=sys.stderr)
     playing = trials.Trials(place, dataset, together=asked.together, quiet=args.quiet)
     for _, runs in itertools.groupby(place.runs, lambda run: run.config.algorithm):
         playing.play(list(runs))
@@ -121,7 +118,9 @@ def _read(args: argparse.Namespace) -> _Asked:
     rates = [word for word in (args.learning_rates or "").split(",") if word]
     asked = _Asked(
         base=base,
-        names=[name.strip() for name in args.algorithms.split(",")],
+        names=[
+            references.absolute(name.strip()) for name in args.algorithms.split(",")
+        ],
         seeds=[_number(int, "--seeds", word) for word in args.seeds.split(",")],
         rates=[_number(float, "--learning-rates", word) for word in rates],
         together=_number(int, "--together", args.together),
@@ -131,6 +130,21 @@ def _read(args: argparse.Namespace) -> _Asked:
     if asked.together < 0:
         raise UsageError(f"--together must be at least 0; got {asked.together}.")
     return asked
+
+
+def _on_schedules(asked: _Asked, *, quiet: bool) -> _Asked:
+    """What is asked, on the schedules of runs that go on to more rounds."""
+    from fedjax_mrl.runs import comparison_folder
+
+    names = set(asked.names)
+    base = comparison_folder.on_their_schedules(asked.out, asked.base, names)
+    if base != asked.base and not quiet:
+        print(
+            f"Schedules stay those of {base.schedule_rounds} rounds, with which the "
+            f"runs in {asked.out} began.",
+            flush=True,
+        )
+    return asked._replace(base=base)
 
 
 def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
@@ -170,7 +184,8 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     if target is None:
         target = comparison_folder.target(before)
     earlier = {run.path: comparison_folder.status(run, before) for run in place.others}
-    runs, ends = [*place.runs, *place.others], {**ends, **earlier}
+    runs = comparison.in_order([*place.runs, *place.others])
+    ends = {**ends, **earlier}
     rows = [comparison.row(run, target, ends[run.path]) for run in runs]
     try:
         table = comparison_tables.write(asked.out, runs, rows)

@@ -13,35 +13,60 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _execute(args: argparse.Namespace) -> int:
-    from fedjax_mrl import datasets
-    from fedjax_mrl.data.dataset import DatasetError
     from fedjax_mrl.runs import environment
 
-    software = environment.software()
-    print(f"python      {software['python']} on {software['platform']}")
-    for name, version in software["packages"].items():
-        print(f"{name:24}{version or f'missing: pip install {name}'}")
-    status = _devices(software["cpu_count"])
+    found = environment.software()
+    print(f"python      {found['python']} on {found['platform']}")
+    for name, version in found["packages"].items():
+        print(f"{name:24}{version or 'missing'}")
+    device = _devices(found["cpu_count"])
     print(f"XLA_FLAGS   {os.environ.get('XLA_FLAGS') or '(none)'}")
-    missing = [
-        name for name, version in software["packages"].items() if version is None
-    ]
+    data = _data(args.data_dir)
+    problems = [f"devices     {device}"] if device else []
+    needed = [name for name, version in found["packages"].items() if version is None]
+    needed = [name for name in needed if name != "fedjax-mrl"]
+    if needed:
+        problems.append(f"packages    pip install {' '.join(needed)}")
+    if problems or data:
+        print("What is missing")
+    for problem in (*problems, *data):
+        print(f"  {problem}")
+    return 1 if device else 0
+
+
+def _data(data_dir: str | None) -> list[str]:
+    """Prints a line for each data set; returns what to do about those there are not."""
+    from fedjax_mrl import datasets
+    from fedjax_mrl.data.error import DatasetError, MissingError
+
+    missing, problems = [], []
     for name in datasets.names():
         try:
-            data = datasets.load(name, args.data_dir)
+            data = datasets.load(name, data_dir)
+        except MissingError:
+            missing.append(name)
+            print(f"data        {name}: missing")
         except DatasetError as error:
-            print(f"data        {name}: {error}")
+            problems.append(f"data        {name}: {error}")
+            print(f"data        {name}: cannot be used")
         else:
             train, test = len(data.y_train), len(data.y_test)
             print(f"data        {name}: {train} training and {test} test images")
-    needed = [name for name in missing if name not in ("fedjax-mrl",)]
-    if needed:
-        print(f"missing     pip install {' '.join(needed)}")
-    return status
+    if missing:
+        where = data_dir or datasets.default_data_dir()
+        problems.append(
+            f"data        {', '.join(missing)}: not in {where}; `fedjax-mrl data "
+            f"import {missing[0]} --from DIR` takes the folder of the official files "
+            "or an npz, `--download` in its place fetches them"
+        )
+    return problems
 
 
-def _devices(cores: int | None) -> int:
-    """Prints the devices; returns 1 if there are none, else 0."""
+def _devices(cores: int | None) -> str:
+    """Prints the devices; returns what to do if there are none, else nothing.
+
+    Without any nothing can be trained.
+    """
     import jax
 
     from fedjax_mrl.runs import environment
@@ -49,11 +74,11 @@ def _devices(cores: int | None) -> int:
     try:
         present = environment.devices()
     except environment.DeviceError as error:
-        print(f"devices     none; {cores} CPU cores. {error}")
-        return 1
+        print(f"devices     none; {cores} CPU cores")
+        return str(error)
     kinds = ", ".join(device.device_kind for device in present)
     print(f"devices     {jax.default_backend()}: {kinds}; {cores} CPU cores")
-    return 0
+    return ""
 
 
 doctor = Command(

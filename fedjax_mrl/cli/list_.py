@@ -2,6 +2,10 @@
 
 import argparse
 import inspect
+import re
+import shutil
+import sys
+import textwrap
 
 from fedjax_mrl.cli.command import Command
 
@@ -19,7 +23,7 @@ def _execute(args: argparse.Namespace) -> int:
     print("algorithms")
     for name in algorithms.names():
         module = inspect.getmodule(algorithms.get(name))
-        print(f"  {name:16}{_first_line(module)}")
+        _say(f"{name:16}", _first_sentence(module))
         for option, default in algorithms.hyperparameters(name).items():
             print(f"    --set algorithm.{option}={default}")
     for title, package in (
@@ -30,17 +34,33 @@ def _execute(args: argparse.Namespace) -> int:
         print(title)
         for name in package.names():
             value = package.get(name)
-            text = getattr(value, "description", None) or _first_line(value)
-            print(f"  {name:16}{text}")
+            text = getattr(value, "description", None) or _first_sentence(value)
+            _say(f"{name:16}", text)
     print("presets")
     for name, path in config.presets().items():
         text = path.read_text(encoding="utf-8").splitlines()[0]
-        print(f"  {name:31} {text.lstrip('# ')}")
+        _say(f"{name:31} ", text.lstrip("# "))
     return 0
 
 
-def _first_line(value: object) -> str:
-    return (inspect.getdoc(value) or "").split("\n")[0]
+def _first_sentence(value: object) -> str:
+    """Of a docstring, without its line breaks."""
+    paragraph = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.) ", paragraph, maxsplit=1)[0]
+
+
+def _say(name: str, text: str) -> None:
+    """Prints a name and what it is, on a terminal as wide as that."""
+    start = f"  {name}"
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        indent = " " * len(start) if len(start) < width // 2 else " " * 4
+        text = textwrap.fill(
+            start + text, width, subsequent_indent=indent, break_on_hyphens=False
+        )
+        print(text)
+    else:
+        print(start + text)
 
 
 list_ = Command(

@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             )
             continue
         shown = ",".join(default) if isinstance(default, tuple) else default
-        suffix = "" if default is None else f" (default {shown})"
+        suffix = "" if shown in (None, "") else f" (default {shown})"
         group.add_argument(
             flag,
             default=None,

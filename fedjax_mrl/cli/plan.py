@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fedjax_mrl.config import RunConfig
+    from fedjax_mrl.planning.memory import Memory
     from fedjax_mrl.planning.plan import Plan
 
 __all__ = ["plan"]
@@ -110,16 +111,40 @@ def _groups(title: str, made: "Plan") -> "Table":
 
 
 def _memory(made: "Plan") -> "Table":
+    """The memory at the peak by purpose, in MB whose rows and columns add up.
+
+    CPUs share the memory of the host, so their column is of all of them, and a last one
+    adds it to the host's. Other devices have their own, and the column is of each.
+    """
     memory = made.memory
+    number = memory.num_devices
+    whose = f"{'all' if memory.shares_host else 'each of'} {number} devices"
+    columns = ["host", "device" if number == 1 else whose]
+    columns += ["in all"] * memory.shares_host
     title = f"memory at the peak, {memory.moment}"
-    table = _table(title, "MB", "host", f"device x{memory.num_devices}")
-    for name in dict.fromkeys([*memory.host, *memory.device]):
-        cells = [part.get(name, 0) for part in (memory.host, memory.device)]
-        table.add_row(name, *[f"{cell / 1e6:.1f}" if cell else "-" for cell in cells])
-    sums = [sum(part.values()) for part in (memory.host, memory.device)]
+    table = _table(title, "MB", *columns)
+    rows = {name: _tenths(memory, name) for name in _purposes(memory, held=True)}
+    for name, cells in rows.items():
+        table.add_row(name, *[f"{cell / 10:.1f}" if cell else "-" for cell in cells])
+    sums = [sum(column) for column in zip(*rows.values(), strict=True)]
     table.add_section()
-    table.add_row("sum", *[f"{number / 1e6:.1f}" for number in sums])
+    table.add_row("sum", *[f"{cell / 10:.1f}" for cell in sums])
     return table
+
+
+def _purposes(memory: "Memory", *, held: bool) -> list[str]:
+    """What memory is for: what is held at the peak, or only at other moments."""
+    names = dict.fromkeys([*memory.host, *memory.device])
+    size = lambda name: memory.host.get(name, 0) + memory.device.get(name, 0)
+    return [name for name in names if (size(name) > 0) == held]
+
+
+def _tenths(memory: "Memory", name: str) -> list[int]:
+    """Tenths of MB of a purpose, for the columns of its row."""
+    host, device = (part.get(name, 0) for part in (memory.host, memory.device))
+    cells = [host, device * (memory.num_devices if memory.shares_host else 1)]
+    rounded = [round(cell / 1e5) for cell in cells]
+    return [*rounded, sum(rounded)] if memory.shares_host else rounded
 
 
 def _lines(config: "RunConfig", made: "Plan") -> list[str]:
@@ -131,13 +156,17 @@ def _lines(config: "RunConfig", made: "Plan") -> list[str]:
         else "of a device"
     )
     known = "" if made.limit is None else f" of {made.limit / 2**30:.2f} GiB"
+    size = f"{memory.peak / 2**30:.2f} GiB ({memory.peak / 1e6:.0f} MB)"
     lines = [
         f"participants  {made.cohort_size} of {config.num_clients} a round",
         f"bytes down    {most}{made.down:,} a round",
         f"bytes up      {most}{made.up:,} a round",
         f"FLOPs         {made.flops:.4g} a round, without evaluation",
-        f"memory        {memory.peak / 2**30:.2f} GiB{known} {place}",
+        f"memory        {size}{known} {place}",
     ]
+    later = _purposes(memory, held=False)
+    if later:
+        lines.append(f"(not at the peak: {', '.join(later)})")
     if made.seconds is None:
         return [*lines, "time          not calibrated"]
     hours = made.seconds * config.rounds / 3600

@@ -79,6 +79,9 @@ class Trials:
             except ValueError as error:
                 self._end(run, str(error), 2)
             else:
+                if state is not None:
+                    text = f"going on after round {state.round} of {run.config.rounds}"
+                    self._say(f"{self._label(run)}: {text}")
                 opened.append(run)
                 entries.append(Entry(trial, directory, state=state))
         if not entries:

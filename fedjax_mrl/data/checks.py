@@ -112,9 +112,16 @@ def labels(y: Any, what: str, count: int) -> np.ndarray:
     Raises:
         DatasetError: for another number of labels, or a type that names no classes.
     """
-    y = _array(y, what)
+    if y is None:
+        raise DatasetError(
+            f"{what} must be integers [{count}], one an image; it is None."
+        )
+    y = _whole_objects(_array(y, what))
     name = what.split()[0]
     must = f"{what} must be integers [{count}], one an image, but is {_of(y)}"
+    other = _not_numbers(y)
+    if other:
+        raise DatasetError(f"{must}, {other}; give the number of a class, from 0.")
     if y.dtype.kind in "USOT":
         raise DatasetError(
             f"{must}, which is text; number the classes: label_names, y = np.unique("
@@ -161,13 +168,17 @@ def within(y: np.ndarray, what: str, num_classes: int, of: str, hint: str) -> No
     if low >= 0 and high < num_classes:
         return
     name = what.split()[0]
-    shift = (
-        f", as in {name} = {name} - {low}" if 0 < low <= high - num_classes + 1 else ""
-    )
+    fits = low <= high - num_classes + 1 if low > 0 else high - low < num_classes
+    shift = f", as in {name} = {shifted(name, low)}" if low and fits else ""
     raise DatasetError(
         f"{what} must lie in 0..{num_classes - 1}, the classes of {of}, but spans "
         f"{low}..{high}; number the classes from 0{shift}{hint}."
     )
+
+
+def shifted(name: str, low: int) -> str:
+    """The expression that makes 0 of the lowest label."""
+    return f"{name} {'-' if low > 0 else '+'} {abs(low)}"
 
 
 def label_names(names: Any) -> tuple[str, ...]:
@@ -213,6 +224,12 @@ def moments(
 
 
 def _array(values: Any, what: str) -> np.ndarray:
+    if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
+        raise DatasetError(
+            f"{what} must be known for every example, but has "
+            f"{int(np.ma.getmaskarray(values).sum())} masked values, whose mask would "
+            "be lost; remove these examples from images and labels."
+        )
     try:
         return np.asarray(values)
     except Exception as error:  # ragged lists, and whatever other libraries' arrays do
@@ -221,6 +238,29 @@ def _array(values: Any, what: str) -> np.ndarray:
             f"{what} must be an array, but NumPy cannot make one of it ({reason}); "
             "give an array on the host, all of its rows of one shape."
         ) from None
+
+
+def _whole_objects(y: np.ndarray) -> np.ndarray:
+    """Whole numbers that are Python's, as of a pandas column, as NumPy's."""
+    whole = lambda value: isinstance(value, (int, np.integer))
+    if y.dtype.kind != "O" or not all(map(whole, y.flat)):
+        return y
+    try:
+        return y.astype(np.int64)
+    except OverflowError:
+        return y.astype(np.float64)  # refused, with what it spans
+
+
+def _not_numbers(y: np.ndarray) -> str:
+    """Says what values are that are neither real numbers nor text; else empty."""
+    if y.dtype.kind == "c":
+        return "complex numbers"
+    if y.dtype.kind in "Mm":
+        return "dates or times"
+    if y.dtype.kind != "O":
+        return ""
+    kinds = {type(value).__name__ for value in y.flat}
+    return "" if kinds <= {"str", "str_"} else f"of {', '.join(sorted(kinds)[:5])}"
 
 
 def _of(array: np.ndarray) -> str:

@@ -54,7 +54,8 @@ def arrays(
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
         ((60, 8, 8, 1), 3)
-        >>> fm.arrays(np.ones((60, 12)), y, np.ones((3, 12)), y[:3]).kind
+        >>> features = np.random.default_rng(0).normal(size=(60, 12))
+        >>> fm.arrays(features, y, features[:30], y[:30]).kind
         'features'
     """
     kind = _kind(x, augmentation) if kind is None else kind
@@ -179,7 +180,8 @@ def like(data: Dataset, x: ArrayLike, augmentation: str) -> tuple[np.ndarray, bo
     grey = shape[:-1] if images and shape[-1] == 1 else None
     given = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
     single = given in (shape, grey)
-    if not single and not images and given[1:] != shape:
+    wanted_axes = images and len(given) in (3, 4)
+    if not single and given[1:] != shape and not wanted_axes:
         raise _unlike(data, given)
     several = _examples(
         [x] if single else x, "x", data.kind, raw=augmentation == checks.RAW
@@ -194,8 +196,8 @@ def _unlike(data: Dataset, given: tuple[int, ...]) -> DatasetError:
     end = "size and number of channels" if data.kind == "images" else "shape"
     return DatasetError(
         f"x must be {data.kind} {list(shape)} like the training {data.kind}, one or "
-        f"[B, {', '.join(map(str, shape))}], but is {list(given)}; bring them to this "
-        f"{end}."
+        f"several [B, {', '.join(map(str, shape))}], but is {list(given)}; bring them "
+        f"to this {end}."
     )
 
 
@@ -205,7 +207,8 @@ def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
     missing = np.setdiff1d(np.arange(min(high, y.size) + 1), y)
     if low < 0 or missing.size:
         lost = f" and lacks {_some(missing)}" if missing.size else ""
-        shift = f", as in y = y - {low}, y_test = y_test - {low}" if low else ""
+        moved = [f"{name} = {checks.shifted(name, low)}" for name in ("y", "y_test")]
+        shift = f", as in {', '.join(moved)}" if low else ""
         raise DatasetError(
             "Classes must be numbered 0, 1, 2 and so on, but y_train spans "
             f"{low}..{high}{lost}; number them from 0 without gaps{shift}, or give "
@@ -213,10 +216,11 @@ def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
         )
     extra = np.setdiff1d(y_test, y)
     if extra.size:
+        several = f"the classes {_some(extra)} have"
+        which = several if extra.size > 1 else f"the class {extra[0]} has"
         raise DatasetError(
-            "Every class of y_test must have a training image, but the classes "
-            f"{_some(extra)} have none; leave their test images out, or number both "
-            "parts alike."
+            f"Every class of y_test must have a training image, but {which} none; "
+            "leave their test images out, or number both parts alike."
         )
     return tuple(map(str, range(high + 1)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fedjax_mrl import discovery, paths
 from fedjax_mrl.data import npz, official, prepared
 from fedjax_mrl.data.dataset import Dataset, DatasetError, DatasetSpec, build
+from fedjax_mrl.data.error import MissingError
 
 
 def names() -> tuple[str, ...]:
@@ -53,7 +54,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
     Raises:
         ValueError: for an unknown name.
-        DatasetError: if the data are not there, damaged, or of another shape.
+        MissingError: if the data are not there.
+        DatasetError: if they are damaged, or of another shape.
     """
     if name.endswith(".npz"):
         return npz.read(name)
@@ -84,7 +86,7 @@ def load_spec(spec: DatasetSpec, data_dir: str | Path | None = None) -> Dataset:
         arrays = official.read(spec, folder)
     if arrays is None:
         command = f"fedjax-mrl data import {spec.name}"
-        raise DatasetError(
+        raise MissingError(
             f"The data set {spec.name} must lie in {folder}, but is not there. Put "
             f"{official.offers(spec)} there, or run `{command} --from DIR` with "
             f"the folder that has it, or `{command} --download` with a network."

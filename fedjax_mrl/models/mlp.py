@@ -23,7 +23,7 @@ class _Extractor(nn.Module):
 def mlp(
     input_shape, num_classes, *, feature_dim=500, hidden=512, lowering="auto"
 ) -> Model:
-    """Builds the perceptron: inputs - `hidden` - `feature_dim`, ReLU after each."""
+    """MLP: inputs - `hidden` - `feature_dim`, ReLU after each; for any shape."""
     del lowering  # no convolution
     if not input_shape or min(input_shape) < 1:
         raise ValueError(

@@ -255,8 +255,8 @@ def _check_disjoint(text: str, part: str, arrays: Sequence[np.ndarray]) -> None:
     position, count = np.unique(np.concatenate(arrays), return_counts=True)
     if (count > 1).any():
         raise PartitionError(
-            f"No image may occur twice, but in the {part} parts of {text!r} the "
-            f"positions {some(position[count > 1])} do."
+            f"No image may occur twice, but in the {part} parts of {text!r} "
+            f"{_counted('position', position[count > 1], 'does', 'do')}."
         )
 
 
@@ -265,5 +265,12 @@ def _check_everyone_trains(text: str, partition: Partition) -> None:
     if empty:
         raise PartitionError(
             "Every client must have a training image, but with "
-            f"{text!r} the clients {some(empty)} have none; use fewer clients."
+            f"{text!r} {_counted('client', empty, 'has', 'have')} none; use fewer "
+            "clients."
         )
+
+
+def _counted(noun: str, values: Sequence | np.ndarray, one: str, more: str) -> str:
+    """A noun with its numbers and the verb that agrees with it."""
+    several = len(values) > 1
+    return f"the {noun}{'s' * several} {some(values)} {more if several else one}"

@@ -132,6 +132,18 @@ def folder(config: RunConfig, *, several: bool) -> str:
     return f"{name}-{config.seed}" + (f"-lr{rate}" if several else "")
 
 
+def in_order(runs: Iterable[Run]) -> list[Run]:
+    """Runs as tables list them, whichever command they came from."""
+    return sorted(
+        runs,
+        key=lambda run: (
+            references.short(run.config.algorithm),
+            run.config.learning_rate,
+            run.config.seed,
+        ),
+    )
+
+
 def finished(run: Run) -> bool:
     """Whether the run was completed earlier under the same configuration."""
     played = rounds_played(run.path)
@@ -150,14 +162,25 @@ def rounds_played(path: pathlib.Path) -> int | None:
 def begun(run: Run) -> bool:
     """Whether the run was begun earlier under the same configuration.
 
-    Also by an earlier version, which may have had fewer settings, and also under other
-    settings that change no number (`FREE`).
+    Also by an earlier version, which may have had fewer settings, also under other
+    settings that change no number (`FREE`), and also with fewer rounds on the same
+    schedules, so that it can go on.
     """
     try:
         text = (run.path / "config.json").read_text(encoding="utf-8")
-        return not differing(RunConfig.from_json(text), run.config)
+        old = RunConfig.from_json(text)
     except (OSError, ValueError):
         return False
+    return old.rounds <= run.config.rounds and on_one_course(old, run.config)
+
+
+def on_one_course(old: RunConfig, new: RunConfig) -> bool:
+    """Whether the rounds of two configurations are the same as far as both have them.
+
+    They may differ in the number of rounds, if their schedules are of one length.
+    """
+    same = resuming.schedule_length(old) == resuming.schedule_length(new)
+    return same and not differing(old, new, ("rounds",))
 
 
 # Settings that a run of a comparison may have otherwise: they change no table.
@@ -177,6 +200,8 @@ def differing(
     """
     values = {name: (getattr(old, name), getattr(new, name)) for name in vars(old)}
     values["set"] = dict(old.set), dict(new.set)
+    if resuming.schedule_length(old) == resuming.schedule_length(new):
+        values.pop("schedule_rounds")  # said in two ways
     return {
         name: pair
         for name, pair in values.items()

@@ -5,14 +5,15 @@ rate; all of them are in its tables, whichever command they came from.
 """
 
 import csv
+import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import comparison
+from fedjax_mrl.runs import comparison, resuming
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
 
@@ -35,13 +36,13 @@ class Place(NamedTuple):
         runs: of the command, each with its folder.
         others: earlier ones of the same configuration that it does not name.
         replaced: folders of runs that are in the way and may be replaced.
-        left_out: folders of other runs, which stay and are in no table.
+        left_out: folders of runs that stay and are in no table, and why.
     """
 
     runs: list[Run]
     others: list[Run]
     replaced: set[pathlib.Path]
-    left_out: list[pathlib.Path]
+    left_out: dict[pathlib.Path, str]
 
 
 def find(
@@ -78,7 +79,7 @@ def find(
     for run in placed:
         there = next((other for other in belonging if other.path == run.path), None)
         if there is not None and not comparison.begun(run):
-            problems[run.path] = _words(there.config, run.config)
+            problems[run.path] = _in_the_way(there.config, run.config)
         elif there is None and run.path not in problems and _files(run.path):
             problems[run.path] = "it holds a run without a readable config.json"
     if problems and not overwrite:
@@ -90,12 +91,49 @@ def find(
             "--seeds and --learning-rates add runs to a comparison.)"
         )
     paths = {run.path for run in placed}
+    others = [run for run in belonging if run.path not in paths]
+    left_out = {path: _ANOTHER for path in problems if path not in paths} | {
+        path: _of_other_rounds(config.rounds, base.rounds)
+        for config, path in others
+        if config.rounds != base.rounds
+    }
     return Place(
         placed,
-        [run for run in belonging if run.path not in paths],
+        [run for run in others if run.path not in left_out],
         {path for path in problems if path in paths},
-        [path for path in problems if path not in paths],
+        left_out,
     )
+
+
+def on_their_schedules(
+    out: pathlib.Path, base: RunConfig, named: set[str]
+) -> RunConfig:
+    """The command's configuration, on the schedules of the runs that it goes on with.
+
+    More rounds than the runs of a folder have are added to these as `resume` adds them:
+    schedules stay as the runs began them.
+
+    Args:
+        out: folder of the comparison; need not exist.
+        base: the command's configuration.
+        named: its algorithms.
+    """
+    if base.schedule_rounds is not None:
+        return base
+    lengths = set()
+    but = ("rounds", "schedule_rounds")
+    try:
+        for path in _folders(out):
+            config, expected = _read(path, base)
+            free = () if config.algorithm in named else ("set", "shared_dim")
+            if not comparison.differing(config, expected, (*but, *free)):
+                lengths.add(resuming.schedule_length(config))
+    except (OSError, ValueError):
+        return base  # refused by `find` with a reason
+    length = lengths.pop() if len(lengths) == 1 else 0
+    if not 0 < length < base.rounds:
+        return base
+    return dataclasses.replace(base, schedule_rounds=length)
 
 
 def earlier(out: pathlib.Path) -> dict[Key, dict[str, str]]:
@@ -140,7 +178,7 @@ def _held(
         if not out.exists():
             return []
         ordinary = _files(out)
-        folders = sorted(path for path in out.iterdir() if path.is_dir())
+        folders = list(_folders(out))
     except OSError as error:
         raise RunDirectoryError(
             f"Cannot look into {out}: {error.strerror}. Choose another --out."
@@ -150,20 +188,29 @@ def _held(
             f"{out} holds a run ({', '.join(ordinary[:3])}), not a comparison. Choose "
             "another --out."
         )
-    runs = []
-    for path in folders:
-        if (path / "config.json").is_file():
-            runs.append(_look(path, base, named, data_sha256))
-    return runs
+    return [_look(path, base, named, data_sha256) for path in folders]
+
+
+def _folders(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folders in a comparison's that hold a run, by name."""
+    if out.exists():
+        for path in sorted(path for path in out.iterdir() if path.is_dir()):
+            if (path / "config.json").is_file():
+                yield path
+
+
+def _read(path: pathlib.Path, base: RunConfig) -> tuple[RunConfig, RunConfig]:
+    """The configuration of a run, and what it would be in a command's comparison."""
+    config = RunConfig.from_json((path / "config.json").read_text("utf-8"))
+    own = config.algorithm, config.seed, config.learning_rate
+    return config, comparison.configured(base, *own)
 
 
 def _look(
     path: pathlib.Path, base: RunConfig, named: set[str], data_sha256: str
 ) -> Held:
     try:
-        config = RunConfig.from_json((path / "config.json").read_text("utf-8"))
-        trial = config.algorithm, config.seed, config.learning_rate
-        expected = comparison.configured(base, *trial)
+        config, expected = _read(path, base)
     except (OSError, ValueError) as error:
         return Held(path, None, f"its config.json cannot be read ({error})")
     names = [comparison.folder(config, several=several) for several in (False, True)]
@@ -174,7 +221,9 @@ def _look(
         )
     # Which options another algorithm was given, this command does not say.
     ignored = () if config.algorithm in named else ("set", "shared_dim")
-    problem = _words(config, expected, ignored)
+    lengths = {resuming.schedule_length(c) for c in (config, expected)}
+    rounds = ("rounds",) * (len(lengths) == 1)  # one goes on where another ends
+    problem = _words(config, expected, (*ignored, *rounds))
     if not problem and ignored:
         pairs = [
             {k: v for k, v in c.set if k.startswith("server.")}
@@ -189,15 +238,37 @@ def _look(
 def _place(run: Run, belonging: Sequence[Run], *, rates: bool) -> Run:
     """The run in the folder that has it, or in its own; another rate beside it."""
     for other in belonging:
-        if not comparison.differing(other.config, run.config):
+        if comparison.on_one_course(other.config, run.config):
             return run._replace(path=other.path)
     there = next((other for other in belonging if other.path == run.path), None)
     if rates and there is not None:
-        only = set(comparison.differing(there.config, run.config)) == {"learning_rate"}
-        if only:
+        differing = comparison.differing(there.config, run.config, ("rounds",))
+        if set(differing) == {"learning_rate"}:
             name = comparison.folder(run.config, several=True)
             return run._replace(path=run.path.parent / name)
     return run
+
+
+def _in_the_way(old: RunConfig, new: RunConfig) -> str:
+    """Why a run that a command names cannot be taken or gone on with."""
+    if comparison.on_one_course(old, new):
+        return (
+            f"it has gone on to {old.rounds} rounds, more than {new.rounds}; --rounds "
+            f"{old.rounds} takes it as it is, and goes on with the others"
+        )
+    return _words(old, new)
+
+
+_ANOTHER = "is of another configuration; it stays and is in no table."
+
+
+def _of_other_rounds(there: int, asked: int) -> str:
+    do = (
+        f"--rounds {there} takes it in, and goes on with the others"
+        if there > asked
+        else "name its algorithm and seed to go on with it"
+    )
+    return f"is of {there} rounds, not {asked}; it stays and is in no table ({do})."
 
 
 def _words(old: RunConfig, new: RunConfig, but: Sequence[str] = ()) -> str:

@@ -76,6 +76,7 @@ def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
             str(len(trials)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    lines += [f"\n{note}" for note in _notes(lines_of, several=several)]
     failed = [line for line in rows if line["status"] != "done"]
     for line in failed:
         which = f"seed {line['seed']}"
@@ -138,6 +139,40 @@ def difference(rows: Sequence[dict], alone: Sequence[dict]) -> str:
         warnings.simplefilter("ignore", RuntimeWarning)
         low, high = stats.ttest_rel(*zip(*pairs, strict=True)).confidence_interval()
     return f"{text} [{low:+.2f}, {high:+.2f}]"
+
+
+def _notes(
+    of: dict[tuple[str, float], list[dict[str, Any]]], *, several: bool
+) -> list[str]:
+    """Says what differences to Standalone refer to where the table does not show it.
+
+    Args:
+        of: rows of comparison.csv that are done, by algorithm and learning rate.
+        several: whether there are several learning rates.
+    """
+    alone = {rate: found for (name, rate), found in of.items() if name == "standalone"}
+    others = {key: found for key, found in of.items() if key[0] != "standalone"}
+    if not alone or not others:
+        return []
+    notes = []
+    if several:
+        notes.append("Differences are to Standalone at the same learning rate.")
+    for (name, rate), found in others.items():
+        which = f"{name}, learning rate {rate:g}" if several else name
+        seeds, its = (
+            {line["seed"] for line in f} for f in (found, alone.get(rate, []))
+        )
+        common = ", ".join(map(str, sorted(seeds & its)))
+        if not its:
+            notes.append(f"{which}: Standalone has no run at this learning rate.")
+        elif not common:
+            notes.append(f"{which}: no seed has a run of Standalone too.")
+        elif seeds != its:
+            notes.append(
+                f"{which}: the difference to Standalone is over the seeds that both "
+                f"have: {common}."
+            )
+    return notes
 
 
 def write(

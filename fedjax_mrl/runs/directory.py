@@ -28,6 +28,7 @@ FILES = (
 FOLDERS = ("checkpoints", "clients", "tensorboard")
 # Of a comparison, which is a folder of run directories.
 TABLES = ("comparison.csv", "comparison.md", "curves.png")
+_LISTED = 10  # runs of a comparison that a message names
 
 
 class RunDirectory:
@@ -128,10 +129,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not (run.path / "config.json").is_file():
-            raise RunDirectoryError(
-                f"{run.path} holds no run (config.json is missing). Give the --out "
-                "folder of an earlier `fedjax-mrl run`."
-            )
+            raise RunDirectoryError(_no_run(run.path))
         return run
 
     @property
@@ -209,6 +207,23 @@ class RunDirectory:
     def append(self, name: str, rows: Sequence[tables.Row]) -> None:
         """Adds lines to one of the tables; floats keep six significant digits."""
         tables.append(self.path / name, rows)
+
+
+def _no_run(path: pathlib.Path) -> str:
+    """Says that a folder is no run directory, and which in it are."""
+    try:
+        inside = sorted(each.parent.name for each in path.glob("*/config.json"))
+        compared = any((path / name).exists() for name in TABLES)
+    except OSError:
+        inside, compared = [], False
+    if not inside:
+        return (
+            f"{path} holds no run (config.json is missing). Give the --out folder of "
+            "an earlier `fedjax-mrl run`."
+        )
+    what = "a comparison, whose runs are" if compared else "no run, but its folders do:"
+    listed = ", ".join(inside[:_LISTED]) + ", ..." * (len(inside) > _LISTED)
+    return f"{path} holds {what} {listed}. Give one of them, as in {path / inside[0]}."
 
 
 class Follower(RunDirectory):

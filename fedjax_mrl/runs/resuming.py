@@ -83,6 +83,11 @@ def on_its_schedules(new: RunConfig, old: RunConfig) -> RunConfig:
     return dataclasses.replace(new, schedule_rounds=max(old.rounds, 1))
 
 
+def schedule_length(config: RunConfig) -> int:
+    """Rounds over which the schedules of a run extend."""
+    return config.rounds if config.schedule_rounds is None else config.schedule_rounds
+
+
 def _require_same(theirs: dict[str, Any], ours: dict[str, Any], round: int) -> None:
     keys = [
         key

@@ -71,8 +71,9 @@ def make(
 
 
 def require_known(kind: str, word: str, known: Sequence[str]) -> None:
-    if word not in known:
-        raise ValueError(discovery.unknown(kind, str(word), known))
+    if not isinstance(word, str) or word not in known:
+        text = discovery.unknown(kind, str(word), known)
+        raise ValueError(f"{text} Give one name; ask once for each.")
 
 
 def _require_same_classes(groups: Sequence[Group], wanted: Sequence[int]) -> None:

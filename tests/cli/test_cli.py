@@ -331,8 +331,21 @@ def test_doctor_says_what_is_there_and_how_to_get_what_is_not(tmp_path, capsys):
     assert err == ""
     assert jax.__version__ in out and "cpu" in out
     assert "digits: 1442 training and 355 test images" in out
-    (missing,) = [line for line in out.splitlines() if " cifar10: " in line]
-    assert "fedjax-mrl data import cifar10" in missing and str(tmp_path) in missing
+    lines = out.splitlines()
+    assert "data        cifar10: missing" in lines
+    (missing,) = lines[lines.index("What is missing") + 1 :]
+    assert "cifar10, cifar100" in missing and f"not in {tmp_path}; " in missing
+    assert "fedjax-mrl data import cifar10" in missing and "digits" not in missing
+
+
+def test_doctor_tells_damaged_data_from_missing_ones(tmp_path, capsys):
+    (tmp_path / "mnist.npz").write_bytes(b"no zip")
+    assert main(["doctor", "--data-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "data        mnist: cannot be used" in lines
+    damaged, missing = lines[lines.index("What is missing") + 1 :]
+    assert damaged.startswith("  data        mnist: ") and "mnist.npz" in damaged
+    assert "mnist," not in missing.replace("fashion_mnist", "")
 
 
 def test_version_and_help_are_answered(capsys):

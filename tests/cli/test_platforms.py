@@ -68,6 +68,9 @@ def test_so_do_those_of_an_earlier_run(command, tmp_path, missing, capsys):
 def test_doctor_tells_everything_else_and_the_remedy(tmp_path, missing, capsys):
     assert main(["doctor", "--data-dir", str(tmp_path)]) == 1
     told = capsys.readouterr().out
-    assert "devices     none" in told and 'pip install "fedjax-mrl[cuda]"' in told
+    assert "\ndevices     none; " in told
+    first, *others = told.split("What is missing\n")[1].splitlines()
+    assert first.startswith("  devices     JAX finds no device") and others
+    assert 'pip install "fedjax-mrl[cuda]"' in first
     assert jax.__version__ in told and "XLA_FLAGS" in told
     assert "digits: 1442 training" in told

@@ -61,6 +61,18 @@ def test_two_classes_may_be_false_and_true():
     assert found.num_classes == 2 and found.y_train[:4].tolist() == [0, 1, 1, 0]
 
 
+def test_whole_numbers_of_any_library_are_labels():
+    given = np.array([*range(N)], object) % 3
+    found = made(y=lambda _: given, y_test=lambda y: np.ma.masked_array(y))
+    assert found.y_train.dtype == np.int32 and found.y_train[:4].tolist() == [
+        0,
+        1,
+        2,
+        0,
+    ]
+    assert found.y_test[:4].tolist() == [0, 1, 2, 0]
+
+
 def test_mean_and_deviation_are_those_of_the_training_images():
     x = np.random.default_rng(1).integers(0, 256, (N, 6, 6, 2)).astype(np.uint8)
     x[..., 1] = 51
@@ -96,12 +108,35 @@ WRONG = {
         both(lambda y: y + 1) | {"label_names": ("a", "b", "c")},
         r"must lie in 0\.\.2.*spans 1\.\.3.*y_train = y_train - 1",
     ),
-    "negative": (both(lambda y: y - 1), "spans -1..1"),
+    "negative": (both(lambda y: y - 1), r"spans -1\.\.1; .*y = y \+ 1, y_test = y_"),
+    "negative, named": (
+        both(lambda y: y - 1) | {"label_names": ("a", "b", "c")},
+        r"spans -1\.\.1; .*y_train = y_train \+ 1\.$",
+    ),
+    "None": ({"y": lambda y: None}, "y_train must be integers.*it is None"),
+    "complex": (both(lambda y: y * 1j), "is complex128.*, complex numbers; give"),
+    "dates": (both(lambda y: y.astype("M8[D]")), "dates or times; give the number"),
+    "masked": (
+        {"y": lambda y: np.ma.masked_equal(y, 2)},
+        "y_train must be known.*has 8 masked values",
+    ),
+    "masked images": (
+        {"x": lambda x: np.ma.masked_array(x, x == x.max())},
+        "x_train must be known",
+    ),
+    "text objects": (both(lambda y: y.astype(str).astype(object)), "which is text; "),
+    "mixed objects": (
+        {"y": lambda y: np.array([None, "a", *y[2:]], object)},
+        "object.* of NoneType, int64, str; give the number of a class",
+    ),
+    "huge objects": (
+        {"y": lambda y: np.array([2**70, *y[1:]], object)},
+        "must be integers",
+    ),
     "gap": (both(lambda y: 2 * y), "lacks 1, 3;"),
     "huge": (both(lambda y: y + 2**40), "number the classes from 0"),
     "one-hot": (both(lambda y: np.eye(3)[y]), r"y_train\.argmax\(axis=1\)"),
     "text": (both(lambda y: y.astype(str)), r"is text; .*np\.unique"),
-    "objects": (both(lambda y: y.astype(object)), "integers.*object"),
     "whole floats": (
         both(lambda y: y * 1.0),
         r"y_train = y_train\.astype\(np\.int32\)",
@@ -110,7 +145,7 @@ WRONG = {
     "fewer": ({"y": lambda y: y[:-1]}, r"integers \[24\].*\[23\]; give labels and"),
     "more": ({"y_test": lambda y: np.r_[y, 1]}, r"y_test must be integers \[12\]"),
     "few names": ({"label_names": ("a", "b")}, "2 names and the labels go up to 2"),
-    "a new test class": ({"y_test": lambda y: y + 1}, "the classes 3 have none"),
+    "a new test class": ({"y_test": lambda y: y + 1}, "the class 3 has none"),
     "one text": ({"label_names": "abc"}, "must be a list of names"),
     "one class": (both(lambda y: y * 0), "at least two classes"),
     "two means": ({"mean": (0.5, 0.5)}, "mean must have one value for each of the 1"),

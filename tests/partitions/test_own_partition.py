@@ -86,10 +86,10 @@ def test_only_training_parts_must_be_disjoint():
 @pytest.mark.parametrize(
     ("split", "words"),
     [
-        ((([1], [1], [2]), TEST), "train parts of 'mine' the positions 1 do"),
-        ((([1], [2, 2], [3]), TEST), "train parts of 'mine' the positions 2 do"),
-        ((TRAIN, ([1, 1], [2], [3])), "test parts of 'mine' the positions 1 do"),
-        ((TRAIN, [1, 1]), "test parts of 'mine' the positions 1 do"),
+        ((([1], [1], [2]), TEST), "train parts of 'mine' the position 1 does"),
+        ((([1], [2, 2], [3]), TEST), "train parts of 'mine' the position 2 does"),
+        ((TRAIN, ([1, 1], [2], [3])), "test parts of 'mine' the position 1 does"),
+        ((TRAIN, [1, 1]), "test parts of 'mine' the position 1 does"),
         (([1], [2]), "one train part a client, but .* 2 for 3 clients"),
         ((TRAIN, TEST[:2]), "one test part a client, but .* 2 for 3 clients"),
         (([-1], [2], [3]), r"in \[0, 30\), but .* reach from -1 to 3"),
@@ -101,7 +101,7 @@ def test_only_training_parts_must_be_disjoint():
         (([1], [True, False], [3]), "client 1 is a mask.*flatnonzero"),
         (([[1, 2], [3, 4]], [[1]], [[2]]), r"client 0 has the shape \[2, 2\]"),
         (([1], [2], 3), r"client 2 has the shape \[\]"),
-        (([1], [], [3]), "the clients 1 have none"),
+        (([1], [], [3]), "the client 1 has none"),
         (({1: [1], 2: [2], 3: [3]}), "keys 0 to 2, .* but has 1, 2, 3"),
         (({"0": [1], "1": [2], "2": [3]}), r"has '0', '1', '2'; .*int\(k\)"),
         ((TRAIN, ([], [], [])), "Some client must have a test image"),

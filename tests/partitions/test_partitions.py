@@ -494,9 +494,9 @@ def part(*positions):
         ((part(0), np.array([2])), "must be int32 and sorted"),
         ((part(0), part(5, 20)), r"in \[0, 20\), but .* reach from 0 to 20"),
         ((part(-1), part(5)), r"in \[0, 20\), but .* reach from -1 to 5"),
-        ((part(0, 4), part(4, 5)), "No image may occur twice.*positions 4 do"),
+        ((part(0, 4), part(4, 5)), "No image may occur twice.*position 4 does"),
         ((part(4, 4), part(5)), "No image may occur twice"),
-        ((part(4), part()), "with 'iid' the clients 1 have none"),
+        ((part(4), part()), "with 'iid' the client 1 has none"),
     ],
 )
 def test_what_a_scheme_returns_is_checked(train, message, monkeypatch):

@@ -1,9 +1,11 @@
 """What `plan` says of a run, against the run and against sums done by hand."""
 
 import os
+import re
 import subprocess
 import sys
 import types
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -266,6 +268,38 @@ def test_the_command_prints_and_writes_nothing(capsys, tmp_path, monkeypatch):
     assert "not calibrated" in out and "eight" in out and "working memory" in out
     assert main(["plan", *FLAGS, "--no-calibration", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_the_table_of_memory_adds_up(capsys, monkeypatch, one):
+    """Of CPUs, which share the host's memory, and as of accelerators."""
+    make = planning.make
+
+    def made(*args, **options):
+        found = make(*args, **options)
+        held = {"images": 10**8, "working memory": 0}
+        memory = found.memory._replace(one=one, num_devices=2)
+        memory = memory if one else memory._replace(device=held)
+        return found._replace(memory=memory)
+
+    monkeypatch.setattr(planning, "make", made)
+    assert main(["plan", *FLAGS, "--no-calibration"]) == 0
+    out = capsys.readouterr().out
+    table = out.split("memory at the peak")[1].split("participants")[0].splitlines()
+    heading = "all 2 devices   in all" if one else "each of 2 devices"
+    assert table[2].rstrip().endswith(heading)
+    cells = [re.split(r"  +", row.strip()) for row in table[4:] if row.strip()]
+    rows = {name: [0 if c == "-" else Decimal(c) for c in row] for name, *row in cells}
+    sums = rows.pop("sum")
+    assert len(rows) > 2 and [sum(c) for c in zip(*rows.values(), strict=True)] == sums
+    if one:
+        assert all(host + device == both for host, device, both in rows.values())
+    else:
+        assert "working memory" not in rows and sums[1] == 100
+        (later,) = re.findall(r"^\(not at the peak: (.*)\)$", out, re.MULTILINE)
+        assert later.endswith("working memory")
+    (told,) = re.findall(r"^memory .* GiB \((\d+) MB\) of ", out, re.MULTILINE)
+    assert abs(int(told) - sums[-1]) < 2
 
 
 @pytest.mark.parametrize(

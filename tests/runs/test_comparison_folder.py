@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
 
+import fedjax_mrl as fm
 from fedjax_mrl.cli.main import main
-from fedjax_mrl.runs.directory import RunDirectory
+from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 
 OPTIONS = ["--models", "mlp", "--shared-model", "mlp", "--num-clients", "4"]
 OPTIONS += ["--partition", "iid", "--feature-dim", "8", "--devices", "1", "--quiet"]
@@ -97,12 +99,12 @@ def test_what_is_added_stands_beside_what_was_there(tmp_path):
     assert trained(folder, "standalone", "--learning-rates", "0.02") == 0
     assert trained(folder, "standalone", "--learning-rates", "0.01,0.03") == 0
     found = rows(folder)
-    assert list(found) == [
-        ("standalone", "0", "0.01"),
-        ("standalone", "0", "0.03"),
+    assert list(found) == [  # in one order, whatever was asked last
         ("lg_fedavg", "0", "0.01"),
-        ("standalone", "0", "0.02"),
+        ("standalone", "0", "0.01"),
         ("standalone", "1", "0.01"),
+        ("standalone", "0", "0.02"),
+        ("standalone", "0", "0.03"),
     ]
     assert found["standalone", "0", "0.01"] == first  # its target too
     assert {row["status"] for row in found.values()} == {"done"}
@@ -135,6 +137,19 @@ def test_runs_that_did_not_end_are_in_the_tables_as_such(tmp_path):
     assert found.pop(("standalone", "3", "1e+18")).startswith("Training diverged")
     assert "fedjax-mrl resume" in found.pop(("standalone", "1", "0.01"))
     assert set(found.values()) == {"done"}
+
+
+@pytest.mark.parametrize("command", ["verify", "resume", "evaluate", "load"])
+def test_a_comparison_is_told_where_a_run_is_asked_for(copied, capsys, command):
+    shutil.copytree(copied / "standalone-0", copied / "standalone-1")
+    words = f"{copied} holds a comparison, whose runs are standalone-0, standalone-1. "
+    words += f"Give one of them, as in {copied / 'standalone-0'}."
+    if command == "load":
+        with pytest.raises(RunDirectoryError, match=re.escape(words)):
+            fm.load(copied)
+    else:
+        assert main([command, str(copied)]) == 2
+        assert capsys.readouterr().err == f"fedjax-mrl: {words}\n"
 
 
 def test_a_run_and_a_comparison_do_not_share_a_folder(copied, tmp_path, capsys):

@@ -132,6 +132,29 @@ def test_the_spread_of_seeds_is_that_of_a_sample():
     assert "60.00 ± 10.00" in table
 
 
+def notes(*rows):
+    text = comparison_tables.to_markdown(list(rows), 1)
+    return [t for t in text.splitlines() if t and not t.startswith("|")]
+
+
+def test_tables_say_what_a_difference_refers_to():
+    fml = lambda *seeds, rate=0.1: [
+        line(s, 0.5) | {"learning_rate": rate} for s in seeds
+    ]
+    alone = lambda *seeds, **rate: [
+        row | {"algorithm": "standalone"} for row in fml(*seeds, **rate)
+    ]
+    assert notes(*fml(0, 1), *alone(0, 1)) == notes(*fml(0)) == notes(*alone(0)) == []
+    (found,) = notes(*fml(0, 1, 2), *alone(1, 2))
+    assert found.startswith("fml: ") and found.endswith(" both have: 1, 2.")
+    assert notes(*fml(0), *alone(1)) == ["fml: no seed has a run of Standalone too."]
+    same, none = notes(*fml(0), *alone(0), *fml(0, rate=0.2))
+    assert same == "Differences are to Standalone at the same learning rate."
+    assert (
+        none == "fml, learning rate 0.2: Standalone has no run at this learning rate."
+    )
+
+
 def test_traffic_is_that_of_both_directions_by_participant_and_round():
     row = line(0, 0.5) | {"bytes_down": 6_000_000, "bytes_up": 2_000_000, "rounds": 4}
     assert "| 0.500 |" in comparison_tables.to_markdown([row], clients=4)
