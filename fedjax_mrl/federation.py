@@ -1,56 +1,35 @@
-"""Builds a federation from a configuration: the pure pieces, ready to be called.
-
-The command line and notebooks share this. Nothing here writes files or prints.
-"""
+"""The one object that a notebook needs, and of which the command line is a user."""
 
 import copy
 import dataclasses
-import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_mrl import (
     bar,
     engines,
-    from_config,
-    numerics,
-    paths,
-    pieces,
-    sharding,
-    stores,
 )
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.data import own
-from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.history import History
-from fedjax_mrl.partitions import Partition
-from fedjax_mrl.protocol import Algorithm, Examples, Setup
+from fedjax_mrl.programs import Programs
 from fedjax_mrl.results import Result
 from fedjax_mrl.runs import saving
 from fedjax_mrl.simulation import (
     divergence,
     evaluation,
-    initialization,
     prediction,
-    rounds,
 )
-from fedjax_mrl.simulation.cohorts import Sampler, Trial
-from fedjax_mrl.simulation.digest import Digester
-from fedjax_mrl.simulation.phases import Pieces
-from fedjax_mrl.simulation.population import Group, Population
-from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.state import Played, State, read_clients, require_live
-from fedjax_mrl.simulation.strategies import Strategy
 from fedjax_mrl.values import Values, take
 
 
-class Federation:
+class Federation(Programs):
     """A federation, built: data, split, groups, algorithm and compiled functions.
 
     Every name may be a value instead.
@@ -99,7 +78,6 @@ class Federation:
         (2, 4, 5)
     """
 
-    @numerics.fixed()
     def __init__(
         self,
         config: RunConfig | None = None,
@@ -109,89 +87,20 @@ class Federation:
         **options: Any,
     ) -> None:
         named, given = take(options)
-        self.values = given if values is None else values.under(given)
-        self.config = config = _config(config, named)
-        if client_folder is not None:
-            client_folder = paths.local(client_folder, "client_folder")
-        self._client_folder = client_folder
-        self.pieces = pieces.resolve(config, self.values)
-        self.trial = Trial(config.seed, config.learning_rate)
-        self.mesh = sharding.mesh(config.devices)
-        self.store = stores.make(config.client_store, self.mesh, client_folder)
-        data = self.dataset
-        self.examples = jax.device_put(
-            _examples(data.x_train, data.y_train), sharding.everywhere(self.mesh)
+        super().__init__(
+            _config(config, named),
+            given if values is None else values.under(given),
+            client_folder,
         )
-        evaluate = evaluation.make(
-            self.algorithm,
-            self.groups,
-            evaluation.EvaluationSet(
-                _examples(data.x_test, data.y_test),
-                self.partition.test,
-                self.setup.prepare.test,
-            ),
-            chunks=self.round_config.chunks,
-            store=self.store,
-        )
-        init = initialization.make_init(
-            self.algorithm, self.groups, self.round_config, self.store
-        )
-        self._compiled: dict[int | str, Any] = {"init": init, "evaluate": evaluate}
         self.state: State | None = None
         self.history = self._no_history()
         self.keeps: object = None  # something that lasts as long as this, as a folder
-        self._player(1)
-
-    @property
-    def dataset(self) -> Dataset:
-        """The data."""
-        return self.pieces.dataset
-
-    @property
-    def partition(self) -> Partition:
-        """Positions of every client's examples."""
-        return self.pieces.partition
-
-    @property
-    def train(self) -> list[np.ndarray]:
-        """Positions of the examples that each client trains on."""
-        return self.pieces.train
-
-    @property
-    def holdout(self) -> list[np.ndarray]:
-        """Positions of those that it keeps out of training."""
-        return self.pieces.holdout
-
-    @property
-    def groups(self) -> list[Group]:
-        """The clients by architecture."""
-        return self.pieces.groups
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """The method, built."""
-        return self.pieces.algorithm
-
-    @property
-    def setup(self) -> Setup:
-        """What the method was built from."""
-        return self.pieces.setup
-
-    @property
-    def strategies(self) -> Mapping[str, Strategy]:
-        """How each group is computed."""
-        return self.pieces.strategies
-
-    @property
-    def round_config(self) -> RoundConfig:
-        """How rounds are played."""
-        return self.pieces.round_config._replace(seed=self.config.seed)
 
     def with_settings(self, **changes: Any) -> "Federation":
         """The same values, data and split under other settings; compiled anew."""
         values = self.values._replace(dataset=self.dataset, partition=self.partition)
         config = dataclasses.replace(self.config, **changes)
-        return Federation(config, values=values, client_folder=self._client_folder)
+        return Federation(config, values=values, client_folder=self.client_folder)
 
     def with_trial(
         self, seed: int | None = None, learning_rate: float | None = None
@@ -213,72 +122,6 @@ class Federation:
         other.history = other._no_history()
         other.trial = Trial(config.seed, config.learning_rate)
         return other
-
-    def init(self) -> State:
-        """The state before the first round."""
-        seed = self.config.init_seed
-        with numerics.fixed(self.config.precision):
-            return self._compiled["init"](self.config.seed if seed is None else seed)
-
-    def play(self, state: State) -> tuple[State, Played]:
-        """Plays one round; consumes the state."""
-        (result,) = self.play_together([self.trial], [state])
-        assert result is not None
-        return result
-
-    def play_together(
-        self, trials: Sequence[Trial], states: Sequence[State | None]
-    ) -> list[tuple[State, Played] | None]:
-        """Plays one round of each trial of this federation, in the same programs.
-
-        Args:
-            trials: J, the `trial` of this federation under other seeds or rates.
-            states: theirs, which are consumed; None leaves a trial out.
-
-        Returns:
-            What `play` would return for each by itself; None for those left out.
-        """
-        play = self._player(len(trials))
-        trials = [
-            trial if state is None else self.trial_in_round(trial, state.round + 1)
-            for trial, state in zip(trials, states, strict=True)
-        ]
-        with numerics.fixed(self.config.precision):
-            return play(trials, states)
-
-    @property
-    def population(self) -> Population:
-        """All clients and the examples they train on."""
-        return Population(self.groups, self.examples, self.train, self.holdout)
-
-    def trial_in_round(self, trial: Trial, round: int) -> Trial:
-        """The trial with its learning rate of a round, which the programs are given."""
-        if trial.learning_rate is None:
-            return trial
-        return trial._replace(
-            learning_rate=trial.learning_rate * self.pieces.decay(round)
-        )
-
-    def _player(self, trials: int) -> Callable:
-        """The programs for so many trials, made once."""
-        if trials not in self._compiled:
-            self._compiled[trials] = rounds.player_of(self._assembled(trials))
-        return self._compiled[trials]
-
-    def _assembled(self, trials: int) -> Pieces:
-        """The pieces that so many trials are played with, made once."""
-        key = f"pieces for {trials}"
-        if key not in self._compiled:
-            sampler = Sampler(self.train, self.round_config)
-            self._compiled[key] = rounds.assemble(
-                self.algorithm,
-                self.population,
-                self.round_config,
-                self.store,
-                sampler,
-                trials,
-            )
-        return self._compiled[key]
 
     def client(self, number: int) -> engines.ClientEngine:
         """One client by itself, for an engine that carries messages.
@@ -314,42 +157,13 @@ class Federation:
         """The server by itself; see `client`."""
         return engines.ServerEngine(self, self._assembled(1))
 
-    def ask(
-        self, group: Group, networks: tuple[Any, Any], x: ArrayLike, head: str | None
-    ) -> np.ndarray:
-        """Logits of new examples from networks that are given.
-
-        Args:
-            group: of the client.
-            networks: its private state, and a shared part.
-            x: as of `predict`.
-            head: likewise.
-        """
-        head = self.algorithm.heads[0] if head is None else head
-        prediction.require_known("head", head, self.algorithm.heads)
-        x, single = own.like(
-            self.dataset, x, from_config.augmentation(self.config, self.dataset)
-        )
-        key = f"ask {group.name}"
-        if key not in self._compiled:
-            self._compiled[key] = prediction.program(
-                self.algorithm, group, self.setup.prepare.test
-            )
-        private, shared = networks
-        ask = functools.partial(self._compiled[key], shared, private, head=head)
-        with numerics.fixed(self.config.precision):
-            logits = prediction.in_blocks(ask, x)
-        return logits[0] if single else logits
-
     def evaluate(self, state: State | None = None) -> evaluation.Scores:
         """Scores of all clients, all heads, both points.
 
         Args:
             state: of which; by default the newest one (`self.state`).
         """
-        state = self._given(state)
-        with numerics.fixed(self.config.precision):
-            return self._compiled["evaluate"](state)
+        return self.scores(self._given(state))
 
     def predict(
         self,
@@ -392,17 +206,7 @@ class Federation:
             >>> federation.predict(federation.dataset.x_test[0]).shape
             (5, 10)
         """
-        state = self._given(state)
-        x, single = own.like(
-            self.dataset, x, from_config.augmentation(self.config, self.dataset)
-        )
-        if "predict" not in self._compiled:
-            self._compiled["predict"] = prediction.make(
-                self.algorithm, self.groups, self.setup.prepare.test, self.store
-            )
-        with numerics.fixed(self.config.precision):
-            found = self._compiled["predict"](state, x, client, head, point)
-        return found[..., 0, :] if single else found
+        return self.logits(self._given(state), x, client, head, point)
 
     def _given(self, state: State | None) -> State:
         """The state, or the newest one."""
@@ -473,46 +277,6 @@ class Federation:
             1
         """
         saving.save(self, path, overwrite=overwrite)
-
-    def digester(self) -> Digester:
-        """A digester of this federation's states."""
-        return Digester(self.groups, self.store, alike=self.config.same_start)
-
-    def arrays(self, state: State) -> dict[str, Any]:
-        """The state on the host, the same whatever devices and store: a checkpoint's.
-
-        (Of a store on the disk, the versions of its files.) Nothing in it is shared
-        with the state, which may be consumed meanwhile.
-        """
-        require_live(state)
-        # Apart, as in every checkpoint that was ever written.
-        apart = {
-            name: {
-                group.name: self.store.save(
-                    state.clients[group.name][place], group.clients.size, state.round
-                )
-                for group in self.groups
-            }
-            for place, name in enumerate(("clients", "copies"))
-        }
-        return {"server": jax.tree.map(np.array, jax.device_get(state.server)), **apart}
-
-    @numerics.fixed()
-    def place(self, round: int, arrays: dict[str, Any]) -> State:
-        """The state that `arrays` was made of."""
-        clients = {
-            name: self.store.restore(
-                (arrays["clients"][name], arrays["copies"][name]), created
-            )
-            for name, created in self.init().clients.items()
-        }
-        server = jax.device_put(arrays["server"], sharding.everywhere(self.mesh))
-        return State(round, server, clients)
-
-    def forget(self, state: State, saved: list[int]) -> None:
-        """Says of which rounds there are checkpoints; files of others may go."""
-        for group in self.groups:
-            self.store.prune(state.clients[group.name], saved)
 
     def rounds(
         self, state: State | None = None, until: int | None = None
@@ -639,20 +403,9 @@ class Federation:
             f"{config.cohort_size} a round; {played} of {config.rounds} rounds played)"
         )
 
-    @numerics.fixed()
-    def flops(self) -> np.ndarray:
-        """FLOPs of every client's visit [N], see `from_config.visit_flops`."""
-        return from_config.visit_flops(
-            self.dataset, *self.pieces.lowered("im2col"), self.train, self.round_config
-        )
-
 
 def _config(config: RunConfig | None, options: dict[str, Any]) -> RunConfig:
     from fedjax_mrl import config as configs
 
     known = {} if config is None else vars(config)
     return configs.build(known, options)
-
-
-def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
-    return Examples(np.asarray(x), np.asarray(y, np.int32))

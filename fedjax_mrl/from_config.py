@@ -6,11 +6,9 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fedjax_mrl import algorithms, discovery, partitions, references, rng
+from fedjax_mrl import algorithms, discovery, references
 from fedjax_mrl.algorithms import Method
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import images, own
@@ -18,37 +16,12 @@ from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import own as own_models
 from fedjax_mrl.models.own import Architecture, Sample
-from fedjax_mrl.partitions import Partition
-from fedjax_mrl.protocol import Algorithm, Batches, Examples, Setup, Visit
-from fedjax_mrl.simulation import flops as counting
-from fedjax_mrl.simulation import population, shapes
+from fedjax_mrl.protocol import Algorithm, Setup
+from fedjax_mrl.simulation import population
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
 from fedjax_mrl.values import Values
-
-
-def hold_out(
-    train: tuple[np.ndarray, ...], fraction: float, seed: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Splits every client's training part in what it trains on and what it keeps out.
-
-    Args:
-        train: positions by client.
-        fraction: of each part to keep out; 0 keeps out nothing, else at least one
-            example of a client that has two.
-        seed: the data seed.
-    """
-    kept: list[np.ndarray] = []
-    rest: list[np.ndarray] = []
-    for client, part in enumerate(train):
-        draw = rng.host(seed, rng.Purpose.SPLIT, 0, client)
-        wanted = round(part.size * fraction)
-        count = max(1, wanted) if fraction and part.size > 1 else 0
-        chosen = np.sort(draw.permutation(part.size)[:count])
-        kept.append(part[chosen])
-        rest.append(np.delete(part, chosen))
-    return rest, kept
 
 
 def algorithm_options(config: RunConfig, method: Method) -> dict[str, Any]:
@@ -235,49 +208,6 @@ def data(config: RunConfig, given: Dataset) -> Dataset:
     return own.check(given, chosen)
 
 
-def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
-    """The images of every client: those given, or what the configuration says.
-
-    Positions are in the data set as it was loaded, also where the configuration limits
-    how many images are used.
-
-    Raises:
-        PartitionError: if there is no such split of these images.
-        ConfigError: for a limit where the split is given.
-    """
-    seed, number = config.data_seed, config.num_clients
-    train = partitions.subset("train", data.y_train, config.limit_train, seed)
-    test = partitions.subset("test", data.y_test, config.limit_test, seed)
-    labels = data.y_train, data.y_test
-    if given is not None:
-        made = partitions.given("the given split", given, number, *map(len, labels))
-    elif config.partition.startswith("file:"):
-        made = partitions.make(config.partition, *labels, number, seed)
-    else:
-        labels = data.y_train[train], data.y_test[test]
-        made = partitions.make(config.partition, *labels, number, seed)
-        return Partition(
-            tuple(train[part] for part in made.train),
-            tuple(test[part] for part in made.test),
-        )
-    _require_within("train", made.train, train, len(data.y_train))
-    _require_within("test", made.test, test, len(data.y_test))
-    return made
-
-
-def _require_within(
-    name: str, parts: Sequence[np.ndarray], kept: np.ndarray, number: int
-) -> None:
-    """Refuses limits beside a given split, unless it is that of a run with them."""
-    inside = np.zeros(number, bool)
-    inside[kept] = True
-    if not all(inside[part].all() for part in parts):
-        raise ConfigError(
-            f"A given split says which {name} images are used; got --limit-{name} "
-            f"{kept.size} as well. Leave that out."
-        )
-
-
 def augmentation(config: RunConfig, data: Dataset) -> str:
     """Says what training does with examples before a network gets them."""
     if config.augmentation == "auto":
@@ -342,54 +272,3 @@ def round_config(
         straggler=config.straggler,
         **server_options(config),
     )
-
-
-def visit_flops(
-    data: Dataset,
-    built: Algorithm,
-    groups: Sequence[Group],
-    train: Sequence[np.ndarray],
-    settings: RoundConfig,
-) -> np.ndarray:
-    """FLOPs of every client's visit [N]: local epochs and sweeps, no evaluation.
-
-    Counted on the mathematics (`flops`); an example costs the same in a full and in a
-    partial batch.
-
-    Args:
-        data: what is trained on.
-        built: the algorithm, and
-        groups: the clients, both with convolutions lowered to `im2col`.
-        train: positions by client.
-        settings: epochs and batches.
-    """
-    sizes = np.array([part.size for part in train])
-    batch, sweep = settings.batch_size, settings.sweep_batch_size
-    visit = _one_step_visit(data, batch, sweep)
-    result = np.zeros(len(train))
-    for group in groups:
-        client = built.client(group.model)
-        of = shapes.of(built, group.model)
-        given = of.broadcast, of.private, visit, of.key
-
-        def cost(client=client, given=given, **repeat):
-            return counting.count(client.update, *given, repeat=repeat)
-
-        once = cost(train_step=0, sweep_step=0)  # whatever the data, as an SVD
-        trained = cost(sweep_step=0) - once
-        swept = cost(train_step=0) - once
-        result[group.clients] = once + sizes[group.clients] * (
-            trained / batch * settings.epochs + swept / sweep
-        )
-    return result
-
-
-def _one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:
-    shape: Any = jax.ShapeDtypeStruct  # shapes suffice where arrays stand
-    examples = Examples(
-        shape(data.x_train.shape, data.x_train.dtype),
-        shape(data.y_train.shape, jnp.int32),
-    )
-    number = shape((), jnp.int32)
-    table = lambda size: Batches(shape((1, size), jnp.int32), number)
-    return Visit(examples, table(batch), table(sweep), table(sweep), number)

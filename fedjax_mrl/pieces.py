@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from fedjax_mrl import algorithms, datasets, discovery, from_config
+from fedjax_mrl import algorithms, datasets, discovery, from_config, splits
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import schedules
@@ -70,7 +70,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     if data is None:
         data = datasets.load(config.dataset, config.data_dir)
     data = from_config.data(config, data)
-    partition = from_config.split(config, data, values.partition)
+    partition = splits.split(config, data, values.partition)
     own = [architectures[name].name for name in config.models]
     fallback = strategies.default(config.lowering, config.chunk, jax.default_backend())
     known = strategies.parse(config.strategies, own)
@@ -94,7 +94,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     algorithm, groups = assemble(chosen)
     for group in groups:
         algorithm.client(group.model)  # refuses what cannot work
-    train, holdout = from_config.hold_out(
+    train, holdout = splits.hold_out(
         partition.train, algorithm.holdout, config.data_seed
     )
     made = setup(fallback.lowering)

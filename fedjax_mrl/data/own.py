@@ -24,7 +24,7 @@ def arrays(
 ) -> Dataset:
     """Makes a data set of images, features or tokens in memory.
 
-    Whatever a user may say of own data is a parameter, with a default.
+    (So many parameters: all that may be said of own data, with defaults.)
 
     Args:
         x: training examples. Images: uint8 [n, H, W, C] with pixels from 0 to 255, or
@@ -45,7 +45,7 @@ def arrays(
         A data set, which `Federation(dataset=...)` takes.
 
     Raises:
-        DatasetError: for arrays that cannot be used; the message says what to do.
+        DatasetError: for arrays that cannot be used.
 
     Example:
         >>> import numpy as np
@@ -54,8 +54,7 @@ def arrays(
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
         ((60, 8, 8, 1), 3)
-        >>> features = np.random.default_rng(0).normal(size=(60, 12))
-        >>> fm.arrays(features, y, features[:30], y[:30]).kind
+        >>> fm.arrays(x / 256, y, x[:30] / 256, y[:30]).kind  # floats
         'features'
     """
     kind = _kind(x, augmentation) if kind is None else kind
@@ -65,10 +64,8 @@ def arrays(
     y = checks.labels(y, "y_train", len(x))
     x_test = _examples(x_test, "x_test", kind, raw=raw)
     y_test = checks.labels(y_test, "y_test", len(x_test))
-    if label_names is None:
-        names = _numbers(y, y_test)
-    else:
-        names = checks.label_names(label_names)
+    given = label_names is not None
+    names = checks.label_names(label_names) if given else _numbers(y, y_test)
     moments = ((), ()) if kind != "images" else _moments_or(x, mean, std, raw=raw)
     made = Dataset(str(name), x, y, x_test, y_test, names, *moments, augmentation, kind)
     return check(made, augmentation)

@@ -44,18 +44,14 @@ def train(
         key: folded with the step for augmentation and loss.
 
     Returns:
-        The trained networks, the losses of each step, and sums over all steps.
+        Trained networks, losses of each step, sums over all steps.
     """
     length = visit.train.index.shape[0]
     update = setup.optimizer.update
     if visit.learning_rate is not None:
         update = functools.partial(update, learning_rate=visit.learning_rate)
 
-    def minibatch(step):
-        prepare_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
-        index = visit.train.index[jnp.minimum(step, length - 1)]
-        x = setup.prepare.train(prepare_key, visit.examples.x, index)
-        return _batch(x, visit, index), loss_key
+    minibatch = functools.partial(_prepared, setup, visit, key)
 
     def value(networks, batch, loss_key):
         terms = loss(networks, batch, loss_key)
@@ -65,19 +61,16 @@ def train(
     def train_step(i, carry):
         networks, states, traces, sums, ready = carry
         gradients, terms = jax.grad(value, has_aux=True)(networks, *ready)
-        moved = [
-            optimizers.step(update, *parts)
-            for parts in zip(gradients, states, networks, strict=True)
-        ]
+        parts = zip(gradients, states, networks, strict=True)
+        moved = [optimizers.step(update, *part) for part in parts]
         traces = jax.tree.map(lambda t, m: t.at[i].set(m), traces, terms.metrics)
         sums = jax.tree.map(jnp.add, sums, terms.sums)
-        networks = _like(networks, [network for network, _ in moved])
-        states = [state for _, state in moved]
-        return networks, states, traces, sums, minibatch(i + 1)
+        networks, states = zip(*moved, strict=True)
+        return _like(carry[0], networks), [*states], traces, sums, minibatch(i + 1)
 
     shapes = jax.eval_shape(lambda: loss(networks, *minibatch(0)))
-    # The next minibatch is prepared beside this step. Besides, XLA would otherwise
-    # compute every pixel anew for each window of a convolution that it is in.
+    # The next minibatch is prepared beside this step; XLA would otherwise compute
+    # every pixel anew for each window of a convolution that it is in.
     carry = (
         networks,
         [setup.optimizer.init(network) for network in networks],
@@ -85,9 +78,8 @@ def train(
         jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes.sums),
         minibatch(0),
     )
-    networks, _, traces, sums, _ = lax.fori_loop(
-        0, visit.train.steps, train_step, carry
-    )
+    carry = lax.fori_loop(0, visit.train.steps, train_step, carry)
+    networks, _, traces, sums, _ = carry
     return Outcome(networks, traces, sums)
 
 
@@ -167,6 +159,17 @@ def _members(batch: Batch, num_classes: int) -> jax.Array:
     """Whether an example exists and is of a class: [B, L] bool."""
     labels = jnp.arange(num_classes, dtype=batch.y.dtype)
     return (batch.y[:, None] == labels[None, :]) & batch.mask[:, None]
+
+
+def _prepared(
+    setup: Setup, visit: Visit, key: Key, step: jax.Array | int
+) -> tuple[Batch, Key]:
+    """The minibatch of a step of the local epochs, and the step's key for the loss."""
+    prepare_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
+    last = visit.train.index.shape[0] - 1
+    index = visit.train.index[jnp.minimum(step, last)]
+    x = setup.prepare.train(prepare_key, visit.examples.x, index)
+    return _batch(x, visit, index), loss_key
 
 
 def _batch(x: jax.Array, visit: Visit, index: jax.Array) -> Batch:

@@ -1,0 +1,313 @@
+"""A federation's compiled programs, which take states in and give states out.
+
+`Federation` is one of these that also remembers its newest state and its rounds.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedjax_mrl import (
+    from_config,
+    numerics,
+    paths,
+    pieces,
+    sharding,
+    stores,
+    visit_flops,
+)
+from fedjax_mrl.config import RunConfig
+from fedjax_mrl.data import own
+from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.partitions import Partition
+from fedjax_mrl.protocol import Algorithm, Examples, Setup
+from fedjax_mrl.simulation import (
+    evaluation,
+    initialization,
+    prediction,
+    rounds,
+)
+from fedjax_mrl.simulation.cohorts import Sampler, Trial
+from fedjax_mrl.simulation.digest import Digester
+from fedjax_mrl.simulation.phases import Pieces
+from fedjax_mrl.simulation.population import Group, Population
+from fedjax_mrl.simulation.settings import RoundConfig
+from fedjax_mrl.simulation.state import Played, State, require_live
+from fedjax_mrl.simulation.strategies import Strategy
+from fedjax_mrl.values import Values
+
+
+class Programs:
+    """The pieces of a federation and the functions that are compiled of them.
+
+    Args:
+        config: what to run.
+        values: what was given as a value.
+        client_folder: where `client_store="disk"` keeps its files.
+
+    Attributes:
+        config: `RunConfig`.
+        values: what was given as a value.
+        pieces: what the configuration was resolved to; `dataset`, `partition`,
+            `train`, `holdout`, `groups`, `algorithm`, `setup`, `strategies` and
+            `round_config` are its.
+        examples: the training examples, on the devices.
+        mesh: the devices.
+        store: where states lie between rounds.
+        trial: seed and learning rate, by which trials of one federation differ.
+    """
+
+    @numerics.fixed()
+    def __init__(
+        self,
+        config: RunConfig,
+        values: Values,
+        client_folder: str | os.PathLike | None,
+    ) -> None:
+        self.config, self.values = config, values
+        if client_folder is not None:
+            client_folder = paths.local(client_folder, "client_folder")
+        self.client_folder = client_folder
+        self.pieces = pieces.resolve(config, values)
+        self.trial = Trial(config.seed, config.learning_rate)
+        self.mesh = sharding.mesh(config.devices)
+        self.store = stores.make(config.client_store, self.mesh, client_folder)
+        data = self.dataset
+        self.examples = jax.device_put(
+            _examples(data.x_train, data.y_train), sharding.everywhere(self.mesh)
+        )
+        evaluate = evaluation.make(
+            self.algorithm,
+            self.groups,
+            evaluation.EvaluationSet(
+                _examples(data.x_test, data.y_test),
+                self.partition.test,
+                self.setup.prepare.test,
+            ),
+            chunks=self.round_config.chunks,
+            store=self.store,
+        )
+        init = initialization.make_init(
+            self.algorithm, self.groups, self.round_config, self.store
+        )
+        self._compiled: dict[int | str, Any] = {"init": init, "evaluate": evaluate}
+        self._player(1)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data."""
+        return self.pieces.dataset
+
+    @property
+    def partition(self) -> Partition:
+        """Positions of every client's examples."""
+        return self.pieces.partition
+
+    @property
+    def train(self) -> list[np.ndarray]:
+        """Positions of the examples that each client trains on."""
+        return self.pieces.train
+
+    @property
+    def holdout(self) -> list[np.ndarray]:
+        """Positions of those that it keeps out of training."""
+        return self.pieces.holdout
+
+    @property
+    def groups(self) -> list[Group]:
+        """The clients by architecture."""
+        return self.pieces.groups
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The method, built."""
+        return self.pieces.algorithm
+
+    @property
+    def setup(self) -> Setup:
+        """What the method was built from."""
+        return self.pieces.setup
+
+    @property
+    def strategies(self) -> Mapping[str, Strategy]:
+        """How each group is computed."""
+        return self.pieces.strategies
+
+    @property
+    def round_config(self) -> RoundConfig:
+        """How rounds are played."""
+        return self.pieces.round_config._replace(seed=self.config.seed)
+
+    def init(self) -> State:
+        """The state before the first round."""
+        seed = self.config.init_seed
+        with numerics.fixed(self.config.precision):
+            return self._compiled["init"](self.config.seed if seed is None else seed)
+
+    def play(self, state: State) -> tuple[State, Played]:
+        """Plays one round; consumes the state."""
+        (result,) = self.play_together([self.trial], [state])
+        assert result is not None
+        return result
+
+    def play_together(
+        self, trials: Sequence[Trial], states: Sequence[State | None]
+    ) -> list[tuple[State, Played] | None]:
+        """Plays one round of each trial of this federation, in the same programs.
+
+        Args:
+            trials: J, the `trial` of this federation under other seeds or rates.
+            states: theirs, which are consumed; None leaves a trial out.
+
+        Returns:
+            What `play` would return for each by itself; None for those left out.
+        """
+        play = self._player(len(trials))
+        trials = [
+            trial if state is None else self.trial_in_round(trial, state.round + 1)
+            for trial, state in zip(trials, states, strict=True)
+        ]
+        with numerics.fixed(self.config.precision):
+            return play(trials, states)
+
+    @property
+    def population(self) -> Population:
+        """All clients and the examples they train on."""
+        return Population(self.groups, self.examples, self.train, self.holdout)
+
+    def trial_in_round(self, trial: Trial, round: int) -> Trial:
+        """The trial with its learning rate of a round, which the programs are given."""
+        if trial.learning_rate is None:
+            return trial
+        return trial._replace(
+            learning_rate=trial.learning_rate * self.pieces.decay(round)
+        )
+
+    def _player(self, trials: int) -> Callable:
+        """The programs for so many trials, made once."""
+        if trials not in self._compiled:
+            self._compiled[trials] = rounds.player_of(self._assembled(trials))
+        return self._compiled[trials]
+
+    def _assembled(self, trials: int) -> Pieces:
+        """The pieces that so many trials are played with, made once."""
+        key = f"pieces for {trials}"
+        if key not in self._compiled:
+            sampler = Sampler(self.train, self.round_config)
+            self._compiled[key] = rounds.assemble(
+                self.algorithm,
+                self.population,
+                self.round_config,
+                self.store,
+                sampler,
+                trials,
+            )
+        return self._compiled[key]
+
+    def ask(
+        self, group: Group, networks: tuple[Any, Any], x: ArrayLike, head: str | None
+    ) -> np.ndarray:
+        """Logits of new examples from networks that are given.
+
+        Args:
+            group: of the client.
+            networks: its private state, and a shared part.
+            x: as of `predict`.
+            head: likewise.
+        """
+        head = self.algorithm.heads[0] if head is None else head
+        prediction.require_known("head", head, self.algorithm.heads)
+        x, single = own.like(
+            self.dataset, x, from_config.augmentation(self.config, self.dataset)
+        )
+        key = f"ask {group.name}"
+        if key not in self._compiled:
+            self._compiled[key] = prediction.program(
+                self.algorithm, group, self.setup.prepare.test
+            )
+        private, shared = networks
+        ask = functools.partial(self._compiled[key], shared, private, head=head)
+        with numerics.fixed(self.config.precision):
+            logits = prediction.in_blocks(ask, x)
+        return logits[0] if single else logits
+
+    def scores(self, state: State) -> evaluation.Scores:
+        """Tests all clients of a state, in all heads, at both points."""
+        with numerics.fixed(self.config.precision):
+            return self._compiled["evaluate"](state)
+
+    def logits(
+        self,
+        state: State,
+        x: ArrayLike,
+        client: int | None = None,
+        head: str | None = None,
+        point: str = "local",
+    ) -> np.ndarray:
+        """Logits of new examples by clients of a state; see `Federation.predict`."""
+        x, single = own.like(
+            self.dataset, x, from_config.augmentation(self.config, self.dataset)
+        )
+        if "predict" not in self._compiled:
+            self._compiled["predict"] = prediction.make(
+                self.algorithm, self.groups, self.setup.prepare.test, self.store
+            )
+        with numerics.fixed(self.config.precision):
+            found = self._compiled["predict"](state, x, client, head, point)
+        return found[..., 0, :] if single else found
+
+    def digester(self) -> Digester:
+        """A digester of this federation's states."""
+        return Digester(self.groups, self.store, alike=self.config.same_start)
+
+    def arrays(self, state: State) -> dict[str, Any]:
+        """The state on the host, the same whatever devices and store: a checkpoint's.
+
+        (Of a store on the disk, the versions of its files.) Nothing in it is shared
+        with the state, which may be consumed meanwhile.
+        """
+        require_live(state)
+        # Apart, as in every checkpoint that was ever written.
+        apart = {
+            name: {
+                group.name: self.store.save(
+                    state.clients[group.name][place], group.clients.size, state.round
+                )
+                for group in self.groups
+            }
+            for place, name in enumerate(("clients", "copies"))
+        }
+        return {"server": jax.tree.map(np.array, jax.device_get(state.server)), **apart}
+
+    @numerics.fixed()
+    def place(self, round: int, arrays: dict[str, Any]) -> State:
+        """The state that `arrays` was made of."""
+        clients = {
+            name: self.store.restore(
+                (arrays["clients"][name], arrays["copies"][name]), created
+            )
+            for name, created in self.init().clients.items()
+        }
+        server = jax.device_put(arrays["server"], sharding.everywhere(self.mesh))
+        return State(round, server, clients)
+
+    def forget(self, state: State, saved: list[int]) -> None:
+        """Says of which rounds there are checkpoints; files of others may go."""
+        for group in self.groups:
+            self.store.prune(state.clients[group.name], saved)
+
+    @numerics.fixed()
+    def flops(self) -> np.ndarray:
+        """FLOPs of every client's visit [N], see `visit_flops`."""
+        return visit_flops.visit_flops(
+            self.dataset, *self.pieces.lowered("im2col"), self.train, self.round_config
+        )
+
+
+def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
+    return Examples(np.asarray(x), np.asarray(y, np.int32))
