@@ -38,8 +38,9 @@ def load(
 
     The federation is on the split that was saved with the run, and its `state` is the
     newest undamaged checkpoint's: `predict`, `evaluate` and `rounds` work on it.
-    Nothing in the folder is changed; `fedjax-mrl resume` goes on there. A finished run has no rounds left, so `rounds()` yields none;
-    `rounds(until=...)` and `fit(rounds=...)` play more.
+    Nothing in the folder is changed; `fedjax-mrl resume` goes on there. A finished run
+    has no rounds left, so `rounds()` yields none; `rounds(until=...)` and
+    `fit(rounds=...)` play more.
 
     Args:
         path: the run directory, `--out` of `fedjax-mrl run`.
