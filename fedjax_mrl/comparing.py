@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl import bar, config, references
+from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.runs import comparison, comparison_tables, pictures, summary
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.simulation.divergence import Diverged
-from fedjax_mrl.values import Values, take
 
 if TYPE_CHECKING:
     import pandas

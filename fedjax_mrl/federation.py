@@ -14,6 +14,7 @@ from fedjax_mrl import (
     bar,
     engines,
 )
+from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
@@ -26,7 +27,6 @@ from fedjax_mrl.simulation import (
 )
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.state import Played, State, read_clients, require_live
-from fedjax_mrl.values import Values, take
 
 
 class Federation(Programs):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedjax_mrl import datasets, discovery, partitions, references
+from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset, DatasetError
 from fedjax_mrl.federation import Federation
@@ -20,7 +21,6 @@ from fedjax_mrl.runs import resuming
 from fedjax_mrl.runs.checkpoint import CheckpointError
 from fedjax_mrl.runs.directory import RunDirectory
 from fedjax_mrl.simulation.state import State
-from fedjax_mrl.values import Values, take
 
 _ATTEMPTS = 5  # while another process replaces checkpoints
 

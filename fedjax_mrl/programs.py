@@ -12,15 +12,9 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_mrl import (
-    from_config,
-    numerics,
-    paths,
-    pieces,
-    sharding,
-    stores,
-    visit_flops,
-)
+from fedjax_mrl import numerics, paths, sharding, stores
+from fedjax_mrl.building import from_config, pieces, visit_flops
+from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
@@ -39,7 +33,6 @@ from fedjax_mrl.simulation.population import Group, Population
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.state import Played, State, require_live
 from fedjax_mrl.simulation.strategies import Strategy
-from fedjax_mrl.values import Values
 
 
 class Programs:

@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
+from fedjax_mrl.building.splits import hold_out
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.partitions import Partition, PartitionError
-from fedjax_mrl.splits import hold_out
 
 PIXELS, HIDDEN, WIDTH, SHARED, CLASSES = 16, 512, 6, 4, 3
 SIZES = (10, 4, 7)

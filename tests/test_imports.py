@@ -175,3 +175,44 @@ def test_nothing_but_the_command_line_prints():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert "print" not in called or name.startswith("cli/"), name
+
+
+def floors():
+    """Names of rooms by floor, the ground first, from the table."""
+    height = {}
+
+    def of(name):
+        if name not in height:
+            height[name] = 1 + max(map(of, layers()[name].below), default=-1)
+        return height[name]
+
+    for name in layers():
+        of(name)
+    return [
+        [name for name in layers() if height[name] == floor]
+        for floor in range(max(height.values()) + 1)
+    ]
+
+
+def picture():
+    """The floors as design.md draws them, the top first."""
+    rows = list(enumerate(floors()))[::-1]
+    return "\n".join(f"{floor:2}  {'   '.join(names)}" for floor, names in rows)
+
+
+def test_the_picture_of_the_floors_is_the_tables():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert f"```text\n{picture()}\n```" in text
+
+
+def test_every_word_of_the_glossary_is_used():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = text.partition("## Words")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    words = [word.strip() for row in rows[2:] for word in row.split(",")]
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "fedjax_mrl").rglob("*.py")
+    )
+    assert len(words) > 20
+    for word in words:
+        assert re.search(rf"\b{re.escape(word)}", sources, re.IGNORECASE), word

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from fedjax_mrl import algorithms, datasets, discovery, from_config, splits
+from fedjax_mrl import algorithms, datasets, discovery
+from fedjax_mrl.building import from_config, splits
+from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import schedules
@@ -17,7 +19,6 @@ from fedjax_mrl.simulation import strategies
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
-from fedjax_mrl.values import Values
 
 # Of matrix products, as of `jax.default_matmul_precision`.
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32")

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedjax_mrl import algorithms, discovery, references
 from fedjax_mrl.algorithms import Method
+from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import images, own
 from fedjax_mrl.data.dataset import Dataset
@@ -21,7 +22,6 @@ from fedjax_mrl.simulation import population
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
-from fedjax_mrl.values import Values
 
 
 def algorithm_options(config: RunConfig, method: Method) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""From settings and values to the frozen pieces of a federation."""
