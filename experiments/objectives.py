@@ -10,65 +10,45 @@ clients without mutual learning (alpha = beta = 1: nothing is learnt from each o
 
 import argparse
 
-import jax.numpy as jnp
-import numpy as np
-
-from fedjax_mrl import algorithms, datasets, models, partitions
-from fedjax_mrl.data import images
-from fedjax_mrl.learning import optimizers
-from fedjax_mrl.protocol import Examples, Setup
-from fedjax_mrl.simulation import evaluation, initialization, rounds
-from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.settings import RoundConfig
+import fedjax_mrl as fm
+from fedjax_mrl.models import mlp
 
 TASKS = {
-    "digit": np.arange(10),
-    "odd": np.arange(10) % 2,
-    "below five": (np.arange(10) < 5).astype(int),
+    "digit": list(range(10)),
+    "odd": [digit % 2 for digit in range(10)],
+    "below five": [int(digit < 5) for digit in range(10)],
 }
+
+
+def small(input_shape, num_classes) -> fm.Model:
+    """A perceptron of 64 units twice."""
+    return mlp.mlp(input_shape, num_classes, feature_dim=64, hidden=64)
 
 
 def run(num_rounds: int, *, seed: int = 0, **options: float) -> dict[str, float]:
     """Trains the nine clients; mean personal accuracy of each task's clients."""
-    data = datasets.load("digits")
-    shape = data.x_train.shape[1:]
-    split = partitions.make("iid", data.y_train, data.y_test, 9, seed)
-
-    def network(num_classes, width):
-        return models.build("mlp", shape, num_classes, feature_dim=width, hidden=64)
-
-    setup = Setup(
-        shared=lambda width: network(10, width),
-        feature_dim=64,
-        num_classes=10,
-        optimizer=optimizers.sgd(0.05),
-        prepare=images.prepare(data.mean, data.std, "none"),
-        num_rounds=num_rounds,
+    settings = {f"algorithm.{name}": value for name, value in options.items()}
+    federation = fm.Federation(
+        algorithm="fml",
+        models=[small],
+        shared_model=small,
+        tasks=TASKS,
+        num_clients=9,
+        partition="iid",
+        rounds=num_rounds,
+        batch_size=16,
+        learning_rate=0.05,
+        seed=seed,
+        data_seed=seed,
+        eval_every=max(num_rounds, 1),
+        set={"algorithm.share": "extractor", **settings},
     )
-    algorithm = algorithms.build("fml", setup, share="extractor", **options)
-    groups = [
-        Group(
-            name,
-            network(int(labels.max()) + 1, 64),
-            np.arange(place, 9, 3, dtype=np.int32),
-            labels.astype(np.int32),
-        )
-        for place, (name, labels) in enumerate(TASKS.items())
-    ]
-    config = RoundConfig(seed=seed, cohort_size=9, epochs=1, batch_size=16)
-    train = Examples(jnp.asarray(data.x_train), jnp.asarray(data.y_train, jnp.int32))
-    test = Examples(jnp.asarray(data.x_test), jnp.asarray(data.y_test, jnp.int32))
-    play = rounds.make(algorithm, groups, train, list(split.train), config)
-    evaluate = evaluation.make(
-        algorithm,
-        groups,
-        evaluation.EvaluationSet(test, list(split.test), setup.prepare.test),
-    )
-    state = initialization.init(algorithm, groups, config)
-    for _ in range(num_rounds):
-        state, _ = play(state)
-    accuracy = evaluate(state).accuracy[0, 0]  # point local, head personal
-    return {group.name: float(accuracy[group.clients].mean()) for group in groups}
+    federation.fit(progress=False)
+    accuracy = federation.evaluate().accuracy[0, 0]  # point local, head personal
+    return {
+        task: float(accuracy[place :: len(TASKS)].mean())
+        for place, task in enumerate(TASKS)
+    }
 
 
 if __name__ == "__main__":
