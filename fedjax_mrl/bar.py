@@ -3,7 +3,6 @@
 import sys
 from types import TracebackType
 
-import numpy as np
 from tqdm import auto
 
 from fedjax_mrl.results import Result
@@ -37,8 +36,7 @@ class Bar:
         """Counts one more round."""
         losses = result.played.metrics["total"]
         words = {"loss": f"{float(losses.mean()):.4f}"} if losses.size else {}
-        if result.scores is not None:
-            accuracy = float(np.nanmean(result.scores.accuracy[0, 0]))
-            words["accuracy"] = f"{accuracy:.4f}"
+        if result.accuracy is not None:
+            words["accuracy"] = f"{result.accuracy:.4f}"
         self._bar.set_postfix(words, refresh=False)
         self._bar.update()

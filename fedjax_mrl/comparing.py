@@ -122,6 +122,12 @@ def compare(
     """
     named, values = take(options)
     names = []
+    if isinstance(algorithms, str) or not len(algorithms):
+        raise ValueError(
+            f"algorithms must be a list of at least one; got {algorithms!r}."
+        )
+    if not isinstance(seeds, Sequence | range) or not len(seeds):
+        raise ValueError(f"seeds must be a list of at least one; got {seeds!r}.")
     for method in algorithms:
         name, own = take({"algorithm": method})
         names.append(name["algorithm"])

@@ -14,6 +14,7 @@ from fedjax_mrl import (
     bar,
     engines,
 )
+from fedjax_mrl import config as configs
 from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.history import History
@@ -99,7 +100,7 @@ class Federation(Programs):
     def with_settings(self, **changes: Any) -> "Federation":
         """The same values, data and split under other settings; compiled anew."""
         values = self.values._replace(dataset=self.dataset, partition=self.partition)
-        config = dataclasses.replace(self.config, **changes)
+        config = configs.build(vars(self.config), changes)
         return Federation(config, values=values, client_folder=self.client_folder)
 
     def with_trial(
@@ -340,6 +341,11 @@ class Federation(Programs):
         problem = divergence.describe(played, state.round, self.config)
         if problem is not None:
             self.state = None
+            if self.dataset.kind == "tokens":
+                most = int(self.dataset.x_train.max())
+                problem += (
+                    f" Tokens go up to {most}; more than an embedding has give NaN."
+                )
             raise divergence.Diverged(
                 f"{problem} Give a lower learning_rate or clip_norm, or leave such "
                 'clients out with set={"server.reject_nonfinite": True}; '
@@ -375,6 +381,8 @@ class Federation(Programs):
             >>> len(federation.fit(rounds=1)), len(federation.fit())
             (1, 3)
         """
+        if rounds is not None and not (isinstance(rounds, int) and rounds >= 0):
+            raise ValueError(f"rounds must be a whole number from 0; got {rounds!r}.")
         start = 0 if self.state is None else self.state.round
         until = self.config.rounds if rounds is None else start + rounds
         with bar.Bar(until - start, progress) as shown:
@@ -405,7 +413,10 @@ class Federation(Programs):
 
 
 def _config(config: RunConfig | None, options: dict[str, Any]) -> RunConfig:
-    from fedjax_mrl import config as configs
-
+    if not isinstance(config, RunConfig | None):
+        raise ValueError(
+            "The first argument is a RunConfig; name the others, as "
+            f"Federation(algorithm='fedmrl'). Got {config!r}."
+        )
     known = {} if config is None else vars(config)
     return configs.build(known, options)

@@ -1,6 +1,6 @@
 """The rounds that a federation played, as tables and pictures for a notebook."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,16 +65,17 @@ class History:
         self._num_train = num_train
         self._flops = flops
         self._rounds: list[tuple[Result, float]] = []
+        self._earlier: dict[str, list[Row]] = {table: [] for table in TABLES}
 
     def __len__(self) -> int:
-        return len(self._rounds)
+        return len(self._earlier["rounds"]) + len(self._rounds)
 
     def __iter__(self) -> Iterator[Result]:
-        """The rounds, oldest first; their states are of rounds that are past."""
+        """The rounds that were played here, oldest first; their states are gone."""
         return (result for result, _ in self._rounds)
 
     def __repr__(self) -> str:
-        if not self._rounds:
+        if not len(self):
             return "History of no round"
         rows = self.rows("metrics")
         text = f"History of {len(self)} rounds, up to round {self.last_round}"
@@ -89,7 +90,13 @@ class History:
     @property
     def last_round(self) -> int:
         """The number of the last round; 0 before the first."""
-        return self._rounds[-1][0].state.round if self._rounds else 0
+        if self._rounds:
+            return self._rounds[-1][0].state.round
+        return max((row["round"] for row in self._earlier["rounds"]), default=0)
+
+    def begin_with(self, tables: Mapping[str, list[Row]]) -> None:
+        """Takes over rounds that were played elsewhere, as rows of the three tables."""
+        self._earlier = {table: list(tables[table]) for table in TABLES}
 
     def append(self, result: Result, seconds: float) -> None:
         """Adds a round; forgets rounds that it replaces, as of a loop begun anew."""
@@ -114,8 +121,8 @@ class History:
         """
         if table not in TABLES:
             raise ValueError(discovery.unknown("table", table, TABLES))
-        found: list[Row] = []
-        flops = self._flops() if table == "rounds" else None
+        found: list[Row] = list(self._earlier[table])
+        flops = self._flops() if table == "rounds" and self._rounds else None
         for result, seconds in self._rounds:
             if flops is not None:
                 found.append(results.round_row(result, flops, seconds))
@@ -178,6 +185,7 @@ class History:
                 markersize=3,
             )
         axes.set(xlabel="round", ylabel="mean test accuracy of clients")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
         return figure

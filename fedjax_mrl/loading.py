@@ -8,15 +8,24 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedjax_mrl import datasets, discovery, partitions, references
+from fedjax_mrl import (
+    algorithms,
+    datasets,
+    discovery,
+    models,
+    partitions,
+    references,
+)
 from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset, DatasetError
 from fedjax_mrl.federation import Federation
+from fedjax_mrl.history import TABLES
 from fedjax_mrl.protocol import Algorithm
+from fedjax_mrl.results import Row
 from fedjax_mrl.runs import resuming
 from fedjax_mrl.runs.checkpoint import CheckpointError
 from fedjax_mrl.runs.directory import RunDirectory
@@ -31,13 +40,13 @@ def load(
     dataset: Dataset | None = None,
     algorithm: Callable[..., Algorithm] | None = None,
     models: Sequence[Any] = (),
-    tasks: Mapping[str, Sequence[int]] | None = None,
     **changes: Any,
 ) -> Federation:
     """Loads a finished or interrupted run, also one that is still being written.
 
-    The federation is on the split that was saved with the run, and its `state` is the
-    newest undamaged checkpoint's: `predict`, `evaluate` and `rounds` work on it.
+    The federation is on the split that was saved with the run, its `state` is the
+    newest undamaged checkpoint's, and its `history` has the rounds up to there:
+    `predict`, `evaluate` and `rounds` work on it.
     Nothing in the folder is changed; `fedjax-mrl resume` goes on there. A finished run
     has no rounds left, so `rounds()` yields none; `rounds(until=...)` and
     `fit(rounds=...)` play more.
@@ -47,7 +56,6 @@ def load(
         dataset: the data, if they have no name here.
         algorithm: the method, if it was a function that cannot be imported.
         models: networks likewise, the private ones and the shared one.
-        tasks: as they were, if the clients had tasks of their own.
         **changes: settings that change no number of any round, as `data_dir`,
             `rounds` or `eval_every`. `devices` is by default all that there are.
 
@@ -79,10 +87,11 @@ def load(
         overlay = _Overlay(directory.clients)
     given = {"algorithm": algorithm, "models": models, "dataset": dataset}
     named = {name: value for name, value in given.items() if value}
-    values = take({**named, "tasks": tasks})[1]
+    values = take(named)[1]
     folder = None if overlay is None else overlay.path
     built = federation(directory, config, client_folder=folder, values=values)
     built.state = newest(built, directory, warnings.warn)
+    built.history.begin_with(_tables(directory, built.state.round))
     built.keeps = overlay  # also of its other trials
     return built
 
@@ -121,6 +130,8 @@ def federation(
         )
     if values.dataset is not None:
         values = values._replace(dataset=values.dataset._replace(name=config.dataset))
+    values = values._replace(tasks=_tasks(directory))
+    _require_values(config, values)
     sums = _checksums(directory)
     _require_same_code(config, sums.get("code_sha256"))
     if not anew:
@@ -135,6 +146,59 @@ def federation(
             "new run."
         )
     return built
+
+
+def _tasks(directory: RunDirectory) -> dict[str, list[int]] | None:
+    """The tasks of the run's clients; None if all had the data's classes."""
+    try:
+        return json.loads(directory.read_text("tasks.json"))
+    except FileNotFoundError:
+        return None
+
+
+def _tables(directory: RunDirectory, last: int) -> dict[str, list[Row]]:
+    """The rows of a run's tables up to a round, with numbers for numbers."""
+    found = {}
+    for table in TABLES:
+        try:
+            rows = directory.rows(f"{table}.csv")
+        except OSError:
+            rows = []
+        typed = [{name: _value(text) for name, text in row.items()} for row in rows]
+        found[table] = [row for row in typed if row["round"] <= last]
+    return found
+
+
+def _value(text: str) -> Any:
+    """A cell of a table: a number if it reads like one, None if it is empty."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None
+
+
+def _require_values(config: RunConfig, values: Values) -> None:
+    """Refuses names that were those of values, which have to be given again."""
+    for kind, names, known, given in (
+        ("algorithm", [config.algorithm], algorithms.names(), values.algorithms),
+        (
+            "models",
+            [*config.models, config.shared_model],
+            models.names(),
+            values.models,
+        ),
+    ):
+        for name in names:
+            named = name in known or references.is_reference(name)
+            if not named and name not in given:
+                value = f"[{name}]" if kind == "models" else name
+                raise ConfigError(
+                    f"{name!r} of the run was a value that cannot be imported: give it "
+                    f"again, as load(path, {kind}={value}). "
+                    + discovery.unknown(kind.rstrip("s"), name, known)
+                )
 
 
 def _has_name(dataset: str) -> bool:

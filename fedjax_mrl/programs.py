@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_mrl import numerics, paths, sharding, stores
+from fedjax_mrl import numerics, paths, references, sharding, stores
 from fedjax_mrl.building import from_config, pieces, visit_flops
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import RunConfig
@@ -67,6 +67,7 @@ class Programs:
             client_folder = paths.local(client_folder, "client_folder")
         self.client_folder = client_folder
         self.pieces = pieces.resolve(config, values)
+        self.code_sha256 = references.checksums(config.code)  # as it is now
         self.trial = Trial(config.seed, config.learning_rate)
         self.mesh = sharding.mesh(config.devices)
         self.store = stores.make(config.client_store, self.mesh, client_folder)

@@ -3,13 +3,15 @@
 Wherever a name of an algorithm or a model is taken, such a reference is taken too.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import pathlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -73,7 +75,8 @@ def absolute(text: str) -> str:
     where, name = _split(text)
     if not where.endswith(".py"):
         return text
-    return f"{paths.local(where, 'The file of your code').absolute()}:{name}"
+    path = paths.local(where, "The file of your code").absolute()
+    return f"{os.path.normpath(path)}:{name}"
 
 
 def of(value: Any) -> str | None:
@@ -132,6 +135,7 @@ def _import(text: str, where: str) -> ModuleType:
 
 def _from_file(text: str, where: str) -> ModuleType:
     path = paths.local(where, "The file of your code").absolute()
+    path = pathlib.Path(os.path.normpath(path))
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -153,14 +157,40 @@ def _run(path: pathlib.Path, sha256: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # as of a script; what it imports lies there
     try:
-        spec.loader.exec_module(module)
+        with _beside(path.parent):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+@contextlib.contextmanager
+def _beside(folder: pathlib.Path) -> Iterator[None]:
+    """Lets a file import what lies beside it, and no file of another folder get it."""
+    names = {path.stem for path in folder.iterdir() if path.suffix == ".py"}
+    names |= {path.name for path in folder.iterdir() if path.is_dir()}
+    lies_here = lambda module: str(folder) in (getattr(module, "__file__", None) or "")
+    hidden = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] in names and not lies_here(module)
+        if name.partition(".")[0] not in sys.stdlib_module_names
+        if not name.startswith("fedjax_mrl")
+    }
+    for name in hidden:
+        del sys.modules[name]
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if lies_here(sys.modules[name]) and name.partition(".")[0] in names:
+                del sys.modules[name]
+        sys.modules.update(hidden)
 
 
 def _failed(text: str, error: Exception) -> CodeError:

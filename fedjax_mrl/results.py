@@ -18,11 +18,29 @@ Row = dict[str, Any]  # column to value
 
 
 class Result(NamedTuple):
-    """One round as `Federation.rounds` yields it."""
+    """One round as `Federation.rounds` yields it.
+
+    Attributes:
+        state: after it, until the next round is played from it; `state.round` is its
+            number.
+        played: who took part, with losses and traffic.
+        scores: of all clients, `scores.accuracy` [point, head, client]; None in rounds
+            without evaluation (`eval_every`).
+    """
 
     state: State
     played: Played
-    scores: Scores | None  # None in rounds without evaluation
+    scores: Scores | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean accuracy of all tested clients, local, in the method's first head.
+
+        None in a round without evaluation.
+        """
+        if self.scores is None:
+            return None
+        return float(self.scores.accuracy[0, 0, self.scores.num_test > 0].mean())
 
 
 def round_row(

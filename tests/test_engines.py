@@ -77,7 +77,7 @@ def test_the_data_of_a_client_are_its_part_in_the_classes_of_its_task():
         one.x_test, built.dataset.x_test[built.partition.test[0]]
     )
     assert one.y_train.max() > 1 and set(other.y_train.tolist()) <= {0, 1}
-    assert built.client(1).architecture.endswith("-odd")
+    assert built.client(1).architecture.endswith("@odd")
     with pytest.raises(ValueError, match="from 0 to 4"):
         built.client(5)
 

@@ -252,6 +252,74 @@ def test_a_method_is_a_function_with_its_hyper_parameters():
         make(3)
 
 
+def changed(**changes):
+    """Standalone with another client function."""
+
+    def method(setup):
+        base = algorithms.get("standalone")(setup)
+
+        def client(model):
+            made = base.client(model)
+            parts = {name: wrap(getattr(made, name)) for name, wrap in changes.items()}
+            return made._replace(**parts)
+
+        return base._replace(client=client)
+
+    return method
+
+
+def after(change):
+    return lambda update: lambda *given: change(update(*given))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"update": after(lambda out: out._replace(metrics={"mine": 0.0}))},
+            'metrics of update of method for mlp must have a "total"',
+        ),
+        (
+            {"update": after(lambda out: out._replace(state=(out.state, 1.0)))},
+            "state of update of method for mlp must be built as Client.init makes it",
+        ),
+        (
+            {"update": after(lambda out: out._replace(shared=jnp.zeros(3)))},
+            "shared of update of method for mlp must be built as Server.broadcast",
+        ),
+        (
+            {"predict": after(lambda heads: {"other": heads["local"]})},
+            "predict of method must return logits for the heads .*local; it .*other",
+        ),
+    ],
+)
+def test_a_method_that_breaks_the_protocol_is_refused_before_training(changes, words):
+    with pytest.raises(ValueError, match=words):
+        small(
+            algorithm=changed(**changes), models=("mlp",), shared_model="mlp",
+            dataset=features(),
+        )  # fmt: skip
+
+
+def test_a_hyper_parameter_as_an_option_is_told_where_it_belongs():
+    with pytest.raises(ValueError, match=r'set=\{"algorithm\.alpha": 0\.3\}'):
+        small(algorithm="fml", alpha=0.3)
+
+
+def test_nnx_classes_are_made_at_any_width_and_tokens_out_of_range_are_named():
+    federation = small(
+        models=[fm.model(Attention)], shared_model=fm.model(Attention),
+        dataset=tokens(), shared_dim=4,
+    )  # fmt: skip
+    assert federation.fit().last_round == 1
+    far = tokens()._replace(x_train=tokens().x_train + 9)
+    with pytest.raises(fm.Diverged, match="Tokens go up to 14; more than an embedding"):
+        small(
+            algorithm="standalone", models=[fm.model(Quiet())],
+            shared_model=fm.model(Quiet()), dataset=far,
+        ).fit()  # fmt: skip
+
+
 def test_clients_may_have_tasks_of_their_own():
     tasks = {"which": [0, 1, 2], "first": [1, 0, 0]}
     federation = small(
@@ -264,7 +332,7 @@ def test_clients_may_have_tasks_of_their_own():
     }
     (one, two) = named
     assert named[one] == ([0, 2], 3) and named[two] == ([1, 3], 2)
-    assert one.endswith("-which") and two.endswith("-first")
+    assert one.endswith("@which") and two.endswith("@first")
     federation.fit()
     x = np.zeros((2, 4))
     assert federation.predict(x, client=0).shape == (2, 3)
@@ -298,6 +366,113 @@ class Net(nn.Module):
 def fedmine(setup, *, weight: float = 1.0):
     return algorithms.get("standalone")(setup)
 '''
+
+
+def test_tasks_stay_with_a_saved_run(tmp_path):
+    tasks = {"b-c": [0, 1, 2], "c": [2, 1, 0]}
+    federation = small(
+        algorithm="standalone", models=["mlp", Whole], shared_model="mlp",
+        dataset=features(), tasks=tasks,
+    )  # fmt: skip
+    assert len({group.name for group in federation.groups}) == 2
+    federation.fit()
+    federation.save(tmp_path / "a")
+    found = fm.load(tmp_path / "a", dataset=features())
+    assert [g.name for g in found.groups] == [g.name for g in federation.groups]
+    for ours, theirs in zip(federation.groups, found.groups, strict=True):
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_array_equal(
+        found.evaluate().correct, federation.evaluate().correct
+    )
+
+
+@pytest.mark.parametrize("name", ["fedmrl", "fedproto", "lg_fedavg", "fedkd", "fml"])
+def test_tasks_are_refused_where_something_about_classes_travels(name):
+    with pytest.raises(ValueError, match=r"share nothing that is about classes"):
+        small(
+            algorithm=name, models=("mlp",), shared_model="mlp", dataset=features(),
+            tasks={"a": [0, 1, 2], "b": [2, 1, 0]},
+        )  # fmt: skip
+
+
+class Told(nnx.Module):
+    """An nnx module that is told whether it trains."""
+
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(4, D, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x, train=True):
+        return self.drop(self.layer(x), deterministic=not train)
+
+
+class Tied(nnx.Module):
+    """Its halves have a layer in common."""
+
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(4, 4, rngs=rngs)
+        self.head = nnx.Sequential(self.layer, nnx.Linear(4, 3, rngs=rngs))
+
+    def features(self, x):
+        return nnx.relu(self.layer(x))
+
+
+class LinenTied(nn.Module):
+    """Likewise."""
+
+    def setup(self):
+        self.layer, self.last = nn.Dense(4), nn.Dense(3)
+
+    def features(self, x):
+        return self.layer(x)
+
+    def head(self, h):
+        return self.last(self.layer(h))
+
+
+def test_nnx_calls_are_told_when_they_train():
+    federation = small(
+        algorithm="standalone", models=[fm.model(Told)], shared_model="mlp",
+        dataset=features(), batch_size=60, epochs=1,
+    )  # fmt: skip
+    model = federation.groups[0].model
+    network = model.init(jax.random.key(0))
+    x = jnp.ones((2, 4))
+    np.testing.assert_array_equal(*model.logits(network, x))  # equal rows, no dropout
+    one, other = (model.training(jax.random.key(k)).logits(network, x) for k in (1, 2))
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("network", [Tied, LinenTied()])
+def test_halves_with_a_common_layer_are_refused(network):
+    with pytest.raises(ValueError, match=r"must have no layer in"):
+        small(models=[network], shared_model="mlp", dataset=features())
+
+
+@pytest.mark.parametrize("head", [nn.Embed(3, 3), (lambda k, h: {}, lambda p, h: None)])
+def test_a_head_that_fails_is_answered_in_a_sentence(head):
+    with pytest.raises(ValueError, match=r"head of Whole|head of own|head of Dense"):
+        small(
+            models=[fm.model(nn.Dense(5), head)], shared_model="mlp", dataset=features()
+        )
+
+
+def test_wrong_arguments_are_answered_in_sentences():
+    federation = small(models=("mlp",), shared_model="mlp", dataset=features())
+    for wrong in ("3", 2.5, -1):
+        with pytest.raises(ValueError, match="rounds must be a whole number from 0"):
+            federation.fit(rounds=wrong)
+    with pytest.raises(ValueError, match="There is no option 'foo'"):
+        federation.with_settings(foo=1)
+    with pytest.raises(ValueError, match="The first argument is a RunConfig"):
+        fm.Federation("fedmrl")
+    with pytest.raises(ValueError, match="tasks must be a dictionary"):
+        small(models=("mlp",), dataset=features(), tasks=[0, 1, 2])
+    for seeds in (3, ()):
+        with pytest.raises(ValueError, match="seeds must be a list"):
+            fm.compare(["fml"], seeds=seeds)
+    with pytest.raises(ValueError, match="algorithms must be a list"):
+        fm.compare("fml")
 
 
 @pytest.fixture
@@ -370,6 +545,30 @@ def test_a_damaged_data_file_is_refused(code, change, words, capsys):
     assert words in error and error.count("\n") == 1
 
 
+def test_a_comparison_does_not_mix_two_versions_of_a_method(code, capsys):
+    flags = ["--num-clients", "4", "--partition", "iid", "--dataset", "data.npz"]
+    flags += ["--models", "mlp", "--shared-model", "mlp", "--rounds", "1", "--quiet"]
+    words = ["compare", "--algorithms", "mine.py:fedmine", *flags, "--out", "c"]
+    assert main(words) == 0
+    file = code / "mine.py"
+    file.write_text(file.read_text() + "# another version\n")
+    assert main([*words, "--seeds", "0,1"]) == 2
+    assert "mine.py:fedmine has changed since" in capsys.readouterr().err
+
+
+def test_what_lies_beside_a_file_is_its_own(tmp_path):
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "beside.py").write_text(f"NAME = {name!r}\n")
+        (folder / "mine.py").write_text("import beside\n\nNAME = beside.NAME\n")
+    found = [references.load(f"{tmp_path / name}/mine.py:NAME") for name in ("a", "b")]
+    assert found == ["a", "b"]
+    assert references.absolute(f"{tmp_path}/a/../b/mine.py:NAME") == (
+        f"{tmp_path}/b/mine.py:NAME"
+    )
+
+
 def test_references_lead_back_to_what_can_be_imported(code):
     assert references.of(algorithms.get("fedavg")) == (
         "fedjax_mrl.algorithms.fedavg:fedavg"
@@ -390,7 +589,7 @@ def test_an_own_function_is_saved_by_its_reference_or_must_be_given(tmp_path):
     federation = small(algorithm=local, **shared)
     federation.fit()
     federation.save(tmp_path / "a")
-    with pytest.raises(ValueError, match="no algorithm 'local'"):
+    with pytest.raises(ValueError, match=r"'local' of the run was a value.*algorithm="):
         fm.load(tmp_path / "a", dataset=shared["dataset"])
     found = fm.load(tmp_path / "a", dataset=shared["dataset"], algorithm=local)
     assert found.config.models == ("tests.test_values:Whole",)

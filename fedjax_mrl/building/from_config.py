@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -128,7 +129,7 @@ def groups(
         own = of if given is None else of._replace(num_classes=int(given.max()) + 1)
         width = None if architecture.own_width else config.feature_dim
         model = architecture.build(own, width, chosen[architecture.name].lowering)
-        name = architecture.name if given is None else f"{architecture.name}-{task}"
+        name = architecture.name if given is None else f"{architecture.name}@{task}"
         models.append(model._replace(name=name))
     assigned = population.assign(config.num_clients, models)
     by_name = {
@@ -145,7 +146,7 @@ def by_group(
     if tasks is None:
         return dict(chosen)
     pairs = itertools.product(chosen.items(), tasks)
-    return {f"{name}-{task}": strategy for (name, strategy), task in pairs}
+    return {f"{name}@{task}": strategy for (name, strategy), task in pairs}
 
 
 def _labels(
@@ -155,7 +156,17 @@ def _labels(
     if tasks is None:
         return {"": None}
     found: dict[str, np.ndarray | None] = {}
-    for name, given in dict(tasks).items():
+    if not isinstance(tasks, Mapping):
+        raise ConfigError(
+            "tasks must be a dictionary from a name to the labels of that task; got "
+            f"{tasks!r}."
+        )
+    for name, given in tasks.items():
+        if not re.fullmatch(r"[\w .-]+", str(name)):
+            raise ConfigError(
+                "The name of a task must be of letters, digits, spaces and . - _; got "
+                f"{name!r}."
+            )
         labels = np.asarray(given)
         whole = labels.dtype.kind in "iu" and labels.shape == (num_classes,)
         if not whole or labels.min() < 0 or np.unique(labels).size < 2:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from fedjax_mrl import algorithms, datasets, discovery
-from fedjax_mrl.building import from_config, splits
+from fedjax_mrl import algorithms, datasets, discovery, references
+from fedjax_mrl.building import contract, from_config, splits
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
@@ -64,7 +64,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     """
     _check(config)
     method = algorithms.get(values.algorithms.get(config.algorithm, config.algorithm))
-    from_config.algorithm_options(config, method)  # refused before data are read
+    options = from_config.algorithm_options(config, method)  # before data are read
     from_config.server_options(config)
     architectures = from_config.architectures(config, values)
     data = values.dataset
@@ -93,12 +93,16 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         return assemble(dict.fromkeys(own, Strategy(lowering, 1)))
 
     algorithm, groups = assemble(chosen)
-    for group in groups:
-        algorithm.client(group.model)  # refuses what cannot work
+    made = setup(fallback.lowering)
+    if tasks is not None and len(tasks) > 1:
+        more = data._replace(label_names=(*data.label_names, "one more"))
+        wider = from_config.setup(config, more, shared, width, fallback.lowering)
+        other = algorithms.build(method, wider, **options)
+        contract.require_no_class_travels(config.algorithm, algorithm, other)
+    _require_fit(config, algorithm, groups, data, made)
     train, holdout = splits.hold_out(
         partition.train, algorithm.holdout, config.data_seed
     )
-    made = setup(fallback.lowering)
     each = from_config.by_group(chosen, tasks)
     return Pieces(
         data,
@@ -113,6 +117,21 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         schedules.decay(config.learning_rate_decay, made.num_rounds),
         lowered,
     )
+
+
+def _require_fit(
+    config: RunConfig,
+    algorithm: Algorithm,
+    groups: list[Group],
+    data: Dataset,
+    setup: Setup,
+) -> None:
+    """Refuses a method that cannot work with a model; own ones are looked at closely."""
+    for group in groups:
+        algorithm.client(group.model)
+        if config.algorithm not in algorithms.names():
+            name = references.short(config.algorithm)
+            contract.require(name, algorithm, group.model, data, setup)
 
 
 def _check(config: RunConfig) -> None:

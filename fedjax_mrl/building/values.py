@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedjax_mrl import algorithms, models, references
+from fedjax_mrl import algorithms, config, models, references
 from fedjax_mrl.config import ConfigError
 from fedjax_mrl.data.dataset import Dataset, DatasetError
 from fedjax_mrl.models import own
@@ -54,6 +54,7 @@ def take(options: Mapping[str, Any]) -> tuple[dict[str, Any], Values]:
         ValueError: for values of the wrong kind.
     """
     named = dict(options)
+    _require_no_hyperparameters(named)
     methods: dict[str, Callable[..., Algorithm]] = {}
     networks: dict[str, Any] = {}
     method = named.get("algorithm")
@@ -85,6 +86,21 @@ def take(options: Mapping[str, Any]) -> tuple[dict[str, Any], Values]:
     tasks = named.pop("tasks", None)
     given = {key: value for key, value in named.items() if value is not None}
     return given, Values(methods, networks, dataset, partition, tasks)
+
+
+def _require_no_hyperparameters(options: Mapping[str, Any]) -> None:
+    """Says how a method's own parameter is given, where it stands as an option."""
+    method = options.get("algorithm") or "fedmrl"
+    settings = {*config.fields(), "tasks"}
+    extra = [name for name in options if name not in settings]
+    if extra and (callable(method) or isinstance(method, str)):
+        own_ones = algorithms.hyperparameters(method)
+        for name in extra:
+            if name in own_ones:
+                raise ConfigError(
+                    f"{name} is a hyper-parameter of the method; give it as "
+                    f'set={{"algorithm.{name}": {options[name]!r}}}.'
+                )
 
 
 def _method_name(method: Any) -> str:

@@ -36,7 +36,7 @@ def visit_flops(
     """
     sizes = np.array([part.size for part in train])
     batch, sweep = settings.batch_size, settings.sweep_batch_size
-    visit = _one_step_visit(data, batch, sweep)
+    visit = one_step_visit(data, batch, sweep)
     result = np.zeros(len(train))
     for group in groups:
         client = built.client(group.model)
@@ -55,7 +55,8 @@ def visit_flops(
     return result
 
 
-def _one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:
+def one_step_visit(data: Dataset, batch: int, sweep: int) -> Visit:
+    """Shapes of a visit with one minibatch of `batch`, and passes of `sweep`."""
     shape: Any = jax.ShapeDtypeStruct  # shapes suffice where arrays stand
     examples = Examples(
         shape(data.x_train.shape, data.x_train.dtype),

@@ -6,6 +6,7 @@ What an option takes stands in its `dataclasses.Field`: the type, and in the met
 
 import dataclasses
 import math
+import os
 import pathlib
 import types
 import typing
@@ -41,7 +42,7 @@ def check(field: dataclasses.Field, value: Any) -> Any:
     if field.name in ("algorithm", "shared_model"):
         return code(converted)
     if field.name == "dataset" and converted.endswith(".npz"):
-        return str(local(converted, flag(field)).absolute())
+        return os.path.normpath(local(converted, flag(field)).absolute())
     if field.name == "partition" and converted.startswith("file:"):
         return f"file:{local(converted.removeprefix('file:'), flag(field))}"
     low, high = field.metadata.get("low"), field.metadata.get("high")

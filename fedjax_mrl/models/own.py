@@ -55,6 +55,7 @@ class Blueprint(NamedTuple):
     head: Part | None  # None is a linear layer
     feature_dim: int | None  # None: as `features` shows
     source: Any = None  # of what it was made, to tell equal ones
+    nnx: bool = False  # whether it is one nnx module with both halves
 
 
 def model(
@@ -83,8 +84,8 @@ def model(
         features: from inputs [B, ...] to a representation [B, D].
         head: from a representation to logits [B, L]; by default one linear layer.
         feature_dim: D; by default what `features` yields. A linen module with a field
-            `feature_dim`, or a function of (rngs, feature_dim), is also made at
-            the width that a method asks of the shared model.
+            `feature_dim`, or an nnx class or function of (rngs, feature_dim=32), is
+            also made at the width that a method asks of the shared model.
         name: for tables and files; by default the class of `features`.
 
     Returns:
@@ -141,11 +142,11 @@ def architecture(value: Any) -> Architecture:
     if isinstance(value, nn.Module) or parts.is_nnx(value):
         return architecture(_split(value))
     if parts.is_nnx_class(value) or _is_linen_class(value):
-        fixed = "feature_dim" not in inspect.signature(value).parameters
+        fixed = "feature_dim" not in parts.parameters(value)
         return Architecture(value.__name__, functools.partial(_of_class, value), fixed)
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__).strip("<>")
-        fixed = "feature_dim" not in inspect.signature(value).parameters
+        fixed = "feature_dim" not in parts.parameters(value)
         return Architecture(name, functools.partial(_called, value, name), fixed)
     raise ValueError(
         "A model must be a name, FILE.py:NAME, a Flax module with methods features and "
@@ -192,7 +193,7 @@ def _called(
     make: Callable, name: str, sample: Sample, width: int | None, lowering: str
 ) -> Model:
     """What a user's function makes, given those of the options that it takes."""
-    known = inspect.signature(make).parameters
+    known = parts.parameters(make)
     anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
     options: dict[str, Any] = {"lowering": lowering}
     if width is not None:
@@ -204,14 +205,14 @@ def _called(
 
 def _of_class(kind: type, sample: Sample, width: int | None, lowering: str) -> Model:
     """A model of a Flax class, made with those of the sizes that it takes."""
-    known = inspect.signature(kind).parameters
+    known = parts.parameters(kind)
     sizes = {"num_classes": sample.num_classes}
     if width is not None:
         sizes["feature_dim"] = width
     sizes = {key: value for key, value in sizes.items() if key in known}
     if parts.is_nnx_class(kind):
         features, head = parts.halves(lambda rngs: kind(**sizes, rngs=rngs))
-        blueprint = Blueprint(kind.__name__, features, head, None)
+        blueprint = Blueprint(kind.__name__, features, head, None, nnx=True)
     else:
         blueprint = _split(kind(**sizes))
     return _assemble(blueprint, sample, width, lowering)
@@ -222,7 +223,7 @@ def _split(module: Any) -> Blueprint:
     name = type(module).__name__
     if parts.is_nnx(module):
         features, head = parts.halves(module)
-        return Blueprint(name, features, head, None)
+        return Blueprint(name, features, head, None, nnx=True)
     if not all(callable(getattr(module, half, None)) for half in ("features", "head")):
         raise ValueError(
             f"{name} must say where its representation ends: give it methods "
@@ -247,12 +248,14 @@ def _assemble(
     key = rng.key(0, rng.Purpose.CLIENT_INIT)
     extractor = parts.shaped(features, key, x, blueprint.name)
     shown = parts.output(features, extractor, x, f"features of {blueprint.name}")
-    found = shown.shape[-1] if shown.ndim == 2 else 0
-    if shown.ndim != 2 or shown.shape[0] != 2 or not found:
+    shape = getattr(shown, "shape", ())
+    found = shape[-1] if len(shape) == 2 else 0
+    if len(shape) != 2 or shape[0] != 2 or not found:
         raise ValueError(
             f"features of {blueprint.name} must map inputs [B, "
             f"{', '.join(map(str, sample.shape))}] to a representation [B, D], but "
-            f"yields {_shape(shown.shape)}; pool or reshape it to one row an example."
+            f"yields {_shape(shape) if shape else type(shown).__name__}; pool or "
+            "reshape it to one row an example."
         )
     _require_width(blueprint.name, found, width)
     if blueprint.feature_dim not in (None, found) and width is None:
@@ -261,6 +264,7 @@ def _assemble(
             f"{found}; got {blueprint.feature_dim}. Leave it out."
         )
     head = blueprint.head or parts.linen(layers.Linear(sample.num_classes), "head")
+    _require_apart(blueprint, extractor, head, found)
 
     def init(key: jax.Array) -> Network:
         one, other = jax.random.split(key)
@@ -286,6 +290,22 @@ def _assemble(
     return _checked(made, sample)
 
 
+def _require_apart(
+    blueprint: Blueprint, extractor: Any, head: Part, width: int
+) -> None:
+    """Refuses a module whose two halves have a layer in common."""
+    if blueprint.source is not None or blueprint.head is None:
+        return  # two modules
+    h = jax.ShapeDtypeStruct((2, width), jnp.float32)
+    header = parts.shaped(head, rng.key(0, rng.Purpose.CLIENT_INIT), h, "head")
+    common = set(extractor) & set(header) if isinstance(header, dict) else set()
+    if common and not blueprint.nnx:
+        raise ValueError(
+            f"features and head of {blueprint.name} must have no layer in common, but "
+            f"both use {', '.join(sorted(common))}: only one half would be shared."
+        )
+
+
 def _checked(made: Model, sample: Sample) -> Model:
     """The model, if it maps the sample to as many logits as there are classes."""
     if made.num_classes != sample.num_classes:
@@ -297,15 +317,22 @@ def _checked(made: Model, sample: Sample) -> Model:
     def logits(key: jax.Array, x: jax.Array) -> jax.Array:
         return made.logits(made.init(key), x)
 
+    must = (
+        f"head of {made.name} must map a representation [B, {made.feature_dim}] to "
+        f"logits [B, {sample.num_classes}], one a class, but"
+    )
     with jax.numpy_dtype_promotion("standard"):
         key = rng.key(0, rng.Purpose.CLIENT_INIT)
-        found = jax.eval_shape(logits, key, sample.batch(2))
-    if found.shape != (2, sample.num_classes):
-        raise ValueError(
-            f"head of {made.name} must map a representation [B, {made.feature_dim}] to "
-            f"logits [B, {sample.num_classes}], one a class, but yields "
-            f"{_shape(found.shape)} for B = 2."
-        )
+        try:
+            found = jax.eval_shape(logits, key, sample.batch(2))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            text = f"{must} fails ({type(error).__name__}: {reason})."
+            raise ValueError(text) from error
+    shape = getattr(found, "shape", None)
+    if shape != (2, sample.num_classes):
+        got = type(found).__name__ if shape is None else f"{_shape(shape)} for B = 2"
+        raise ValueError(f"{must} yields {got}.")
     return made
 
 

@@ -1,7 +1,7 @@
 """Halves of a network, an extractor or a head, from Flax modules or plain functions."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -54,6 +54,14 @@ def of(value: Any, what: str) -> Part:
         f"{what} must be a Flax module, a function from nnx.Rngs to one, or a pair of "
         f"functions (init, apply); got {value!r}."
     )
+
+
+def parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a function, or those that a class is made with."""
+    if inspect.isclass(function) and not issubclass(function, nn.Module):
+        known = dict(inspect.signature(function.__init__).parameters)
+        return {name: known[name] for name in list(known)[1:]}
+    return inspect.signature(function).parameters
 
 
 def is_nnx(value: Any) -> bool:
@@ -164,7 +172,7 @@ def nnx_(source: Any, what: str) -> Part:
     """A half that is an nnx module, or what a function makes of random streams."""
     whole = _Graph(source, what)
     resize = None
-    if not is_nnx(source) and "feature_dim" in inspect.signature(source).parameters:
+    if not is_nnx(source) and "feature_dim" in parameters(source):
         resize = lambda width: nnx_(
             lambda rngs: source(rngs=rngs, feature_dim=width), what
         )
@@ -195,6 +203,7 @@ def halves(source: Any) -> tuple[Part, Part]:
             "features(x) and a submodule head, or build the model of two modules, as "
             "fm.model(features, head)."
         )
+    name_of = whole.name
     header = {"head": whole.shapes["head"]}
     extractor = {key: v for key, v in whole.shapes.items() if key != "head"}
     # What the other half holds is not used; the compiler drops it.
@@ -207,7 +216,14 @@ def halves(source: Any) -> tuple[Part, Part]:
 
         def apply(params, x, key):
             params = {"head": params} if unwrap else params
-            return whole.call({**params, **blank(other)}, x, key, pick)
+            nothing = blank(other)
+            if key is None:  # seen where a model is built, once
+                _require_unused(
+                    lambda o: whole.call({**params, **o}, x, None, pick),
+                    nothing,
+                    name_of,
+                )
+            return whole.call({**params, **nothing}, x, key, pick)
 
         return Part(init, apply, whole.stochastic)
 
@@ -215,6 +231,18 @@ def halves(source: Any) -> tuple[Part, Part]:
         part(extractor, header, lambda module: module.features, False),
         part(header, extractor, lambda module: module.head, True),
     )
+
+
+def _require_unused(function: Callable[[Any], Any], params: Any, name: str) -> None:
+    """Refuses a half whose result depends on parameters of the other half."""
+    jaxpr = jax.make_jaxpr(function)(params).jaxpr
+    used = {id(v) for equation in jaxpr.eqns for v in equation.invars}
+    used |= {id(v) for v in jaxpr.outvars}
+    if any(id(v) in used for v in jaxpr.invars):
+        raise _Mutable(
+            "must have no layer in both features and head: only one half would be "
+            "shared. Give each its own."
+        )
 
 
 class _Graph:
@@ -226,7 +254,7 @@ class _Graph:
         if is_nnx(source):
             self._make = lambda rngs: source
         else:  # by name, as a class has it: there may be others before it
-            named = "rngs" in inspect.signature(source).parameters
+            named = "rngs" in parameters(source)
             self._make = (lambda rngs: source(rngs=rngs)) if named else source
         try:
             self.module = nnx.eval_shape(lambda: self._make(nnx.Rngs(0)))
@@ -259,11 +287,17 @@ class _Graph:
         }
         self._mutable = sorted(kinds)
         self.stochastic = bool(jax.tree.leaves(rest))
+        self._arrays = any("ShapeDtypeStruct" in kind for kind in kinds)
 
     def init(self, key: Key) -> Params:
         """Draws the parameters."""
         from flax import nnx
 
+        if self._arrays:
+            raise _Mutable(
+                "holds arrays that are no nnx.Param; make constants in the call, or "
+                "parameters of them."
+            )
         _refuse_mutable(self._mutable)
         made = self._make(nnx.Rngs(key))
         return _plain(nnx.to_pure_dict(nnx.state(made, nnx.Param)))
@@ -288,7 +322,14 @@ class _Graph:
 
         rest = jax.tree.map(stream, self._rest)
         module = nnx.merge(self._graphs[key is not None], state, rest)
-        return pick(module)(x)
+        called = pick(module)
+        return called(x, **_flags(called, key is not None))
+
+
+def _flags(called: Callable[..., Any], training: bool) -> dict[str, bool]:
+    """What a call is to be told of training, by the names of its parameters."""
+    known = inspect.signature(called).parameters
+    return {n: value == training for n, value in _FLAGS.items() if n in known}
 
 
 def _plain(tree: Any) -> Any:

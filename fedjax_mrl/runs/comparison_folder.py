@@ -9,7 +9,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
@@ -230,8 +230,17 @@ def _look(
             for c in (config, expected)
         ]
         problem = "" if pairs[0] == pairs[1] else f"set: {pairs[0]} -> {pairs[1]}"
-    if not problem and _sha256(path) not in (None, data_sha256):
+    sums = _checksums(path)
+    if not problem and sums.get("data_sha256") not in (None, data_sha256):
         problem = "its images are not those of now (their checksum differs)"
+    code = sums.get("code_sha256") or {}
+    changed = [
+        name
+        for name in config.code
+        if code.get(name) not in (None, references.checksum(name))
+    ]
+    if not problem and changed:
+        problem = f"the file of {changed[0]} has changed since (its checksum differs)"
     return Held(path, config, problem)
 
 
@@ -280,14 +289,13 @@ def _files(path: pathlib.Path) -> list[str]:
     return [name for name in (*FILES, *FOLDERS) if (path / name).exists()]
 
 
-def _sha256(path: pathlib.Path) -> str | None:
-    """Checksum of the images of a run; None if it is not known."""
+def _checksums(path: pathlib.Path) -> dict[str, Any]:
+    """What a run's environment.json says of data and code; nothing if unread."""
     try:
-        return json.loads(RunDirectory(path).read_text("environment.json")).get(
-            "data_sha256"
-        )
-    except (OSError, ValueError, AttributeError):
-        return None
+        found = json.loads(RunDirectory(path).read_text("environment.json"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _key(row: dict[str, str]) -> Key:

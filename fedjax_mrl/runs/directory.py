@@ -20,6 +20,7 @@ from fedjax_mrl.runs.tables import COLUMNS as COLUMNS
 FILES = (
     "config.json",
     "environment.json",
+    "tasks.json",
     "partition.npz",
     "partition.png",
     *COLUMNS,

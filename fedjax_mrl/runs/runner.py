@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedjax_mrl import partitions, references
+from fedjax_mrl import partitions
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs import environment, pictures
 from fedjax_mrl.runs.checkpoint import Checkpoints
@@ -43,9 +43,15 @@ def prepare(federation: "Federation", run: RunDirectory, first: int = 1) -> None
     run.write_text("config.json", federation.config.to_json())
     sums = {
         "data_sha256": federation.dataset.sha256(),
-        "code_sha256": references.checksums(federation.config.code),
+        "code_sha256": federation.code_sha256,
     }
     environment.record(run, first, sums)
+    if federation.values.tasks is not None:
+        tasks = {
+            str(name): [int(label) for label in labels]
+            for name, labels in federation.values.tasks.items()
+        }
+        run.write_json("tasks.json", tasks)
     if isinstance(run, Follower):
         return
     partitions.save(run.path / "partition.npz", federation.partition)

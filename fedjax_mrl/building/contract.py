@@ -1,0 +1,119 @@
+"""Holds a method of the user's own to `protocol`, by shapes, before any training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_mrl.building import visit_flops
+from fedjax_mrl.config import ConfigError
+from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.protocol import Algorithm, Cohort, Model, Setup
+from fedjax_mrl.simulation import shapes
+
+_BATCH = 2
+
+
+def require(
+    name: str, algorithm: Algorithm, model: Model, data: Dataset, setup: Setup
+) -> None:
+    """Traces one visit, one inference and one step of the server.
+
+    Args:
+        name: of the method, for messages.
+        algorithm: the method.
+        model: of one group of clients.
+        data: what is trained on.
+        setup: how examples are prepared.
+
+    Raises:
+        ConfigError: for results of another form than the protocol's.
+        ValueError: as `Algorithm.client`.
+    """
+    client = algorithm.client(model)
+    of = shapes.of(algorithm, model)
+    visit = visit_flops.one_step_visit(data, _BATCH, _BATCH)
+    out = _shapes(client.update, of.broadcast, of.private, visit, of.key)
+    what = f"update of {name} for {model.name}"
+    if "total" not in out.metrics:
+        raise ConfigError(
+            f'metrics of {what} must have a "total", the loss that tables show; got '
+            f'{", ".join(out.metrics) or "none"}. Add it to Terms(loss, {{"total": '
+            "loss}})."
+        )
+    _require_same(out.state, of.private, f"state of {what}", "Client.init makes it")
+    _require_same(out.shared, of.broadcast, f"shared of {what}", "Server.broadcast is")
+    index = jnp.arange(_BATCH, dtype=jnp.int32)
+    x = jax.eval_shape(lambda x: setup.prepare.test(x, index), visit.examples.x)
+    heads = _shapes(client.predict, of.broadcast, of.private, x)
+    if set(heads) != set(algorithm.heads):
+        raise ConfigError(
+            f"predict of {name} must return logits for the heads of its Algorithm, "
+            f"{', '.join(algorithm.heads)}; it returns {', '.join(heads)}."
+        )
+    stacked = lambda leaf: jax.ShapeDtypeStruct((_BATCH, *leaf.shape), leaf.dtype)
+    uploads = jax.tree.map(stacked, out.upload)
+    real = jax.dtypes.canonicalize_dtype(float)
+    weights, number = jnp.zeros(_BATCH, real), jnp.int32(1)
+    server = _shapes(
+        lambda state, uploads, key: algorithm.server.update(
+            state, uploads, Cohort(weights, number, key)
+        ),
+        of.server,
+        uploads,
+        of.key,
+    )
+    _require_same(server, of.server, f"server state of {name}", "Server.init makes it")
+
+
+def require_no_class_travels(name: str, one: Algorithm, wider: Algorithm) -> None:
+    """Refuses tasks of clients' own where what travels is about classes.
+
+    Args:
+        name: of the method, for messages.
+        one: the method.
+        wider: the same for one more class: what travels must be of the same shapes.
+
+    Raises:
+        ConfigError: if it is not, as of a shared header or of prototypes.
+    """
+
+    def broadcast(algorithm: Algorithm) -> Any:
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        server = jax.eval_shape(algorithm.server.init, key)
+        return jax.eval_shape(algorithm.server.broadcast, server)
+
+    if broadcast(one) != broadcast(wider):
+        raise ConfigError(
+            f"Clients with tasks of their own can share nothing that is about classes, "
+            f"but what {name} sends is. Use a method that shares extractors alone, as "
+            'fml with set={"algorithm.share": "extractor"} or fedmrl with '
+            'set={"algorithm.readout": "local"}, or standalone.'
+        )
+
+
+def _shapes(function: Callable[..., Any], *arguments: Any) -> Any:
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.eval_shape(function, *arguments)
+
+
+def _require_same(found: Any, wanted: Any, what: str, whence: str) -> None:
+    """Refuses another structure, or leaves of another shape or type."""
+    if jax.tree.structure(found) != jax.tree.structure(wanted):
+        raise ConfigError(
+            f"{what} must be built as {whence}: {_built(wanted)}; got {_built(found)}."
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(wanted)
+    for (path, leaf), other in zip(leaves, jax.tree.leaves(found), strict=True):
+        if (leaf.shape, leaf.dtype) != (other.shape, other.dtype):
+            place = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ConfigError(
+                f"{what} must be as {whence}, but {place} is {other.dtype} "
+                f"{list(other.shape)} instead of {leaf.dtype} {list(leaf.shape)}."
+            )
+
+
+def _built(tree: Any) -> str:
+    text = str(jax.tree.structure(tree)).removeprefix("PyTreeDef(").removesuffix(")")
+    return text if len(text) < 160 else f"{text[:157]}..."
