@@ -67,9 +67,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     options = from_config.algorithm_options(config, method)  # before data are read
     from_config.server_options(config)
     architectures = from_config.architectures(config, values)
-    data = values.dataset
-    if data is None:
-        data = datasets.load(config.dataset, config.data_dir)
+    data = values.dataset or datasets.load(config.dataset, config.data_dir)
     data = from_config.data(config, data)
     partition = splits.split(config, data, values.partition)
     own = [architectures[name].name for name in config.models]
@@ -81,7 +79,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     shared = architectures[config.shared_model]
     tasks = values.tasks
 
-    def setup(lowering: str) -> Setup:
+    def setup(lowering: str, data: Dataset = data) -> Setup:
         return from_config.setup(config, data, shared, width, lowering)
 
     def assemble(chosen: Mapping[str, Strategy]) -> tuple[Algorithm, list[Group]]:
@@ -96,9 +94,8 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     made = setup(fallback.lowering)
     if tasks is not None and len(tasks) > 1:
         more = data._replace(label_names=(*data.label_names, "one more"))
-        wider = from_config.setup(config, more, shared, width, fallback.lowering)
-        other = algorithms.build(method, wider, **options)
-        contract.require_no_class_travels(config.algorithm, algorithm, other)
+        wider = algorithms.build(method, setup(fallback.lowering, more), **options)
+        contract.require_no_class_travels(config.algorithm, algorithm, wider)
     _require_fit(config, algorithm, groups, data, made)
     train, holdout = splits.hold_out(
         partition.train, algorithm.holdout, config.data_seed
@@ -126,7 +123,7 @@ def _require_fit(
     data: Dataset,
     setup: Setup,
 ) -> None:
-    """Refuses a method that cannot work with a model; own ones are looked at closely."""
+    """Refuses a method that cannot work with a model; looks closely at own ones."""
     for group in groups:
         algorithm.client(group.model)
         if config.algorithm not in algorithms.names():
