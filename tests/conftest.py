@@ -7,10 +7,19 @@ sixth of the time and traces programs anew.
 
 import importlib.metadata
 import os
+import shutil
+import tempfile
 
-# Halves the time that compiling takes; later versions do not know the flag.
+# Many tests, and the processes they start, compile equal programs. Each worker keeps
+# what it has compiled in a folder of its own, which is gone when it ends.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="programs-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+# Halves the time that compiling takes; later versions do not know the flags.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     fast = "--xla_cpu_use_fusion_emitters=false"
+    fast += " --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}".strip()
 
 import chex
@@ -23,6 +32,10 @@ jax.config.update("jax_legacy_prng_key", "error")
 KEYS = ("tests.algorithms.", "tests.learning.", "tests.simulation.", "tests.test_laws")
 
 
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compile_fast(request):
     """Test programs are small and many: compiling them takes the time.
@@ -33,6 +46,7 @@ def _compile_fast(request):
     jax.config.update("jax_disable_most_optimizations", not optimised)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # else a worker grows to several gigabytes
 
 
 @pytest.fixture(autouse=True)
