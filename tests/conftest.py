@@ -26,6 +26,8 @@ import chex
 import jax
 import pytest
 
+from fedjax_mrl.models import mlp
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
@@ -47,6 +49,20 @@ def _compile_fast(request):
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # else a worker grows to several gigabytes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_perceptrons(request):
+    """Commands and examples train `mlp` by its name; its width is not their matter.
+
+    A module that says WIDE = True, where bits of different programs or processes are
+    compared, has it as users have it.
+    """
+    widths = mlp.mlp.__kwdefaults__
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "WIDE", False):
+            patch.setitem(widths, "hidden", 16)
+        yield
 
 
 @pytest.fixture(autouse=True)
