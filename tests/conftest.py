@@ -7,6 +7,7 @@ sixth of the time and traces programs anew.
 
 import importlib.metadata
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -31,11 +32,42 @@ from fedjax_mrl.models import mlp
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
+# Files that take longest, the longest first. Workers take whole files from the list in
+# this order (Makefile), so that none of them waits long for another one at the end.
+LONGEST = (
+    "simulation/test_processes.py",
+    "planning/test_plan.py",
+    "test_laws.py",
+    "test_values.py",
+    "runs/test_reliability.py",
+    "test_docs.py",
+    "algorithms/test_fedmrl.py",
+    "test_options.py",
+    "runs/test_compare.py",
+    "simulation/test_rejection.py",
+    "simulation/test_together.py",
+    "ops/test_conv.py",
+    "simulation/test_rounds.py",
+    "test_numerics.py",
+    "learning/test_schedules.py",
+    "cli/test_cli.py",
+    "test_loading.py",
+    "test_paths.py",
+    "algorithms/test_stochastic_models.py",
+    "planning/test_tuning.py",
+)
 KEYS = ("tests.algorithms.", "tests.learning.", "tests.simulation.", "tests.test_laws")
 
 
 def pytest_unconfigure():
     shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    here = pathlib.Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in places), "LONGEST names a file that is gone"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="module")
