@@ -11,6 +11,7 @@ from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.partitions import Partition, PartitionError
 
+WIDE = True  # its hidden layer is 512 wide, as users have it
 PIXELS, HIDDEN, WIDTH, SHARED, CLASSES = 16, 512, 6, 4, 3
 SIZES = (10, 4, 7)
 

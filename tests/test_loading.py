@@ -19,6 +19,7 @@ from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 WORDS = ["--models", "mlp", "--shared-model", "mlp", "--feature-dim", "4"]
 WORDS += ["--num-clients", "5", "--quiet", "--algorithm", "fml", "--rounds", "2"]
 WORDS += ["--checkpoint-every", "1", "--learning-rate-decay", "linear:0.5"]
+WORDS += ["--limit-train", "300", "--limit-test", "100"]
 
 
 @pytest.fixture(scope="module", params=["device", "host", "disk"])

@@ -11,11 +11,12 @@ import pytest
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.federation import Federation
 from tests.helpers import ROOT
+from tests.networks import SMALL
 
 TOY = {
     "algorithm": "lg_fedavg",
-    "models": ("mlp",),
-    "shared_model": "mlp",
+    "models": SMALL,
+    "shared_model": SMALL,
     "num_clients": 4,
     "participation": 0.5,
     "partition": "iid",
@@ -113,7 +114,6 @@ def test_neither_do_variables_of_the_process(tmp_path):
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in TOY.items()]
-    flags = [flag.replace("('mlp',)", "mlp") for flag in flags]
     flags += ["--rounds", "1", "--quiet"]
     here, there = tmp_path / "here", tmp_path / "there"
     words = [sys.executable, "-m", "fedjax_mrl", "run", *flags, "--out", str(there)]

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from fedjax_mrl.config import RunConfig, fields
 from fedjax_mrl.data.dataset import Dataset
@@ -59,24 +58,6 @@ RECORDS = {
 # same numbers but for rounding.
 ELSEWHERE = {"dataset", "devices", "chunk", "client_store", "lowering", "strategies"}
 ELSEWHERE |= {"deterministic", "precision", "limit_test"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Most federations here are the same program with other numbers."""
-    names = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in names.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @functools.cache

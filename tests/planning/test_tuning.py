@@ -22,7 +22,9 @@ SMALL = {
     "feature_dim": 8,
     "shared_dim": 4,
     "devices": 1,
-    "batch_size": 200,
+    "batch_size": 50,
+    "limit_train": 200,
+    "limit_test": 100,
 }
 
 

@@ -13,9 +13,11 @@ from fedjax_mrl.cli.main import main
 from fedjax_mrl.runs import comparison
 from fedjax_mrl.runs.directory import RunDirectory
 
+WIDE = True  # bits of different programs are compared
 OPTIONS = ["--models", "mlp", "--shared-model", "mlp", "--num-clients", "4"]
 OPTIONS += ["--partition", "iid", "--feature-dim", "8", "--devices", "1", "--quiet"]
 OPTIONS += ["--rounds", "2", "--checkpoint-every", "1"]
+OPTIONS += ["--limit-train", "400", "--limit-test", "100"]
 
 
 def compare(folder, names, seeds="0,1", *more):

@@ -22,8 +22,9 @@ from fedjax_mrl.runs.directory import COLUMNS, RunDirectory, RunDirectoryError
 from fedjax_mrl.simulation import cohorts, dealing, faults
 from tests import helpers
 from tests.helpers import ROOT, assert_trees_equal
+from tests.networks import SMALL
 
-TINY = ["--algorithm", "lg_fedavg", "--models", "mlp", "--shared-model", "mlp"]
+TINY = ["--algorithm", "lg_fedavg", "--models", SMALL, "--shared-model", SMALL]
 TINY += ["--num-clients", "4", "--participation", "0.5", "--partition", "iid"]
 TINY += ["--feature-dim", "8", "--checkpoint-every", "2", "--keep-checkpoints", "3"]
 TINY += ["--devices", "1", "--quiet"]

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
 from tests.helpers import ROOT
+from tests.networks import SMALL
 
 ROUNDS = 4
-TINY = ["--algorithm", "lg_fedavg", "--models", "mlp", "--shared-model", "mlp"]
+TINY = ["--algorithm", "lg_fedavg", "--models", SMALL, "--shared-model", SMALL]
 TINY += ["--num-clients", "5", "--participation", "0.4", "--partition", "iid"]
 TINY += ["--feature-dim", "8", "--rounds", str(ROUNDS), "--checkpoint-every", "1"]
 # Sums are compared bit for bit, so all are compiled alike, and fast.
@@ -85,10 +87,20 @@ def wait_for_rounds(folder, number):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def tiny(tmp_path_factory):
+    """Options of a run on few images from a file, which takes no scikit-learn."""
+    draw, y = np.random.default_rng(0), np.arange(200) % 4
+    x = draw.integers(0, 256, (200, 8, 8, 1), np.uint8)
+    path = tmp_path_factory.mktemp("images") / "few.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x[:50], y_test=y[:50])
+    return [*TINY, "--dataset", str(path)]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, tmp_path_factory):
     """The tables of a run in one process that nobody disturbed."""
     folder = tmp_path_factory.mktemp("alone")
-    with Processes(folder, 1, "run", *TINY, "--out", folder / "run") as run:
+    with Processes(folder, 1, "run", *tiny, "--out", folder / "run") as run:
         assert run.wait() == [0], run.told(0)
     found = tables(folder / "run")
     assert len(found["rounds.csv"]) == ROUNDS
@@ -96,9 +108,9 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [2, 4])
-def test_several_processes_leave_the_tables_of_one(number, alone, tmp_path):
+def test_several_processes_leave_the_tables_of_one(number, alone, tiny, tmp_path):
     folder = tmp_path / "run"
-    with Processes(tmp_path, number, "run", *TINY, "--out", folder) as run:
+    with Processes(tmp_path, number, "run", *tiny, "--out", folder) as run:
         assert run.wait() == [0] * number, run.told(0)
     assert tables(folder) == alone
 
@@ -118,9 +130,9 @@ def survivors_end(run, lost):
     return statuses
 
 
-def test_without_one_the_others_end_and_fewer_go_on(alone, tmp_path):
+def test_without_one_the_others_end_and_fewer_go_on(alone, tiny, tmp_path):
     folder = tmp_path / "run"
-    with Processes(tmp_path, 4, "run", *TINY, "--out", folder) as run:
+    with Processes(tmp_path, 4, "run", *tiny, "--out", folder) as run:
         wait_for_rounds(folder, 2)
         assert survivors_end(run, 3)[0] == 1  # no file of process 0 is torn
         assert f"fedjax-mrl resume {folder}" in run.told(0)
@@ -130,9 +142,9 @@ def test_without_one_the_others_end_and_fewer_go_on(alone, tmp_path):
     assert tables(folder) == alone
 
 
-def test_without_the_one_that_writes_the_other_ends_too(alone, tmp_path):
+def test_without_the_one_that_writes_the_other_ends_too(alone, tiny, tmp_path):
     folder = tmp_path / "run"
-    with Processes(tmp_path, 2, "run", *TINY, "--out", folder) as run:
+    with Processes(tmp_path, 2, "run", *tiny, "--out", folder) as run:
         wait_for_rounds(folder, 2)
         survivors_end(run, 0)
     assert len(RunDirectory(folder).rows("rounds.csv")) < ROUNDS
@@ -141,9 +153,9 @@ def test_without_the_one_that_writes_the_other_ends_too(alone, tmp_path):
     assert tables(folder) == alone
 
 
-def test_a_signal_to_one_stops_all_after_the_same_round(tmp_path):
+def test_a_signal_to_one_stops_all_after_the_same_round(tiny, tmp_path):
     folder = tmp_path / "run"
-    words = [*TINY, "--rounds", "100000", "--checkpoint-every", "100000"]
+    words = [*tiny, "--rounds", "100000", "--checkpoint-every", "100000"]
     with Processes(tmp_path, 2, "run", *words, "--out", folder) as run:
         wait_for_rounds(folder, 2)
         run.started[1].send_signal(signal.SIGTERM)

@@ -14,6 +14,7 @@ from tests.helpers import assert_trees_equal
 from tests.test_federation import federation
 
 OPTIMISED = True  # the bits of programs as users have them are compared
+WIDE = True
 TRIALS = (Trial(0, 0.01), Trial(3, 0.01), Trial(0, 0.1))
 
 

@@ -145,6 +145,7 @@ TINY = ["--algorithm", "lg_fedavg", "--models", "mlp", "--shared-model", "mlp"]
 TINY += ["--num-clients", "6", "--participation", "0.5", "--partition", "iid"]
 TINY += ["--feature-dim", "8", "--checkpoint-every", "1", "--keep-checkpoints", "3"]
 TINY += ["--eval-every", "2", "--devices", "1", "--quiet"]
+TINY += ["--limit-train", "200", "--limit-test", "50"]
 
 
 def tables(folder):
