@@ -1,6 +1,6 @@
 """A method of one's own: a shared extractor, private headers, trained in turn.
 
-    python -m experiments.examples.new_method [--rounds 10] [--out curves.png]
+    python -m experiments.examples.new_method [--rounds 10] [--out runs/in_turn.png]
 
 As in FedRep, a client fits its header h_k to the extractor g that it received, and then
 the extractor to that header, held near the one received:
@@ -12,6 +12,7 @@ Prints the table of `fm.compare` beside clients that learn alone, for two seeds.
 """
 
 import argparse
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from flax import linen as nn
 
 import fedjax_mrl as fm
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, servers
+from fedjax_mrl.learning import local, losses, requirements, servers
 from fedjax_mrl.protocol import Client, ClientUpdate, Network
 
 
@@ -36,9 +37,7 @@ def in_turn(setup: fm.Setup, *, mu: float = 0.1) -> fm.Algorithm:
     common = setup.shared(setup.feature_dim)
 
     def client(model: fm.Model) -> Client:
-        begin = [jax.eval_shape(m.init, jax.random.key(0)) for m in (model, common)]
-        if begin[0].extractor != begin[1].extractor:
-            raise ValueError(f"{model.name} has not the extractor of {common.name}.")
+        requirements.require_equal("in_turn", model, common)
 
         def init(key):
             return Part(model.init(rng.named(key, "private")).header)
@@ -77,7 +76,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line, or the words given instead."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--out", default="in_turn.png", help="picture of the curves")
+    parser.add_argument("--out", default="runs/in_turn.png", help="picture")
     return parser.parse_args(words)
 
 
@@ -92,6 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
     both = [in_turn, "standalone"]
     found = fm.compare(both, seeds=(0, 1), **setting, **split, **work)
     print(found.markdown())
+    pathlib.Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     found.plot().savefig(args.out)
 
 

@@ -30,7 +30,7 @@ class Transformer(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps tokens [B, T] to a representation [B, feature_dim]."""
         places = self.param("places", nn.initializers.normal(0.1), (x.shape[1], 32))
-        h = nn.Embed(TOKENS, 32)(x) + places
+        h = nn.Embed(TOKENS, 32)(x) + places[None]
         h = h + nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(h))
         h = nn.Dropout(0.1, deterministic=not train)(nn.LayerNorm()(h).mean(axis=1))
         return nn.Dense(self.feature_dim)(h)
@@ -39,18 +39,13 @@ class Transformer(nn.Module):
 class Bag(nnx.Module):
     """The mean of embeddings, and one layer."""
 
-    def __init__(self, rngs: nnx.Rngs, feature_dim: int):
+    def __init__(self, rngs: nnx.Rngs, feature_dim: int = 32):
         self.embed = nnx.Embed(TOKENS, 32, rngs=rngs)
         self.layer = nnx.Linear(32, feature_dim, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps tokens [B, T] to a representation [B, feature_dim]."""
         return nnx.relu(self.layer(self.embed(x).mean(axis=1)))
-
-
-def bag(rngs: nnx.Rngs, feature_dim: int = 32) -> Bag:
-    """A bag of any width, which a shared model must have for FedMRL."""
-    return Bag(rngs, feature_dim)
 
 
 def sequences(count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -75,8 +70,8 @@ def main(words: Sequence[str] | None = None) -> None:
     data = fm.arrays(*sequences(1200, draw), *sequences(600, draw), name="sequences")
     found = fm.compare(
         ["fedmrl", "fml"],
-        models=[fm.model(Transformer()), fm.model(bag)],  # client k has entry k mod 2
-        shared_model=fm.model(bag),
+        models=[fm.model(Transformer()), fm.model(Bag)],  # client k has entry k mod 2
+        shared_model=fm.model(Bag),  # made at the width that FedMRL asks for
         shared_dim=8,  # of FedMRL alone
         dataset=data,
         partition="dirichlet:0.5",
