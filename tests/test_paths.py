@@ -20,7 +20,7 @@ RUN += ["--num-clients", "4", "--partition", "iid", "--feature-dim", "8", "--qui
 RUN += ["--rounds", "0", "--devices", "1"]  # a checkpoint there is nevertheless
 # Options that speak of files in their help and take none.
 NO_PATHS = {"overwrite", "download", "partition", "dataset", "tune", "client_store"}
-NO_PATHS |= {"strategies"}
+NO_PATHS |= {"strategies", "algorithm", "models"}  # the last two name code in files
 
 
 def options():
