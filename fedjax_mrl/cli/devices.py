@@ -132,13 +132,19 @@ def _explain(error: BaseException) -> int:
 
 
 def lost(error: BaseException) -> str | None:
-    """The message for an error by which another process was lost; else None."""
+    """The message for an error by which another process was lost; else None.
+
+    A save that another process was lost in fails as one of a disk does, and has what
+    JAX said as its cause.
+    """
     import jax
 
-    known = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
-    if not known:
+    said: BaseException | None = error
+    while said is not None and not isinstance(said, jax.errors.JaxRuntimeError):
+        said = said.__cause__ or said.__context__
+    if said is None or jax.process_count() == 1:
         return None
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(str(said).split())[:200]
     return (
         f"Another of the {jax.process_count()} processes ended or cannot be reached "
         f"({reason}). Complete checkpoints are kept. Go on, in any number of "

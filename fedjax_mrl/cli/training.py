@@ -40,10 +40,12 @@ def play(
             outcome = runner.run(
                 federation, directory, progress, stop=devices.agreed(stop), state=state
             )
-    except (runner.Diverged, runner.Interrupted, OSError) as error:
+    except (runner.Diverged, runner.Interrupted) as error:
         return *_end(error, directory), None
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         text = devices.lost(error)
+        if text is None and isinstance(error, OSError):
+            return *_end(error, directory), None
         if text is None:
             raise
         return 1, f"{text} {directory.path}", None
