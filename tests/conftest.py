@@ -32,6 +32,7 @@ from fedjax_mrl.models import mlp
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
+jax.devices()  # one, whichever test is first: a command line makes one of every core
 # Files that take longest, the longest first. Workers take whole files from the list in
 # this order (Makefile), so that none of them waits long for another one at the end.
 LONGEST = (

@@ -278,7 +278,7 @@ def test_the_table_of_memory_adds_up(capsys, monkeypatch, one):
     def made(*args, **options):
         found = make(*args, **options)
         held = {"images": 10**8, "working memory": 0}
-        memory = found.memory._replace(one=one, num_devices=2)
+        memory = found.memory._replace(shares_host=one, num_devices=2)
         memory = memory if one else memory._replace(device=held)
         return found._replace(memory=memory)
 
