@@ -139,8 +139,11 @@ def lost(error: BaseException) -> str | None:
     """
     import jax
 
+    def of_jax(one: BaseException) -> bool:  # some of its errors have another type
+        return isinstance(one, jax.errors.JaxRuntimeError) or "by peer" in str(one)
+
     said: BaseException | None = error
-    while said is not None and not isinstance(said, jax.errors.JaxRuntimeError):
+    while said is not None and not of_jax(said):
         said = said.__cause__ or said.__context__
     if said is None or jax.process_count() == 1:
         return None

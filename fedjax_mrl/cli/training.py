@@ -42,7 +42,7 @@ def play(
             )
     except (runner.Diverged, runner.Interrupted) as error:
         return *_end(error, directory), None
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         text = devices.lost(error)
         if text is None and isinstance(error, OSError):
             return *_end(error, directory), None
