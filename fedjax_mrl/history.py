@@ -8,6 +8,7 @@ import numpy as np
 from fedjax_mrl import discovery, results
 from fedjax_mrl.results import Result, Row
 from fedjax_mrl.simulation.population import Group
+from fedjax_mrl.simulation.state import State
 
 if TYPE_CHECKING:
     import pandas
@@ -101,11 +102,10 @@ class History:
     def append(self, result: Result, seconds: float) -> None:
         """Adds a round; forgets rounds that it replaces, as of a loop begun anew."""
         number = int(result.state.round)
+        for rows in self._earlier.values():
+            rows[:] = [row for row in rows if row["round"] < number]
         self._rounds = [old for old in self._rounds if old[0].state.round < number]
-        state = result.state
-        # Without arrays, which may go.
-        # pyrefly: ignore[bad-argument-type]
-        past = type(state)(number, *(None for _ in state[1:]))
+        past = State(number, None, {})  # without arrays, which may go
         self._rounds.append((result._replace(state=past), seconds))
 
     def rows(self, table: str = "metrics") -> list[Row]:

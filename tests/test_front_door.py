@@ -97,6 +97,8 @@ def test_a_saved_federation_is_a_run_that_goes_on_anywhere(tmp_path, capsys):
     assert [f"{value:.6g}" for value in accuracies(loaded.history)] == known
     loaded.fit(rounds=1)
     assert [row["round"] for row in loaded.history.rows("rounds")] == [1, 2, 3, 4]
+    list(loaded.rounds(loaded.init(), until=2))  # begun anew: these replace all others
+    assert [row["round"] for row in loaded.history.rows("rounds")] == [1, 2]
     with pytest.raises(ValueError, match="nothing to save"):
         fm.Federation(**SMALL).save(tmp_path / "b")
     with pytest.raises(ValueError, match="client_store='host'"):
