@@ -9,7 +9,7 @@ import difflib
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 
@@ -51,6 +51,19 @@ def get(package: str, name: str, kind: str) -> Any:
     if name not in values:
         raise ValueError(unknown(kind, name, values))
     return values[name]
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, or where it is taken the first of name-2, name-3 and so on that is not.
+
+    Example:
+        >>> unused("Net", {"mlp"}), unused("Net", {"Net", "Net-2"})
+        ('Net', 'Net-3')
+    """
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name}-{number}", number + 1
+    return found
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedjax_mrl import discovery, results
 from fedjax_mrl.results import Result, Row
+from fedjax_mrl.runs import pictures
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.state import State
 
@@ -165,15 +166,13 @@ class History:
             >>> axes.get_xlabel(), len(axes.lines)
             ('round', 4)
         """
-        from matplotlib.figure import Figure
-
         rows = [row for row in self.rows("metrics") if row["point"] == point]
         if not rows:
             raise ValueError(
                 f"There is no evaluated round to draw at point {point!r}; play some "
                 "with fit(), and give local or global."
             )
-        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure = pictures.empty(6, 4)
         axes: Any = figure.add_subplot()
         for head in self.heads:
             own = [row for row in rows if row["head"] == head]

@@ -26,7 +26,7 @@ from fedjax_mrl.federation import Federation
 from fedjax_mrl.history import TABLES
 from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.results import Row
-from fedjax_mrl.runs import resuming
+from fedjax_mrl.runs import checksums, resuming
 from fedjax_mrl.runs.checkpoint import CheckpointError
 from fedjax_mrl.runs.directory import RunDirectory
 from fedjax_mrl.simulation.state import State
@@ -118,7 +118,7 @@ def federation(
         DatasetError: if the data are not those of the run, or have no name.
         ConfigError: if code of the user's own has changed since the run began.
     """
-    values = take({})[1] if values is None else values
+    values = values or Values()
     saved = directory.path / "partition.npz"
     anew = unfinished and not saved.exists()
     if values.dataset is None and not _has_name(config.dataset):
@@ -132,14 +132,19 @@ def federation(
         values = values._replace(dataset=values.dataset._replace(name=config.dataset))
     values = values._replace(tasks=_tasks(directory))
     _require_values(config, values)
-    sums = _checksums(directory)
-    _require_same_code(config, sums.get("code_sha256"))
+    sums = checksums.recorded(directory)
+    changed = checksums.changed_code(sums, config)
+    if changed is not None:
+        raise ConfigError(
+            f"The file of {changed} has changed since the run began (its checksum "
+            "differs). Restore it, or begin a new run."
+        )
     if not anew:
         values = values._replace(partition=partitions.load(saved))
     built = Federation(
         config, values=values, client_folder=client_folder or directory.clients
     )
-    if sums.get("data_sha256") not in (None, built.dataset.sha256()):
+    if not checksums.same_data(sums, built.dataset.sha256()):
         raise DatasetError(
             f"The data of {config.dataset} are not those that {directory.path} "
             "began with (their checksum differs). Restore the data files, or begin a "
@@ -204,29 +209,6 @@ def _require_values(config: RunConfig, values: Values) -> None:
 def _has_name(dataset: str) -> bool:
     """Whether a data set can be loaded by its name."""
     return dataset in datasets.names() or dataset.endswith(".npz")
-
-
-def _checksums(directory: RunDirectory) -> dict[str, Any]:
-    """What environment.json says of data and code; nothing if it cannot be read.
-
-    A run that was killed early has none, nor has one of an earlier version.
-    """
-    try:
-        held = json.loads(directory.read_text("environment.json"))
-    except (OSError, ValueError):
-        return {}
-    return held if isinstance(held, dict) else {}
-
-
-def _require_same_code(config: RunConfig, known: Any) -> None:
-    """Refuses code of the user's own that has changed since the run began."""
-    for name in config.code:
-        sha256 = references.checksum(name)
-        if isinstance(known, dict) and known.get(name, sha256) != sha256:
-            raise ConfigError(
-                f"The file of {name} has changed since the run began (its checksum "
-                "differs). Restore it, or begin a new run."
-            )
 
 
 def newest(

@@ -44,15 +44,13 @@ class Programs:
         client_folder: where `client_store="disk"` keeps its files.
 
     Attributes:
-        config: `RunConfig`.
-        values: what was given as a value.
-        pieces: what the configuration was resolved to; `dataset`, `partition`,
-            `train`, `holdout`, `groups`, `algorithm`, `setup`, `strategies` and
-            `round_config` are its.
-        examples: the training examples, on the devices.
         mesh: the devices.
         store: where states lie between rounds.
         trial: seed and learning rate, by which trials of one federation differ.
+        client_folder: as given, whole.
+        code_sha256: of the user's own code when this was built, by reference.
+
+    The others are described at `Federation`.
     """
 
     @numerics.fixed()

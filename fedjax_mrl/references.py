@@ -75,8 +75,7 @@ def absolute(text: str) -> str:
     where, name = _split(text)
     if not where.endswith(".py"):
         return text
-    path = paths.local(where, "The file of your code").absolute()
-    return f"{os.path.normpath(path)}:{name}"
+    return f"{_path(where)}:{name}"
 
 
 def of(value: Any) -> str | None:
@@ -126,6 +125,12 @@ def _split(text: str) -> tuple[str, str]:
     return where, name
 
 
+def _path(where: str) -> pathlib.Path:
+    """The file's whole path, one for every way to write it."""
+    path = paths.local(where, "The file of your code").absolute()
+    return pathlib.Path(os.path.normpath(path))
+
+
 def _import(text: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(where)
@@ -134,8 +139,7 @@ def _import(text: str, where: str) -> ModuleType:
 
 
 def _from_file(text: str, where: str) -> ModuleType:
-    path = paths.local(where, "The file of your code").absolute()
-    path = pathlib.Path(os.path.normpath(path))
+    path = _path(where)
     try:
         source = path.read_bytes()
     except OSError as error:

@@ -33,14 +33,16 @@ Differences:
     - Momentum starts at zero at each visit instead of leaking between clients.
 """
 
+import functools
+
 import jax.numpy as jnp
 
 from fedjax_mrl import rng
 from fedjax_mrl.algorithms import fedmrl_ablations
-from fedjax_mrl.learning import fusion, local, losses, requirements, servers
-from fedjax_mrl.learning.fusion import ClientState, Trained
+from fedjax_mrl.learning import fusion, losses, requirements, servers
+from fedjax_mrl.learning.fusion import Trained
 from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Setup
+from fedjax_mrl.protocol import Algorithm, Client, Model, Setup
 
 __all__ = ["fedmrl"]
 
@@ -98,17 +100,6 @@ def fedmrl(
             total = fine_weight * fine + coarse_weight * coarse
             return losses.Terms(total, {"total": total, "fine": fine, "coarse": coarse})
 
-        def update(broadcast, state, visit, key):
-            networks, metrics, _ = local.train(
-                loss, Trained(broadcast, *state), setup, visit, key
-            )
-            return ClientUpdate(
-                state=ClientState(networks.private, networks.projector),
-                shared=networks.shared,
-                upload=networks.shared,
-                metrics=metrics,
-            )
-
         def predict(shared, state, x):
             small, large, coarse, fine = forward(
                 small_model, local_model, Trained(shared, *state), x
@@ -121,6 +112,7 @@ def fedmrl(
             }
 
         init = lambda key: fusion.init(local_model, shared_dim, key)
+        update = functools.partial(fusion.update, loss, setup)
         return Client(init, update, predict)
 
     server = servers.averaging(

@@ -10,13 +10,15 @@ With `full` the global header reads all of the vector instead of its prefix, and
 wide; with `local` there is none, and only the small model's extractor travels.
 """
 
+import functools
+
 import jax.numpy as jnp
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import fusion, local, losses, servers
-from fedjax_mrl.learning.fusion import ClientState, Trained
+from fedjax_mrl.learning import fusion, losses, servers
+from fedjax_mrl.learning.fusion import Trained
 from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Setup
+from fedjax_mrl.protocol import Algorithm, Client, Model, Setup
 
 _HEADS = {
     "full": ("mix_large", "mix_small", "single_large"),
@@ -91,21 +93,11 @@ def build(
             total = total + coarse_weight * coarse
             return losses.Terms(total, {"total": total, "fine": fine, "coarse": coarse})
 
-        def update(broadcast, state, visit, key):
-            networks, metrics, _ = local.train(
-                loss, Trained(broadcast, *state), setup, visit, key
-            )
-            return ClientUpdate(
-                state=ClientState(networks.private, networks.projector),
-                shared=networks.shared,
-                upload=networks.shared,
-                metrics=metrics,
-            )
-
         def predict(shared, state, x):
             return logits(small_model, local_model, Trained(shared, *state), x)
 
         init = lambda key: fusion.init(local_model, shared_dim, key)
+        update = functools.partial(fusion.update, loss, setup)
         return Client(init, update, predict)
 
     server = servers.averaging(init_shared, aggregation)

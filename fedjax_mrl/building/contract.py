@@ -79,12 +79,7 @@ def require_no_class_travels(name: str, one: Algorithm, wider: Algorithm) -> Non
         ConfigError: if it is not, as of a shared header or of prototypes.
     """
 
-    def broadcast(algorithm: Algorithm) -> Any:
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        server = jax.eval_shape(algorithm.server.init, key)
-        return jax.eval_shape(algorithm.server.broadcast, server)
-
-    if broadcast(one) != broadcast(wider):
+    if shapes.of_server(one)[2] != shapes.of_server(wider)[2]:
         raise ConfigError(
             f"Clients with tasks of their own can share nothing that is about classes, "
             f"but what {name} sends is. Use a method that shares extractors alone, as "

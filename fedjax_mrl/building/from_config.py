@@ -85,10 +85,7 @@ def architectures(config: RunConfig, values: Values) -> dict[str, Architecture]:
         architecture = own_models.architecture(values.models.get(name, name))
         label = architecture.name if references.is_reference(name) else name
         taken = {other.name for other in found.values()}
-        unused, number = label, 2
-        while unused in taken:
-            unused, number = f"{label}-{number}", number + 1
-        found[name] = architecture._replace(name=unused)
+        found[name] = architecture._replace(name=discovery.unused(label, taken))
     return found
 
 
@@ -129,8 +126,7 @@ def groups(
         own = of if given is None else of._replace(num_classes=int(given.max()) + 1)
         width = None if architecture.own_width else config.feature_dim
         model = architecture.build(own, width, chosen[architecture.name].lowering)
-        name = architecture.name if given is None else f"{architecture.name}@{task}"
-        models.append(model._replace(name=name))
+        models.append(model._replace(name=_group_name(architecture.name, task)))
     assigned = population.assign(config.num_clients, models)
     by_name = {
         model.name: labels[names[place % len(names)]]
@@ -143,10 +139,15 @@ def by_group(
     chosen: Mapping[str, Strategy], tasks: Iterable[str] | None
 ) -> dict[str, Strategy]:
     """Returns how each group is computed, from how each architecture is."""
-    if tasks is None:
-        return dict(chosen)
-    pairs = itertools.product(chosen.items(), tasks)
-    return {f"{name}@{task}": strategy for (name, strategy), task in pairs}
+    pairs = itertools.product(
+        chosen.items(), [""] if tasks is None else map(str, tasks)
+    )
+    return {_group_name(name, task): strategy for (name, strategy), task in pairs}
+
+
+def _group_name(architecture: str, task: str) -> str:
+    """The name of a group; "" is the task of clients that have none of their own."""
+    return f"{architecture}@{task}" if task else architecture
 
 
 def _labels(
@@ -181,20 +182,19 @@ def _labels(
 
 
 def algorithm(
-    config: RunConfig,
     method: Method,
+    options: Mapping[str, Any],
     make: Callable[[str], Setup],
     chosen: Mapping[str, Strategy],
 ) -> Algorithm:
     """Builds the algorithm, whose shared model is computed as each client's own one.
 
     Args:
-        config: of which the hyper-parameters are taken.
         method: its constructor.
+        options: its hyper-parameters.
         make: lowering of convolutions -> what it is built from.
         chosen: how each group is computed.
     """
-    options = algorithm_options(config, method)
     lowerings = dict.fromkeys(strategy.lowering for strategy in chosen.values())
     of = {
         lowering: algorithms.build(method, make(lowering), **options)
@@ -260,12 +260,16 @@ def setup(
 
 
 def round_config(
-    config: RunConfig, chosen: Mapping[str, Strategy], fallback: Strategy
+    config: RunConfig,
+    server: Mapping[str, Any],
+    chosen: Mapping[str, Strategy],
+    fallback: Strategy,
 ) -> RoundConfig:
     """Returns how rounds are played.
 
     Args:
         config: of the run.
+        server: as of `server_options`.
         chosen: how each group is computed, by its name.
         fallback: how others would be.
     """
@@ -281,5 +285,5 @@ def round_config(
         client_store=config.client_store,
         dropout=config.dropout,
         straggler=config.straggler,
-        **server_options(config),
+        **server,
     )

@@ -65,7 +65,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     _check(config)
     method = algorithms.get(values.algorithms.get(config.algorithm, config.algorithm))
     options = from_config.algorithm_options(config, method)  # before data are read
-    from_config.server_options(config)
+    server = from_config.server_options(config)
     architectures = from_config.architectures(config, values)
     data = values.dataset or datasets.load(config.dataset, config.data_dir)
     data = from_config.data(config, data)
@@ -85,7 +85,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     def assemble(chosen: Mapping[str, Strategy]) -> tuple[Algorithm, list[Group]]:
         groups = from_config.groups(config, architectures, sample, chosen, tasks)
         each = from_config.by_group(chosen, tasks)
-        return from_config.algorithm(config, method, setup, each), groups
+        return from_config.algorithm(method, options, setup, each), groups
 
     def lowered(lowering: str) -> tuple[Algorithm, list[Group]]:
         return assemble(dict.fromkeys(own, Strategy(lowering, 1)))
@@ -110,7 +110,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         made,
         algorithm,
         groups,
-        from_config.round_config(config, each, fallback),
+        from_config.round_config(config, server, each, fallback),
         schedules.decay(config.learning_rate_decay, made.num_rounds),
         lowered,
     )

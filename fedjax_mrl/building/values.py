@@ -1,10 +1,11 @@
 """Values that stand where a configuration has names: methods, models, data, a split."""
 
 import re
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedjax_mrl import algorithms, config, models, references
+from fedjax_mrl import algorithms, config, discovery, models, references
 from fedjax_mrl.config import ConfigError
 from fedjax_mrl.data.dataset import Dataset, DatasetError
 from fedjax_mrl.models import own
@@ -22,8 +23,8 @@ class Values(NamedTuple):
         tasks: name -> labels, see `Federation`.
     """
 
-    algorithms: Mapping[str, Callable[..., Algorithm]]
-    models: Mapping[str, Any]
+    algorithms: Mapping[str, Callable[..., Algorithm]] = types.MappingProxyType({})
+    models: Mapping[str, Any] = types.MappingProxyType({})
     dataset: Dataset | None = None
     partition: Any = None
     tasks: Mapping[str, Sequence[int]] | None = None
@@ -130,7 +131,8 @@ def _model_name(value: Any, known: dict[str, Any]) -> str:
         if other is value or (type(other) is type(value) and _equal(other, value)):
             return name
     reference = references.of(value)
-    name = reference or _unused(_plain(own.architecture(value).name), known)
+    label = _plain(own.architecture(value).name)
+    name = reference or discovery.unused(label, {*known, *models.names()})
     known[name] = value
     return name
 
@@ -143,14 +145,6 @@ def _equal(one: Any, other: Any) -> bool:
         return bool(one == other)
     except Exception:
         return False
-
-
-def _unused(name: str, known: Mapping[str, Any]) -> str:
-    taken = {*known, *models.names()}
-    found, number = name, 2
-    while found in taken:
-        found, number = f"{name}-{number}", number + 1
-    return found
 
 
 def _plain(name: str) -> str:

@@ -4,11 +4,23 @@ Types and checks that FedMRL and its ablations have in common. Shape letters: d 
 of the shared representation, D width of the private one and of the fused one.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fedjax_mrl import rng
+from fedjax_mrl.learning import local
+from fedjax_mrl.learning.losses import Terms
 from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import Key, Model, Network, Params
+from fedjax_mrl.protocol import (
+    Batch,
+    ClientUpdate,
+    Key,
+    Model,
+    Network,
+    Params,
+    Setup,
+    Visit,
+)
 
 
 class ClientState(NamedTuple):
@@ -39,6 +51,30 @@ def init(model: Model, shared_dim: int, key: Key) -> ClientState:
         model.init(rng.named(key, "private")),
         layers.init_linear(rng.named(key, "projector"), *widths),
     )
+
+
+def update(
+    loss: Callable[[Trained, Batch, Key], Terms],
+    setup: Setup,
+    broadcast: Network,
+    state: ClientState,
+    visit: Visit,
+    key: Key,
+) -> ClientUpdate:
+    """Trains all three jointly; the small model travels, the rest stays.
+
+    Args:
+        loss: networks, minibatch, key -> `Terms`.
+        setup: optimizer and image preparation.
+        broadcast: the small model as it is received.
+        state: the client's.
+        visit: its data of the round.
+        key: of the visit.
+    """
+    start = Trained(broadcast, *state)
+    networks, metrics, _ = local.train(loss, start, setup, visit, key)
+    state = ClientState(networks.private, networks.projector)
+    return ClientUpdate(state, networks.shared, networks.shared, metrics)
 
 
 def require_nesting(model: Model, shared_dim: int) -> None:

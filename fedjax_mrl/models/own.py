@@ -55,7 +55,6 @@ class Blueprint(NamedTuple):
     head: Part | None  # None is a linear layer
     feature_dim: int | None  # None: as `features` shows
     source: Any = None  # of what it was made, to tell equal ones
-    nnx: bool = False  # whether it is one nnx module with both halves
 
 
 def model(
@@ -212,7 +211,7 @@ def _of_class(kind: type, sample: Sample, width: int | None, lowering: str) -> M
     sizes = {key: value for key, value in sizes.items() if key in known}
     if parts.is_nnx_class(kind):
         features, head = parts.halves(lambda rngs: kind(**sizes, rngs=rngs))
-        blueprint = Blueprint(kind.__name__, features, head, None, nnx=True)
+        blueprint = Blueprint(kind.__name__, features, head, None)
     else:
         blueprint = _split(kind(**sizes))
     return _assemble(blueprint, sample, width, lowering)
@@ -223,7 +222,7 @@ def _split(module: Any) -> Blueprint:
     name = type(module).__name__
     if parts.is_nnx(module):
         features, head = parts.halves(module)
-        return Blueprint(name, features, head, None, nnx=True)
+        return Blueprint(name, features, head, None)
     if not all(callable(getattr(module, half, None)) for half in ("features", "head")):
         raise ValueError(
             f"{name} must say where its representation ends: give it methods "
@@ -264,7 +263,7 @@ def _assemble(
             f"{found}; got {blueprint.feature_dim}. Leave it out."
         )
     head = blueprint.head or parts.linen(layers.Linear(sample.num_classes), "head")
-    _require_apart(blueprint, extractor, head, found)
+    _require_apart(blueprint, extractor, head, sample, found)
 
     def init(key: jax.Array) -> Network:
         one, other = jax.random.split(key)
@@ -291,18 +290,23 @@ def _assemble(
 
 
 def _require_apart(
-    blueprint: Blueprint, extractor: Any, head: Part, width: int
+    blueprint: Blueprint, extractor: Any, head: Part, sample: Sample, width: int
 ) -> None:
-    """Refuses a module whose two halves have a layer in common."""
+    """Refuses one module of both halves that have a layer in common."""
     if blueprint.source is not None or blueprint.head is None:
         return  # two modules
     h = jax.ShapeDtypeStruct((2, width), jnp.float32)
     header = parts.shaped(head, rng.key(0, rng.Purpose.CLIENT_INIT), h, "head")
-    common = set(extractor) & set(header) if isinstance(header, dict) else set()
-    if common and not blueprint.nnx:
+    features = blueprint.features
+    if features.foreign is None or head.foreign is None:  # linen: named by the layer
+        common = bool(set(extractor) & set(header))
+    else:
+        x = sample.batch(2)
+        common = features.foreign(extractor, x) or head.foreign(header, h)
+    if common:
         raise ValueError(
-            f"features and head of {blueprint.name} must have no layer in common, but "
-            f"both use {', '.join(sorted(common))}: only one half would be shared."
+            f"{blueprint.name} must have no layer in both features and head: only one "
+            "half would be shared. Give each its own."
         )
 
 

@@ -22,12 +22,15 @@ class Part(NamedTuple):
             random, as in a test.
         stochastic: whether it can make use of a key.
         resize: width -> the same half with outputs so wide; None if it has one width.
+        foreign: parameters, inputs -> whether the outputs depend on the other half of
+            the same module; None for a half that has none.
     """
 
     init: Callable[[Key, jax.Array], Params]
     apply: Callable[[Params, jax.Array, Key | None], jax.Array]
     stochastic: bool = False
     resize: "Callable[[int], Part] | None" = None
+    foreign: Callable[[Params, jax.ShapeDtypeStruct], bool] | None = None
 
 
 def of(value: Any, what: str) -> Part:
@@ -203,7 +206,6 @@ def halves(source: Any) -> tuple[Part, Part]:
             "features(x) and a submodule head, or build the model of two modules, as "
             "fm.model(features, head)."
         )
-    name_of = whole.name
     header = {"head": whole.shapes["head"]}
     extractor = {key: v for key, v in whole.shapes.items() if key != "head"}
     # What the other half holds is not used; the compiler drops it.
@@ -214,18 +216,16 @@ def halves(source: Any) -> tuple[Part, Part]:
             made = whole.init(key)
             return made["head"] if unwrap else {name: made[name] for name in own}
 
-        def apply(params, x, key):
+        def called(params, others, x, key=None):
             params = {"head": params} if unwrap else params
-            nothing = blank(other)
-            if key is None:  # seen where a model is built, once
-                _require_unused(
-                    lambda o: whole.call({**params, **o}, x, None, pick),
-                    nothing,
-                    name_of,
-                )
-            return whole.call({**params, **nothing}, x, key, pick)
+            return whole.call({**params, **others}, x, key, pick)
 
-        return Part(init, apply, whole.stochastic)
+        return Part(
+            init,
+            lambda params, x, key: called(params, blank(other), x, key),
+            whole.stochastic,
+            foreign=lambda params, x: _depends(called, params, other, x),
+        )
 
     return (
         part(extractor, header, lambda module: module.features, False),
@@ -233,16 +233,17 @@ def halves(source: Any) -> tuple[Part, Part]:
     )
 
 
-def _require_unused(function: Callable[[Any], Any], params: Any, name: str) -> None:
-    """Refuses a half whose result depends on parameters of the other half."""
-    jaxpr = jax.make_jaxpr(function)(params).jaxpr
+def _depends(
+    called: Callable[..., jax.Array], params: Params, other: Params, x: Any
+) -> bool:
+    """Whether a call makes use of the parameters of the other half, by shapes."""
+    with jax.numpy_dtype_promotion("standard"):
+        jaxpr = jax.make_jaxpr(called)(params, other, x).jaxpr
     used = {id(v) for equation in jaxpr.eqns for v in equation.invars}
     used |= {id(v) for v in jaxpr.outvars}
-    if any(id(v) in used for v in jaxpr.invars):
-        raise _Mutable(
-            "must have no layer in both features and head: only one half would be "
-            "shared. Give each its own."
-        )
+    start = len(jax.tree.leaves(params))
+    others = jaxpr.invars[start : start + len(jax.tree.leaves(other))]
+    return any(id(v) in used for v in others)
 
 
 class _Graph:

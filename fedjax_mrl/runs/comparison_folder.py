@@ -6,14 +6,13 @@ rate; all of them are in its tables, whichever command they came from.
 
 import csv
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import comparison, resuming
+from fedjax_mrl.runs import checksums, comparison, resuming
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
 
@@ -230,17 +229,12 @@ def _look(
             for c in (config, expected)
         ]
         problem = "" if pairs[0] == pairs[1] else f"set: {pairs[0]} -> {pairs[1]}"
-    sums = _checksums(path)
-    if not problem and sums.get("data_sha256") not in (None, data_sha256):
+    sums = checksums.recorded(RunDirectory(path))
+    if not problem and not checksums.same_data(sums, data_sha256):
         problem = "its images are not those of now (their checksum differs)"
-    code = sums.get("code_sha256") or {}
-    changed = [
-        name
-        for name in config.code
-        if code.get(name) not in (None, references.checksum(name))
-    ]
-    if not problem and changed:
-        problem = f"the file of {changed[0]} has changed since (its checksum differs)"
+    changed = None if problem else checksums.changed_code(sums, config)
+    if changed is not None:
+        problem = f"the file of {changed} has changed since (its checksum differs)"
     return Held(path, config, problem)
 
 
@@ -287,15 +281,6 @@ def _words(old: RunConfig, new: RunConfig, but: Sequence[str] = ()) -> str:
 
 def _files(path: pathlib.Path) -> list[str]:
     return [name for name in (*FILES, *FOLDERS) if (path / name).exists()]
-
-
-def _checksums(path: pathlib.Path) -> dict[str, Any]:
-    """What a run's environment.json says of data and code; nothing if unread."""
-    try:
-        found = json.loads(RunDirectory(path).read_text("environment.json"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _key(row: dict[str, str]) -> Key:

@@ -29,8 +29,13 @@ def of(algorithm: Algorithm, model: Model) -> Shapes:
     Raises:
         ValueError: if the algorithm cannot work with the model.
     """
-    key = jax.eval_shape(lambda: rng.key(0, Purpose.CLIENT_INIT))
-    server = jax.eval_shape(algorithm.server.init, key)
-    broadcast = jax.eval_shape(algorithm.server.broadcast, server)
+    key, server, broadcast = of_server(algorithm)
     private = jax.eval_shape(algorithm.client(model).init, key)
     return Shapes(key, server, broadcast, private)
+
+
+def of_server(algorithm: Algorithm) -> tuple[Any, Any, Any]:
+    """The shapes of a key, of the server's state and of a broadcast."""
+    key = jax.eval_shape(lambda: rng.key(0, Purpose.CLIENT_INIT))
+    server = jax.eval_shape(algorithm.server.init, key)
+    return key, server, jax.eval_shape(algorithm.server.broadcast, server)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from fedjax_mrl import algorithms
-from fedjax_mrl.algorithms.fedmrl import ClientState
+from fedjax_mrl.learning.fusion import ClientState
 from tests import oracle
 
 OPTIMISED = True  # in float32 compared as users run it
