@@ -3,13 +3,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+
+.PHONY: demo test test-all test-slow lint format clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	$(TESTS) -m "not slow"
+
+test-all: $(STAMP)
+	$(TESTS)
+
+test-slow: $(STAMP)
+	$(TESTS) -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -35,7 +35,13 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "fedapen" else name
+        for name in METHODS
+    ],
+)
 def test_a_loop_over_engines_has_the_digests_of_the_simulation(name):
     built = federation(name, **METHODS[name])
     server = built.server()

@@ -5,6 +5,7 @@ import pytest
 from experiments.examples import new_method, stop_at_target, tokens
 
 
+@pytest.mark.slow
 def test_networks_of_two_kinds_learn_from_tokens(capsys):
     tokens.main(["--rounds", "1"])
     lines = capsys.readouterr().out.splitlines()
@@ -20,6 +21,7 @@ def test_a_method_of_ones_own_is_compared(tmp_path, capsys):
     assert picture.stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["0.2", "1.1"])
 def test_a_loop_stops_at_its_target_or_its_end(target, tmp_path, capsys):
     stop_at_target.main(

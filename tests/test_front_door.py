@@ -146,6 +146,7 @@ def test_a_picture_has_a_curve_for_each_head():
     np.testing.assert_array_equal(drawn, expected)
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_numbers_of_single_runs():
     options = {key: value for key, value in SMALL.items() if key != "algorithm"}
     found = fm.compare(

@@ -9,6 +9,7 @@ from fedjax_mrl import algorithms, models
 from tests.helpers import Toy
 
 
+@pytest.mark.slow
 def test_three_tasks_on_real_digits_learn_together():
     accuracy = objectives.run(5)
     # Chance is 0.1, 0.5 and 0.5; a network of this size gets well beyond it.

@@ -80,7 +80,15 @@ def small(**options):
     return fm.Federation(**{**settings, **options})
 
 
-@pytest.mark.parametrize("name", algorithms.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("fedmrl", "fml")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in algorithms.names()
+    ],
+)
 def test_every_method_trains_own_networks_on_tokens(name):
     one = fm.model(Tokens())
     two = fm.model(Attention, feature_dim=D)
@@ -115,6 +123,7 @@ def test_a_shared_network_needs_no_linear_head():
     assert federation.networks(1)["shared"].header["second"]["kernel"].shape == (5, 3)
 
 
+@pytest.mark.slow
 def test_features_and_images_take_the_same_methods():
     federation = small(
         algorithm="fml", models=["mlp", Whole(3)], shared_model="mlp",
@@ -306,6 +315,7 @@ def test_a_hyper_parameter_as_an_option_is_told_where_it_belongs():
         small(algorithm="fml", alpha=0.3)
 
 
+@pytest.mark.slow
 def test_nnx_classes_are_made_at_any_width_and_tokens_out_of_range_are_named():
     federation = small(
         models=[fm.model(Attention)], shared_model=fm.model(Attention),

@@ -49,6 +49,7 @@ def test_two_rounds_equal_the_oracle_in_float64(path, x64):
     compare(path, jnp.float64).check(1e-9, at_least=110)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
 def test_two_rounds_equal_the_oracle_in_float32(path):
     compare(path, jnp.float32).check(2e-5, at_least=110)

@@ -56,6 +56,7 @@ def test_two_rounds_equal_the_oracle_in_float64(x64):
         compare(path, jnp.float64).check(1e-9, at_least=248)
 
 
+@pytest.mark.slow
 def test_two_rounds_equal_the_oracle_in_float32():
     for path in oracle.cases("fedapen"):
         compare(path, jnp.float32).check(2e-5, at_least=248)
@@ -65,6 +66,7 @@ def test_it_keeps_a_twentieth_out_of_training():
     assert Tiny("fedapen").algorithm.holdout == 0.05
 
 
+@pytest.mark.slow
 def test_the_weight_is_learnt_on_the_mean_of_all_held_out_examples(x64):
     # 5, 0 and 2 examples in batches of 2: a partial batch, no batch, one batch.
     ours = Tiny("fedapen", holdout=(5, 0, 2), adapt_rate=0.2, adapt_steps=3)

@@ -84,6 +84,7 @@ def test_two_rounds_equal_the_oracle_in_float64(name, plain, x64):
         compare(path, jnp.float64).check(1e-9, at_least=200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fedmrl", "fedmrl_clip"])
 def test_two_rounds_equal_the_oracle_in_float32(name):
     for path in oracle.cases(name):

@@ -141,7 +141,9 @@ def test_a_readout_has_its_heads_and_sends_what_it_shares(readout, heads, number
     assert tree.num_parameters(method.server.broadcast(server)) == numbers
 
 
-@pytest.mark.parametrize("readout", ["full", "local"])
+@pytest.mark.parametrize(
+    "readout", ["full", pytest.param("local", marks=pytest.mark.slow)]
+)
 def test_an_ablation_trains_all_that_it_has(readout):
     made, _, before, state, played = after_one_round(readout, D1)
     assert int(played.bytes_down) == tree.num_bytes(before.server)

@@ -272,6 +272,7 @@ def test_the_toy_is_evaluated_without_nan(played):
         assert known == (state.round > 0)
 
 
+@pytest.mark.slow
 def test_without_weight_it_is_standalone_training():
     pulled, alone = (
         toy.client_states(toy.after(2))

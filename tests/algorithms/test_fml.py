@@ -43,6 +43,7 @@ def test_two_rounds_equal_the_oracle_in_float64(x64):
         compare(path, jnp.float64).check(1e-9, at_least=240)
 
 
+@pytest.mark.slow
 def test_two_rounds_equal_the_oracle_in_float32():
     for path in oracle.cases("fml"):
         compare(path, jnp.float32).check(2e-5, at_least=240)

@@ -6,6 +6,7 @@ The networks of the oracle have too few channels for the default of a CPU to dif
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedjax_mrl import algorithms
 from fedjax_mrl.data import images
@@ -49,6 +50,7 @@ def after_a_round(lowering, dtype):
     return jax.device_get((state.server, state.clients, played.metrics))
 
 
+@pytest.mark.slow
 def test_the_default_of_a_cpu_gives_the_numbers_of_plain_convolutions(x64, monkeypatch):
     assert conv.resolve("auto") == "winograd"
     used, plain = [], conv_pool.conv_relu_pool

@@ -1,6 +1,7 @@
 """Standalone training against the oracle."""
 
 import jax.numpy as jnp
+import pytest
 
 from fedjax_mrl import algorithms
 from fedjax_mrl.algorithms.standalone import Trained
@@ -31,6 +32,7 @@ def test_two_rounds_equal_the_oracle_in_float64(x64):
         compare(path, jnp.float64).check(1e-9, at_least=95)
 
 
+@pytest.mark.slow
 def test_two_rounds_equal_the_oracle_in_float32():
     for path in oracle.cases("standalone"):
         compare(path, jnp.float32).check(2e-5, at_least=95)

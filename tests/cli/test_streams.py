@@ -107,6 +107,7 @@ def test_help_to_a_full_disk_and_mistakes_to_nobody():
     assert process("evaluate", "nothing", closed="012").returncode == 2
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_nobody_reads(tmp_path):
     """On an ASCII stream that closes after a line, with all else closed."""
     run = tmp_path / "é"

@@ -208,6 +208,7 @@ def test_a_hand_made_data_set_may_hold_lists_and_columns():
     assert one.config.dataset == "arrays"
 
 
+@pytest.mark.slow
 def test_prepared_floats_train_as_the_same_normalised_pixels():
     data = made(mean=0.5, std=0.25)
     ready = lambda x: ((x / 255 - 0.5) / 0.25).astype(np.float32)

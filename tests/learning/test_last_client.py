@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedjax_mrl.learning import servers
 from fedjax_mrl.protocol import Cohort
@@ -44,6 +45,7 @@ def winners(toy, play, seed, rounds=24):
     return found, jax.device_get(state.server)
 
 
+@pytest.mark.slow
 def test_rounds_have_winners_by_chance_and_by_seed():
     toy = helpers.toy("fedmrl", cohort_size=4, epochs=1, aggregation="last_client")
     toy.config = toy.config._replace(dropout=0.2)

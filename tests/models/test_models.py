@@ -149,6 +149,7 @@ def test_layers_and_keys_start_differently():
             assert not np.isclose(a, b).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("input_shape", [(28, 28, 1), (64, 48, 3), (16, 16, 1)])
 @pytest.mark.parametrize("name", models.names())
 def test_every_model_takes_images_of_any_usual_size(name, input_shape):

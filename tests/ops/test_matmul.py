@@ -81,6 +81,7 @@ print(*[hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for leaf in found
 """
 
 
+@pytest.mark.slow
 def test_sums_do_not_depend_on_the_number_of_threads():
     known = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     found = [

@@ -81,6 +81,7 @@ def test_a_given_split_leaves_nothing_to_limit(tmp_path):
             federation(limit_test=50, partition=split)
 
 
+@pytest.mark.slow
 def test_all_commands_know_the_limits(tmp_path, capsys):
     folder = tmp_path / "a"
     argv = ["run", *WORDS, *FEW, "--rounds", "1", "--out", str(folder)]

@@ -317,6 +317,7 @@ def test_the_command_refuses_in_one_line(capsys, words, answer):
     assert out == "" and answer in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_run_is_what_was_predicted(tmp_path):
     """The process itself, most of a small run, is measured; so it is told apart."""
     # Of this program alone: `ru_maxrss` begins with the peak of the process that

@@ -90,6 +90,7 @@ def test_the_fastest_is_chosen_unless_the_default_is_about_as_fast():
     assert tuning.choose(found) == {"a": CPU, "b": Strategy("im2col", 1)}
 
 
+@pytest.mark.slow
 def test_a_tuned_run_keeps_what_it_found_and_repeats(tmp_path, capsys):
     small = SMALL | {"models": "mlp"}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in small.items()]

@@ -40,6 +40,7 @@ LEAK = 100  # bytes a client and round that are noticed; at most 8 were measured
 
 # With states on the devices, copies for checkpoints that are written meanwhile take
 # three hundred rounds until the heap has room for them; so there is one at the end.
+@pytest.mark.slow
 @pytest.mark.parametrize(("store", "every"), [("device", "300"), ("disk", "10")])
 def test_memory_is_flat_once_every_client_has_taken_part(store, every, tmp_path):
     words = ["run", "--models", "tiny", "--shared-model", "tiny", "--quiet"]

@@ -227,7 +227,9 @@ def wait_for_rounds(folder, number):
     raise AssertionError("no rounds")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_run_after_its_round_with_a_checkpoint(number, tmp_path):
     folder = tmp_path / "run"
     argv = ["run", *TINY, "--rounds", "100000", "--checkpoint-every", "100000"]
@@ -300,6 +302,7 @@ for devices, store in ((1, "device"), (2, "host"), (8, "device")):
 """
 
 
+@pytest.mark.slow
 def test_devices_and_stores_change_no_bit():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
     found = subprocess.run(

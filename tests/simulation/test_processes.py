@@ -107,6 +107,7 @@ def alone(tiny, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 4])
 def test_several_processes_leave_the_tables_of_one(number, alone, tiny, tmp_path):
     folder = tmp_path / "run"
@@ -132,6 +133,7 @@ def survivors_end(run, lost):
     return statuses
 
 
+@pytest.mark.slow
 def test_without_one_the_others_end_and_fewer_go_on(alone, tiny, tmp_path):
     folder = tmp_path / "run"
     with Processes(tmp_path, 4, "run", *tiny, "--out", folder) as run:

@@ -32,6 +32,7 @@ def test_a_client_is_not_rejected_for_having_many_examples(algorithm):
     assert small.play(small.init())[1].fetch().rejected == 3
 
 
+@pytest.mark.slow
 def test_a_rejected_participant_of_fedapen_keeps_its_ensemble_weight():
     adapt = {"adapt_rate": 5.0}
     toy = helpers.toy("fedapen", cohort_size=8, **adapt)

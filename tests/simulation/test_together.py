@@ -44,7 +44,7 @@ def alone(variant, rounds):
         ("fedmrl", "device", 1),
         ("fedmrl", "host", 2),
         ("fedgh", "host", 1),
-        ("fedapen", "device", 1),
+        pytest.param("fedapen", "device", 1, marks=pytest.mark.slow),
     ],
 )
 def test_trials_played_together_are_equal_to_each_alone(algorithm, store, chunk):

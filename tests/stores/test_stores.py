@@ -155,6 +155,7 @@ def tables(folder):
     }
 
 
+@pytest.mark.slow
 def test_a_run_with_files_equals_others_and_is_resumed(tmp_path, capsys):
     whole, filed = tmp_path / "whole", tmp_path / "filed"
     store = ["--client-store", "disk"]
