@@ -10,13 +10,21 @@ from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.protocol import Algorithm
-from fedjax_mrl.runs import comparison, comparison_tables, pictures, summary
+from fedjax_mrl.runs import (
+    comparison,
+    comparison_tables,
+    fairness,
+    pictures,
+    summary,
+)
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.simulation.divergence import Diverged
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+_GAINS = ("accuracy", "alone", "gain")
 
 
 class Comparison:
@@ -56,6 +64,41 @@ class Comparison:
                 for row in history.rows(table)
             ]
         )
+
+    def gains(self) -> list[dict[str, Any]]:
+        """Gain of every client over training alone, of each method and seed.
+
+        Returns:
+            A row for each client that Standalone has tested too: `algorithm`, `seed`,
+            `round` (the last that both evaluated), `client`, `architecture`,
+            `accuracy`, `alone` and their difference `gain`. Empty if Standalone is not
+            among the methods.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> found = fm.compare(
+            ...     ["fml", "standalone"], models=("mlp",), shared_model="mlp",
+            ...     num_clients=5, rounds=1,
+            ... )
+            >>> [row["client"] for row in found.gains()]
+            [0, 1, 2, 3, 4]
+        """
+        found: list[dict[str, Any]] = []
+        for (name, seed), history in self.histories.items():
+            alone = self.histories.get(("standalone", seed))
+            if alone is None or name == "standalone":
+                continue
+            rows = history.rows("clients")
+            gains = fairness.gains(rows, alone.rows("clients"))
+            if gains is None:
+                continue
+            kinds = {row["client"]: row["architecture"] for row in rows}
+            columns = (gains.clients, gains.accuracy, gains.alone, gains.gain)
+            for client, *values in zip(*(c.tolist() for c in columns), strict=True):
+                row = {"algorithm": name, "seed": seed, "round": gains.round}
+                row |= {"client": client, "architecture": kinds[client]}
+                found.append(row | dict(zip(_GAINS, values, strict=True)))
+        return found
 
     def markdown(self) -> str:
         """Mean and spread over seeds, and the paired difference to Standalone."""

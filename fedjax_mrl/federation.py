@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from fedjax_mrl import (
     bar,
+    costs,
     engines,
 )
 from fedjax_mrl import config as configs
@@ -19,8 +20,8 @@ from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
-from fedjax_mrl.results import Result
-from fedjax_mrl.runs import saving
+from fedjax_mrl.results import Result, Row
+from fedjax_mrl.runs import saving, summary
 from fedjax_mrl.simulation import (
     divergence,
     evaluation,
@@ -389,6 +390,50 @@ class Federation(Programs):
             for result in self.rounds(until=until):
                 shown.show(result)
         return self.history
+
+    def costs(
+        self,
+        targets: Sequence[float] = summary.TARGETS,
+        *,
+        bandwidth: tuple[float, float] | None = None,
+        speed: float | Mapping[str, float] = 10.0,
+    ) -> list[Row]:
+        """Rounds, bytes, FLOPs and seconds until accuracies were first reached.
+
+        Args:
+            targets: mean accuracies of all clients, local, in the first head.
+            bandwidth: Mbit/s of a client, down and up. With it `simulated_seconds` say
+                how long the rounds would have taken on clients' own machines, where a
+                round lasts until its slowest participant is done.
+            speed: GFLOP/s that a client's device does in training; a dict gives those
+                of each architecture.
+
+        Returns:
+            A row for each target that was reached: `target`, `rounds`, `bytes` (both
+            ways, of all participants), `flops`, `seconds` as measured here, and with a
+            bandwidth `simulated_seconds`.
+
+        Raises:
+            ValueError: for a bandwidth or speed that is not above zero, or an
+                architecture that no client has.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+            ... )
+            >>> history = federation.fit()
+            >>> [row] = federation.costs([0.1], bandwidth=(20, 5), speed={"mlp": 2})
+            >>> list(row)
+            ['target', 'rounds', 'bytes', 'flops', 'seconds', 'simulated_seconds']
+        """
+        machines = None
+        if bandwidth is not None:
+            machines = costs.machines(bandwidth, speed, self.groups)
+        rounds, metrics = (self.history.rows(name) for name in ("rounds", "metrics"))
+        return costs.to_targets(
+            self, rounds, metrics, targets=targets, machines=machines
+        )
 
     def _no_history(self) -> History:
         sizes = [part.size for part in self.train]
