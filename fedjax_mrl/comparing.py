@@ -1,7 +1,6 @@
 """Several methods and seeds on one data split, from Python and in memory."""
 
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +47,8 @@ class Comparison:
         """A table as a pandas DataFrame.
 
         Args:
-            table: "runs", one row for each run; or one of `History.frame`, of all runs,
-                with their algorithm and seed in front.
+            table: "runs", one row for each run; "gains", see `gains`; or one of
+                `History.frame`, of all runs, with their algorithm and seed in front.
 
         Raises:
             ValueError: for another table.
@@ -57,6 +56,8 @@ class Comparison:
         """
         if table == "runs":
             return frame(self._rows)
+        if table == "gains":
+            return frame(self.gains())
         return frame(
             [
                 {"algorithm": name, "seed": seed, **row}
@@ -216,8 +217,9 @@ def _play(trials: Sequence[Federation], shown: bar.Bar) -> list[str | None]:
             federation.state if problem is None else None
             for federation, problem in zip(trials, problems, strict=True)
         ]
-        started = time.perf_counter()
-        played = trials[0].play_together([f.trial for f in trials], states)
+        started = trials[0].stopwatch.lap()
+        together = [federation.trial for federation in trials]
+        played = trials[0].play_together(together, states, timed=True)
         for place, (federation, outcome) in enumerate(zip(trials, played, strict=True)):
             if outcome is None:
                 continue

@@ -3,9 +3,8 @@
 import copy
 import dataclasses
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +20,7 @@ from fedjax_mrl.config import RunConfig
 from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
 from fedjax_mrl.results import Result, Row
-from fedjax_mrl.runs import saving, summary
+from fedjax_mrl.runs import pictures, saving, summary
 from fedjax_mrl.simulation import (
     divergence,
     evaluation,
@@ -29,6 +28,10 @@ from fedjax_mrl.simulation import (
 )
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.state import Played, State, read_clients, require_live
+from fedjax_mrl.stopwatch import Lap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Federation(Programs):
@@ -320,20 +323,18 @@ class Federation(Programs):
             state = self.init() if self.state is None else self.state
         until = self.config.rounds if until is None else until
         while state.round < until:
-            started = time.perf_counter()
-            state, played = self.play(state)
+            started = self.stopwatch.lap()
+            state, played = self.play(state, timed=True)
             yield self.accept(state, played, until, started)
 
-    def accept(
-        self, state: State, played: Played, until: int, started: float
-    ) -> Result:
+    def accept(self, state: State, played: Played, until: int, started: Lap) -> Result:
         """Takes a played round for the newest one: evaluates if due, notes it.
 
         Args:
             state: after the round.
             played: what it reports.
             until: the last round that will be played.
-            started: when it began, by `time.perf_counter`.
+            started: when it began, by `stopwatch.lap`.
 
         Raises:
             Diverged: if a network or a loss became non-finite.
@@ -354,7 +355,7 @@ class Federation(Programs):
             )
         self.state = state
         result = self.result(state, played, until)
-        self.history.append(result, time.perf_counter() - started)
+        self.history.append(result, self.stopwatch.since(started))
         return result
 
     def fit(
@@ -390,6 +391,15 @@ class Federation(Programs):
             for result in self.rounds(until=until):
                 shown.show(result)
         return self.history
+
+    def plot_partition(self) -> "Figure":
+        """Draws how many training examples of each class every client has.
+
+        Returns:
+            A matplotlib figure, which a notebook shows; `savefig(path)` writes it.
+        """
+        data = self.dataset
+        return pictures.split(self.partition, data.y_train, data.label_names)
 
     def costs(
         self,
@@ -443,7 +453,9 @@ class Federation(Programs):
         """What `rounds` yields of a round that was played; evaluates if it is due."""
         until = self.config.rounds if until is None else until
         due = state.round % self.config.eval_every == 0 or state.round == until
+        self.stopwatch.lap()
         scores = self.evaluate(state) if due else None
+        self.stopwatch.reached("evaluation", scores)
         return Result(state, played.fetch(), scores)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fedjax_mrl as fm
-from fedjax_mrl import costs
+from fedjax_mrl import costs, stopwatch
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.runs import fairness, tables
 
@@ -35,6 +35,24 @@ def test_a_row_of_metrics_says_how_the_worst_clients_do(trained):
         ]
         assert row["worst_accuracy"] == min(own)
         assert row["p10_accuracy"] == pytest.approx(np.percentile(own, 10))
+
+
+def test_the_seconds_of_a_round_are_those_of_its_parts(trained):
+    for row in trained.history.rows("rounds"):
+        parts = [row[name] for name in row if name.startswith("seconds_")]
+        assert len(parts) == 4 and sum(parts) == pytest.approx(row["seconds"], abs=3e-4)
+        assert min(parts[:3]) > 0
+
+
+def test_a_stopwatch_waits_and_divides_among_those_that_share(monkeypatch):
+    times = iter([0.0, 10.0, 14.0, 15.0, 18.0])
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: next(times))
+    watch = stopwatch.Stopwatch()
+    lap = watch.lap()
+    watch.reached("local", np.zeros(1))
+    watch.reached("evaluation", None)
+    found = watch.since(lap, sharing=2)
+    assert found == (4.0, 2.0, 0.0, 0.5) and found.writing == 1.5
 
 
 def test_tables_of_an_earlier_version_are_read_and_go_on():
@@ -169,6 +187,7 @@ def test_a_comparison_has_the_gain_of_every_client():
         assert (row["algorithm"], row["round"]) == ("fml", 2)
         assert row["accuracy"] == last["fml", row["client"]]
         assert row["gain"] == row["accuracy"] - last["standalone", row["client"]]
+    assert found.frame("gains")["gain"].tolist() == [row["gain"] for row in gained]
     assert fm.compare(["fml"], **(SMALL | {"rounds": 1})).gains() == []
 
 

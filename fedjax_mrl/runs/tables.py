@@ -22,6 +22,10 @@ COLUMNS = {
         "dropped",
         "stragglers",
         "rejected",
+        "seconds_local",
+        "seconds_server",
+        "seconds_evaluation",
+        "seconds_writing",
     ),
     "metrics.csv": (
         "round",

@@ -117,7 +117,8 @@ def test_a_run_directory_has_its_files_and_their_columns(ran):
     assert {path.name for path in folder.iterdir()} == FILES
     columns = {
         "rounds.csv": "round,seconds,participants,train_loss,bytes_down,bytes_up,"
-        "flops,digest,dropped,stragglers,rejected",
+        "flops,digest,dropped,stragglers,rejected,seconds_local,seconds_server,"
+        "seconds_evaluation,seconds_writing",
         "metrics.csv": "round,point,head,clients,mean_accuracy,std_accuracy,"
         "weighted_accuracy,mean_loss,worst_accuracy,p10_accuracy",
         "clients.csv": "round,client,architecture,point,head,num_train,num_test,"
