@@ -1,7 +1,6 @@
 """Several methods and seeds on one data split, from Python and in memory."""
 
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,21 @@ from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.protocol import Algorithm
-from fedjax_mrl.runs import comparison, comparison_tables, pictures, summary
+from fedjax_mrl.runs import (
+    comparison,
+    comparison_tables,
+    fairness,
+    pictures,
+    summary,
+)
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.simulation.divergence import Diverged
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+_GAINS = ("accuracy", "alone", "gain")
 
 
 class Comparison:
@@ -40,8 +47,8 @@ class Comparison:
         """A table as a pandas DataFrame.
 
         Args:
-            table: "runs", one row for each run; or one of `History.frame`, of all runs,
-                with their algorithm and seed in front.
+            table: "runs", one row for each run; "gains", see `gains`; or one of
+                `History.frame`, of all runs, with their algorithm and seed in front.
 
         Raises:
             ValueError: for another table.
@@ -49,6 +56,8 @@ class Comparison:
         """
         if table == "runs":
             return frame(self._rows)
+        if table == "gains":
+            return frame(self.gains())
         return frame(
             [
                 {"algorithm": name, "seed": seed, **row}
@@ -56,6 +65,41 @@ class Comparison:
                 for row in history.rows(table)
             ]
         )
+
+    def gains(self) -> list[dict[str, Any]]:
+        """Gain of every client over training alone, of each method and seed.
+
+        Returns:
+            A row for each client that Standalone has tested too: `algorithm`, `seed`,
+            `round` (the last that both evaluated), `client`, `architecture`,
+            `accuracy`, `alone` and their difference `gain`. Empty if Standalone is not
+            among the methods.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> found = fm.compare(
+            ...     ["fml", "standalone"], models=("mlp",), shared_model="mlp",
+            ...     num_clients=5, rounds=1,
+            ... )
+            >>> [row["client"] for row in found.gains()]
+            [0, 1, 2, 3, 4]
+        """
+        found: list[dict[str, Any]] = []
+        for (name, seed), history in self.histories.items():
+            alone = self.histories.get(("standalone", seed))
+            if alone is None or name == "standalone":
+                continue
+            rows = history.rows("clients")
+            gains = fairness.gains(rows, alone.rows("clients"))
+            if gains is None:
+                continue
+            kinds = {row["client"]: row["architecture"] for row in rows}
+            columns = (gains.clients, gains.accuracy, gains.alone, gains.gain)
+            for client, *values in zip(*(c.tolist() for c in columns), strict=True):
+                row = {"algorithm": name, "seed": seed, "round": gains.round}
+                row |= {"client": client, "architecture": kinds[client]}
+                found.append(row | dict(zip(_GAINS, values, strict=True)))
+        return found
 
     def markdown(self) -> str:
         """Mean and spread over seeds, and the paired difference to Standalone."""
@@ -173,8 +217,9 @@ def _play(trials: Sequence[Federation], shown: bar.Bar) -> list[str | None]:
             federation.state if problem is None else None
             for federation, problem in zip(trials, problems, strict=True)
         ]
-        started = time.perf_counter()
-        played = trials[0].play_together([f.trial for f in trials], states)
+        started = trials[0].stopwatch.lap()
+        together = [federation.trial for federation in trials]
+        played = trials[0].play_together(together, states, timed=True)
         for place, (federation, outcome) in enumerate(zip(trials, played, strict=True)):
             if outcome is None:
                 continue

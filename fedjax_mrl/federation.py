@@ -3,15 +3,15 @@
 import copy
 import dataclasses
 import os
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_mrl import (
     bar,
+    costs,
     engines,
 )
 from fedjax_mrl import config as configs
@@ -19,8 +19,8 @@ from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
-from fedjax_mrl.results import Result
-from fedjax_mrl.runs import saving
+from fedjax_mrl.results import Result, Row
+from fedjax_mrl.runs import pictures, saving, summary
 from fedjax_mrl.simulation import (
     divergence,
     evaluation,
@@ -28,6 +28,10 @@ from fedjax_mrl.simulation import (
 )
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.state import Played, State, read_clients, require_live
+from fedjax_mrl.stopwatch import Lap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Federation(Programs):
@@ -319,20 +323,18 @@ class Federation(Programs):
             state = self.init() if self.state is None else self.state
         until = self.config.rounds if until is None else until
         while state.round < until:
-            started = time.perf_counter()
-            state, played = self.play(state)
+            started = self.stopwatch.lap()
+            state, played = self.play(state, timed=True)
             yield self.accept(state, played, until, started)
 
-    def accept(
-        self, state: State, played: Played, until: int, started: float
-    ) -> Result:
+    def accept(self, state: State, played: Played, until: int, started: Lap) -> Result:
         """Takes a played round for the newest one: evaluates if due, notes it.
 
         Args:
             state: after the round.
             played: what it reports.
             until: the last round that will be played.
-            started: when it began, by `time.perf_counter`.
+            started: when it began, by `stopwatch.lap`.
 
         Raises:
             Diverged: if a network or a loss became non-finite.
@@ -353,7 +355,7 @@ class Federation(Programs):
             )
         self.state = state
         result = self.result(state, played, until)
-        self.history.append(result, time.perf_counter() - started)
+        self.history.append(result, self.stopwatch.since(started))
         return result
 
     def fit(
@@ -390,6 +392,59 @@ class Federation(Programs):
                 shown.show(result)
         return self.history
 
+    def plot_partition(self) -> "Figure":
+        """Draws how many training examples of each class every client has.
+
+        Returns:
+            A matplotlib figure, which a notebook shows; `savefig(path)` writes it.
+        """
+        data = self.dataset
+        return pictures.split(self.partition, data.y_train, data.label_names)
+
+    def costs(
+        self,
+        targets: Sequence[float] = summary.TARGETS,
+        *,
+        bandwidth: tuple[float, float] | None = None,
+        speed: float | Mapping[str, float] = 10.0,
+    ) -> list[Row]:
+        """Rounds, bytes, FLOPs and seconds until accuracies were first reached.
+
+        Args:
+            targets: mean accuracies of all clients, local, in the first head.
+            bandwidth: Mbit/s of a client, down and up. With it `simulated_seconds` say
+                how long the rounds would have taken on clients' own machines, where a
+                round lasts until its slowest participant is done.
+            speed: GFLOP/s that a client's device does in training; a dict gives those
+                of each architecture.
+
+        Returns:
+            A row for each target that was reached: `target`, `rounds`, `bytes` (both
+            ways, of all participants), `flops`, `seconds` as measured here, and with a
+            bandwidth `simulated_seconds`.
+
+        Raises:
+            ValueError: for a bandwidth or speed that is not above zero, or an
+                architecture that no client has.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+            ... )
+            >>> history = federation.fit()
+            >>> [row] = federation.costs([0.1], bandwidth=(20, 5), speed={"mlp": 2})
+            >>> list(row)
+            ['target', 'rounds', 'bytes', 'flops', 'seconds', 'simulated_seconds']
+        """
+        machines = None
+        if bandwidth is not None:
+            machines = costs.machines(bandwidth, speed, self.groups)
+        rounds, metrics = (self.history.rows(name) for name in ("rounds", "metrics"))
+        return costs.to_targets(
+            self, rounds, metrics, targets=targets, machines=machines
+        )
+
     def _no_history(self) -> History:
         sizes = [part.size for part in self.train]
         return History(self.groups, self.algorithm.heads, sizes, self.flops)
@@ -398,7 +453,9 @@ class Federation(Programs):
         """What `rounds` yields of a round that was played; evaluates if it is due."""
         until = self.config.rounds if until is None else until
         due = state.round % self.config.eval_every == 0 or state.round == until
+        self.stopwatch.lap()
         scores = self.evaluate(state) if due else None
+        self.stopwatch.reached("evaluation", scores)
         return Result(state, played.fetch(), scores)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedjax_mrl import discovery, results
-from fedjax_mrl.results import Result, Row
+from fedjax_mrl.results import Result, Row, Seconds
 from fedjax_mrl.runs import pictures
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.state import State
@@ -66,7 +66,7 @@ class History:
         self._architectures = results.architectures(groups)
         self._num_train = num_train
         self._flops = flops
-        self._rounds: list[tuple[Result, float]] = []
+        self._rounds: list[tuple[Result, Seconds]] = []
         self._earlier: dict[str, list[Row]] = {table: [] for table in TABLES}
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class History:
         """Takes over rounds that were played elsewhere, as rows of the three tables."""
         self._earlier = {table: list(tables[table]) for table in TABLES}
 
-    def append(self, result: Result, seconds: float) -> None:
+    def append(self, result: Result, seconds: Seconds) -> None:
         """Adds a round; forgets rounds that it replaces, as of a loop begun anew."""
         number = int(result.state.round)
         for rows in self._earlier.values():

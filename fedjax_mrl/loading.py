@@ -91,7 +91,7 @@ def load(
     folder = None if overlay is None else overlay.path
     built = federation(directory, config, client_folder=folder, values=values)
     built.state = newest(built, directory, warnings.warn)
-    built.history.begin_with(_tables(directory, built.state.round))
+    built.history.begin_with(tables(directory, built.state.round))
     built.keeps = overlay  # also of its other trials
     return built
 
@@ -161,7 +161,7 @@ def _tasks(directory: RunDirectory) -> dict[str, list[int]] | None:
         return None
 
 
-def _tables(directory: RunDirectory, last: int) -> dict[str, list[Row]]:
+def tables(directory: RunDirectory, last: int) -> dict[str, list[Row]]:
     """The rows of a run's tables up to a round, with numbers for numbers."""
     found = {}
     for table in TABLES:

@@ -33,6 +33,7 @@ from fedjax_mrl.simulation.population import Group, Population
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.state import Played, State, require_live
 from fedjax_mrl.simulation.strategies import Strategy
+from fedjax_mrl.stopwatch import Stopwatch
 
 
 class Programs:
@@ -46,6 +47,7 @@ class Programs:
     Attributes:
         mesh: the devices.
         store: where states lie between rounds.
+        stopwatch: how long the parts of rounds took.
         trial: seed and learning rate, by which trials of one federation differ.
         client_folder: as given, whole.
         code_sha256: of the user's own code when this was built, by reference.
@@ -67,6 +69,7 @@ class Programs:
         self.pieces = pieces.resolve(config, values)
         self.code_sha256 = references.checksums(config.code)  # as it is now
         self.trial = Trial(config.seed, config.learning_rate)
+        self.stopwatch = Stopwatch()
         self.mesh = sharding.mesh(config.devices)
         self.store = stores.make(config.client_store, self.mesh, client_folder)
         data = self.dataset
@@ -141,31 +144,39 @@ class Programs:
         with numerics.fixed(self.config.precision):
             return self._compiled["init"](self.config.seed if seed is None else seed)
 
-    def play(self, state: State) -> tuple[State, Played]:
-        """Plays one round; consumes the state."""
-        (result,) = self.play_together([self.trial], [state])
+    def play(self, state: State, *, timed: bool = False) -> tuple[State, Played]:
+        """Plays one round; consumes the state. `timed` as of `play_together`."""
+        (result,) = self.play_together([self.trial], [state], timed=timed)
         assert result is not None
         return result
 
     def play_together(
-        self, trials: Sequence[Trial], states: Sequence[State | None]
+        self,
+        trials: Sequence[Trial],
+        states: Sequence[State | None],
+        *,
+        timed: bool = False,
     ) -> list[tuple[State, Played] | None]:
         """Plays one round of each trial of this federation, in the same programs.
 
         Args:
             trials: J, the `trial` of this federation under other seeds or rates.
             states: theirs, which are consumed; None leaves a trial out.
+            timed: whether to wait for the parts of the round and to let `stopwatch`
+                add them up.
 
         Returns:
             What `play` would return for each by itself; None for those left out.
         """
         play = self._player(len(trials))
+        reached = [self.stopwatch.reached] * timed
+        self.stopwatch.lap()
         trials = [
             trial if state is None else self.trial_in_round(trial, state.round + 1)
             for trial, state in zip(trials, states, strict=True)
         ]
         with numerics.fixed(self.config.precision):
-            return play(trials, states)
+            return play(trials, states, *reached)
 
     @property
     def population(self) -> Population:

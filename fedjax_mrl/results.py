@@ -17,6 +17,27 @@ from fedjax_mrl.simulation.state import Played, State
 Row = dict[str, Any]  # column to value
 
 
+class Seconds(NamedTuple):
+    """Duration of one round, and of its parts.
+
+    Attributes:
+        total: of the round, in seconds.
+        local: until all participants were trained, compilation included.
+        server: until the aggregate and all states were there.
+        evaluation: of all clients.
+    """
+
+    total: float
+    local: float = 0.0
+    server: float = 0.0
+    evaluation: float = 0.0
+
+    @property
+    def writing(self) -> float:
+        """The rest: the digest, and what a run wrote since the round before."""
+        return max(0.0, self.total - self.local - self.server - self.evaluation)
+
+
 class Result(NamedTuple):
     """One round as `Federation.rounds` yields it.
 
@@ -44,7 +65,7 @@ class Result(NamedTuple):
 
 
 def round_row(
-    result: Result, flops: np.ndarray, seconds: float, digest: str = ""
+    result: Result, flops: np.ndarray, seconds: Seconds, digest: str = ""
 ) -> Row:
     """The row of rounds.csv for one round.
 
@@ -54,14 +75,14 @@ def round_row(
     Args:
         result: the round.
         flops: FLOPs of every client's visit [N], as `Federation.flops` counts them.
-        seconds: how long the round took.
+        seconds: how long the round and its parts took.
         digest: of the state after it, in hex; "" if it was not computed.
     """
     played = result.played
     losses = played.metrics["total"][played.sound]
     return {
         "round": result.state.round,
-        "seconds": round(seconds, 4),
+        "seconds": round(seconds.total, 4),
         "participants": played.cohort.size,
         "train_loss": float(losses.mean()) if losses.size else float("nan"),
         "bytes_down": int(played.bytes_down) * played.cohort.size,
@@ -71,6 +92,10 @@ def round_row(
         "dropped": played.cohort.size - played.reported.size,
         "stragglers": played.stragglers,
         "rejected": played.rejected,
+        "seconds_local": round(seconds.local, 4),
+        "seconds_server": round(seconds.server, 4),
+        "seconds_evaluation": round(seconds.evaluation, 4),
+        "seconds_writing": round(seconds.writing, 4),
     }
 
 

@@ -4,7 +4,7 @@ import functools
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -14,9 +14,13 @@ from tqdm import tqdm
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
+    from fedjax_mrl.results import Row
+    from fedjax_mrl.runs.fairness import Gains
     from fedjax_mrl.runs.recorder import RoundReport
     from fedjax_mrl.simulation.evaluation import Scores
     from fedjax_mrl.simulation.population import Group
+
+_STYLE: Any = {"box": box.SIMPLE_HEAD, "title_justify": "left"}
 
 
 class Progress:
@@ -84,10 +88,13 @@ class Progress:
 def accuracy_table(
     title: str, groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
 ) -> Table:
-    """A table of mean accuracies over clients, of each architecture and of all."""
+    """A table of mean accuracies over clients, of each architecture and of all.
+
+    Beside them the lowest accuracy of any client and the tenth percentile.
+    """
     from fedjax_mrl.simulation.evaluation import POINTS
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title, **_STYLE)
     table.add_column("point")
     table.add_column("head")
     columns = [
@@ -95,22 +102,28 @@ def accuracy_table(
     ]
     everyone = np.concatenate([group.clients for group in groups])
     columns.append((f"all\nx{everyone.size}", everyone))
-    for name, _ in columns:
+    for name in (*(name for name, _ in columns), "worst\nclient", "10th\n%ile"):
         table.add_column(name, justify="right")
     for p, h in np.ndindex(len(POINTS), len(heads)):
         tested = [c[scores.num_test[c] > 0] for _, c in columns]
         cells = [
             f"{scores.accuracy[p, h, c].mean():.4f}" if c.size else "-" for c in tested
         ]
+        accuracy = scores.accuracy[p, h, tested[-1]]
+        few = [accuracy.min(), np.percentile(accuracy, 10)] if accuracy.size else []
+        cells += [f"{value:.4f}" for value in few] or ["-", "-"]
         last = h == len(heads) - 1
         table.add_row(POINTS[p], heads[h], *cells, end_section=last)
     return table
 
 
 def client_table(
-    groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
+    groups: "Sequence[Group]",
+    heads: Sequence[str],
+    scores: "Scores",
+    gains: "Gains | None" = None,
 ) -> Table:
-    """A table of the accuracy of every client."""
+    """A table of the accuracy of every client, with its gain over training alone."""
     from fedjax_mrl.simulation.evaluation import POINTS
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -119,11 +132,38 @@ def client_table(
         table.add_column(name, justify="right")
     for p, h in columns:
         table.add_column(f"{POINTS[p]}\n{heads[h]}", justify="right")
+    gain = {}
+    if gains is not None:
+        table.add_column(f"gain in\nround {gains.round}", justify="right")
+        gain = dict(zip(gains.clients.tolist(), gains.gain, strict=True))
     names = {int(c): group.name for group in groups for c in group.clients}
     for client in range(scores.num_test.size):
         cells = [f"{scores.accuracy[p, h, client]:.4f}" for p, h in columns]
         tests = str(scores.num_test[client])
+        if gains is not None:
+            cells.append(f"{gain[client]:+.4f}" if client in gain else "-")
         table.add_row(str(client), names[client], tests, *cells)
+    return table
+
+
+def cost_table(rows: "Sequence[Row]") -> Table:
+    """A table of what it took to reach accuracies."""
+    table = Table(title="Until all clients' mean accuracy was first", **_STYLE)
+    simulated = any("simulated_seconds" in row for row in rows)
+    names = ["target", "rounds", "MB", "TFLOP", "seconds"]
+    for name in names + ["simulated\nseconds"] * simulated:
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells = [
+            f"{row['target']:g}",
+            str(row["rounds"]),
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['flops'] / 1e12:.3f}",
+            f"{row['seconds']:.1f}",
+        ]
+        if simulated:
+            cells.append(f"{row['simulated_seconds']:.1f}")
+        table.add_row(*cells)
     return table
 
 

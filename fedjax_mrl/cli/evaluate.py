@@ -2,9 +2,16 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import options, stored
-from fedjax_mrl.cli.command import Command
+from fedjax_mrl.cli.command import Command, UsageError
+
+if TYPE_CHECKING:
+    from fedjax_mrl.config import RunConfig
+    from fedjax_mrl.costs import Machines
+    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.runs.directory import RunDirectory
 
 __all__ = ["evaluate"]
 
@@ -15,6 +22,25 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clients", action="store_true", help="one line for every client"
     )
+    parser.add_argument(
+        "--standalone",
+        metavar="RUN",
+        help="run of Standalone whose clients these are compared with (default: one "
+        "beside this run with the same split and seed)",
+    )
+    parser.add_argument(
+        "--bandwidth",
+        metavar="DOWN,UP",
+        help="Mbit/s of a client: also says how long the rounds would have taken on "
+        "the clients' own devices",
+    )
+    parser.add_argument(
+        "--device-speed",
+        metavar="GFLOPS",
+        default="10",
+        help="of the clients' devices, one number or by architecture, as in "
+        "cnn1=20,cnn2=5 (default 10)",
+    )
 
 
 def _execute(args: argparse.Namespace) -> int:
@@ -23,7 +49,9 @@ def _execute(args: argparse.Namespace) -> int:
 
         directory = RunDirectory.open(args.run)
         config = stored.configuration(directory, data_dir=args.data_dir)
+        alone = _standalone(args.standalone, directory, config)
         federation = stored.federation(directory, config)
+        machines = _machines(args, federation)
         from fedjax_mrl import loading
         from fedjax_mrl.cli import console
 
@@ -35,11 +63,71 @@ def _execute(args: argparse.Namespace) -> int:
     heads = federation.algorithm.heads
     title = f"{config.title}, round {state.round}: mean test accuracy of clients"
     console.show(console.accuracy_table(title, federation.groups, heads, scores))
+    from fedjax_mrl import costs
+    from fedjax_mrl.runs import fairness
+
+    gains = None
+    if alone is not None:
+        rows = (each.rows("clients.csv") for each in (directory, alone))
+        gains = fairness.gains(*rows)
     if args.clients:
-        console.show(console.client_table(federation.groups, heads, scores))
+        console.show(console.client_table(federation.groups, heads, scores, gains))
+    if gains is not None and alone is not None:
+        console.show(f"{gains} ({alone.path})", "")
+    tables = loading.tables(directory, state.round)
+    rows = costs.to_targets(
+        federation, tables["rounds"], tables["metrics"], machines=machines
+    )
+    if rows:
+        console.show(console.cost_table(rows))
     return 0
 
 
+def _standalone(
+    given: str | None, directory: "RunDirectory", config: "RunConfig"
+) -> "RunDirectory | None":
+    """The run of Standalone to compare with; None if there is none."""
+    from fedjax_mrl.runs import fairness
+    from fedjax_mrl.runs.directory import RunDirectory
+
+    if given is None:
+        found = fairness.beside(directory.path, config)
+        return None if found is None else RunDirectory.open(found)
+    alone = RunDirectory.open(given)
+    problem = fairness.differing(stored.configuration(alone), config)
+    if problem:
+        raise UsageError(
+            f"--standalone needs a run of Standalone with the same clients, data and "
+            f"training; {alone.path} differs in {', '.join(problem)}."
+        )
+    return alone
+
+
+def _machines(args: argparse.Namespace, federation: "Federation") -> "Machines | None":
+    """The devices and connections that the flags describe."""
+    from fedjax_mrl import costs
+
+    if args.bandwidth is None:
+        return None
+    try:
+        down, up = (float(word) for word in args.bandwidth.split(","))
+        words = args.device_speed.split(",")
+        if "=" in args.device_speed:
+            pairs = (word.split("=") for word in words)
+            speed = {name.strip(): float(number) for name, number in pairs}
+        else:
+            speed = float(args.device_speed)
+    except ValueError:
+        raise UsageError(
+            "--bandwidth takes two numbers, as in 20,5, and --device-speed one, or one "
+            f"for each architecture, as in cnn1=20,cnn2=5; got {args.bandwidth!r} and "
+            f"{args.device_speed!r}."
+        ) from None
+    return costs.machines((down, up), speed, federation.groups)
+
+
 evaluate = Command(
-    "every inference mode, every client, from a run's checkpoint", _configure, _execute
+    "every inference mode, every client, gains and costs, from a run's checkpoint",
+    _configure,
+    _execute,
 )

@@ -85,10 +85,16 @@ def partition(
     y_train: np.ndarray,
     label_names: Sequence[str],
 ) -> None:
-    """Draws the training images of each class and client as a PNG.
+    """Writes the picture of a partition, see `split`, as a PNG."""
+    split(made, y_train, label_names).savefig(path, format="png")
+
+
+def split(
+    made: Partition, y_train: np.ndarray, label_names: Sequence[str]
+) -> "Figure":
+    """Draws the number of training images of each class and client.
 
     Args:
-        path: of the file to write.
         made: the partition, of N clients.
         y_train: labels of the training images [n], in [0, L).
         label_names: of the L classes.
@@ -111,7 +117,7 @@ def partition(
     figure.colorbar(image, ax=cells, label="images of the class", pad=0.01)
     if max(counts.shape) <= _NUMBERS:
         _number_cells(cells, counts)
-    figure.savefig(path, format="png")
+    return figure
 
 
 def _draw_sizes(axes: "Axes", counts: np.ndarray, num_test: Sequence[int]) -> None:

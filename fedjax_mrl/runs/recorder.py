@@ -1,6 +1,5 @@
 """Writes a run's rounds into its directory: tables, digests, checkpoints."""
 
-import time
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from fedjax_mrl import references, results
@@ -18,6 +17,7 @@ from fedjax_mrl.simulation.state import State
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.history import History
+    from fedjax_mrl.stopwatch import Lap
 
 
 class RoundReport(TypedDict):
@@ -60,7 +60,7 @@ class Recorder:
             self._digests(0, [("all", "", sha)])
         self._newest = state.round, sha
 
-    def record(self, result: Result, started: float, sharing: int) -> RoundReport:
+    def record(self, result: Result, started: "Lap", sharing: int) -> RoundReport:
         """Adds a round to the tables; returns what is reported of it."""
         state, config = result.state, self._federation.config
         self._digester.touch(result.played.cohort)
@@ -70,7 +70,7 @@ class Recorder:
             sha, found = self._digester(state)
             self._digests(state.round, found)
             self._newest = state.round, sha
-        seconds = (time.perf_counter() - started) / sharing
+        seconds = self._federation.stopwatch.since(started, sharing)
         row = results.round_row(result, self._flops, seconds, sha)
         metrics = results.metric_rows(result, self._heads)
         clients = results.client_rows(
@@ -89,7 +89,7 @@ class Recorder:
             "rounds": config.rounds,
             "train_loss": cast(float, row["train_loss"]),
             "accuracy": accuracy,
-            "seconds": seconds,
+            "seconds": seconds.total,
         }
 
     def record_history(self, history: "History", state: State) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -150,7 +149,7 @@ def run_together(
                 except (Diverged, Interrupted, OSError) as error:
                     ended[number] = error
                 states[number] = None
-            results = entries[0].federation.play_together(trials, states)
+            results = entries[0].federation.play_together(trials, states, timed=True)
             sharing = sum(state is not None for state in states)
             outcomes = [
                 None if result is None else _Sent(*result, sharing)
@@ -185,7 +184,7 @@ def _course(
             events = stack.enter_context(Events(directory.events, state.round))
         recorder = Recorder(federation, directory, kept, events)
         recorder.start(state)
-        started = time.perf_counter()
+        started = federation.stopwatch.lap()
         while state.round < config.rounds:
             sent = yield state
             assert sent is not None, "only the first state is asked for"
@@ -197,7 +196,7 @@ def _course(
                 raise Diverged(problem)
             asked = stop()
             row = recorder.record(result, started, sent.sharing)
-            started = time.perf_counter()
+            started = federation.stopwatch.lap()
             last = state.round == config.rounds
             due = last or asked or state.round % config.checkpoint_every == 0
             if due:

@@ -8,7 +8,11 @@ TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 class Headline(TypedDict):
-    """The accuracies that a run is compared by, each a mean over clients."""
+    """The accuracies that a run is compared by, each a mean over clients.
+
+    Beside them, after the last round that was evaluated, the lowest accuracy of any
+    client (`worst`) and the tenth percentile (`p10`); None in tables of version 0.1.
+    """
 
     point: str
     head: str
@@ -16,6 +20,8 @@ class Headline(TypedDict):
     last10: float
     best: float
     best_round: int
+    worst: float | None
+    p10: float | None
 
 
 class Reached(TypedDict):
@@ -62,11 +68,7 @@ def summarise(
         metrics: rows of metrics.csv, in order.
         head: the headline's inference mode.
     """
-    curve = [
-        (int(row["round"]), float(row["mean_accuracy"]))
-        for row in metrics
-        if row["point"] == "local" and row["head"] == head
-    ]
+    curve = headline_curve(metrics, head)
     total = {
         name: sum(float(row[name]) for row in rounds)
         for name in ("seconds", "bytes_down", "bytes_up", "flops")
@@ -81,16 +83,31 @@ def summarise(
         "bytes_down": int(total["bytes_down"]),
         "bytes_up": int(total["bytes_up"]),
         "flops": int(total["flops"]),
-        "headline": _headline(curve, head),
+        "headline": _headline(curve, head, metrics),
         "targets": {
-            f"{target:g}": _reached(curve, rounds, target) for target in TARGETS
+            f"{target:g}": reached(curve, rounds, target) for target in TARGETS
         },
     }
 
 
-def _headline(curve: list[tuple[int, float]], head: str) -> Headline | None:
+def headline_curve(
+    metrics: Sequence[Mapping[str, Any]], head: str
+) -> list[tuple[int, float]]:
+    """Rounds and mean accuracies at point `local` in a head, from metrics.csv."""
+    return [
+        (int(row["round"]), float(row["mean_accuracy"]))
+        for row in metrics
+        if row["point"] == "local" and row["head"] == head
+    ]
+
+
+def _headline(
+    curve: list[tuple[int, float]], head: str, metrics: Sequence[Mapping[str, Any]]
+) -> Headline | None:
     if not curve:
         return None
+    named = ("local", head)
+    last = [row for row in metrics if (row["point"], row["head"]) == named][-1]
     best_round, best = max(curve, key=lambda point: (point[1], -point[0]))
     last10 = [accuracy for number, accuracy in curve if number > curve[-1][0] - 10]
     return {
@@ -100,11 +117,20 @@ def _headline(curve: list[tuple[int, float]], head: str) -> Headline | None:
         "last10": sum(last10) / len(last10),
         "best": best,
         "best_round": best_round,
+        "worst": _number(last, "worst_accuracy"),
+        "p10": _number(last, "p10_accuracy"),
     }
 
 
-def _reached(
-    curve: list[tuple[int, float]], rounds: Sequence[Mapping[str, Any]], target: float
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    """A cell; None where an earlier version wrote none."""
+    return float(row[name]) if row.get(name) not in (None, "") else None
+
+
+def reached(
+    curve: Sequence[tuple[int, float]],
+    rounds: Sequence[Mapping[str, Any]],
+    target: float,
 ) -> Reached | None:
     """Rounds, bytes and FLOPs until the curve first reaches `target`, or None."""
     first = next((number for number, accuracy in curve if accuracy >= target), None)

@@ -22,6 +22,10 @@ COLUMNS = {
         "dropped",
         "stragglers",
         "rejected",
+        "seconds_local",
+        "seconds_server",
+        "seconds_evaluation",
+        "seconds_writing",
     ),
     "metrics.csv": (
         "round",
@@ -32,6 +36,8 @@ COLUMNS = {
         "std_accuracy",
         "weighted_accuracy",
         "mean_loss",
+        "worst_accuracy",
+        "p10_accuracy",
     ),
     "clients.csv": (
         "round",
@@ -57,15 +63,20 @@ def header(name: str) -> str:
 def parse(name: str, text: str) -> list[dict[str, str]]:
     """The whole lines of a table; half a line, as of a killed process, is none.
 
-    Nor is a line that was damaged so much that it has no round.
+    Nor is a line that was damaged so much that it has no round. What an earlier version
+    had no column for is an empty cell.
     """
     columns = COLUMNS[name]
-    lines = text[: text.rfind("\n") + 1].split("\n")[1:]
+    first, *lines = text[: text.rfind("\n") + 1].split("\n")
+    width = len(columns)
+    if columns[: first.count(",") + 1] == tuple(first.split(",")):
+        width = first.count(",") + 1  # new columns come last
+    missing = [""] * (len(columns) - width)
     cells = [line.split(",") for line in lines]  # no cell needs quotes
     return [
-        dict(zip(columns, line, strict=True))
+        dict(zip(columns, line + missing, strict=True))
         for line in cells
-        if len(line) == len(columns) and line[0].isdecimal()
+        if len(line) == width and line[0].isdecimal()
     ]
 
 

@@ -217,6 +217,8 @@ def summarise(
     """Rows of metrics.csv: one for each point and head, over clients with tests.
 
     `mean_loss` is a mean over the clients that have one (`Scores.loss`), or None.
+    `worst_accuracy` is the lowest of any client, `p10_accuracy` the tenth percentile,
+    interpolated: a tenth of the clients are below it.
     """
     tested = scores.num_test > 0
     rows = []
@@ -235,6 +237,8 @@ def summarise(
                 "std_accuracy": float(accuracy.std()),
                 "weighted_accuracy": float(scores.correct[p, h].sum() / total),
                 "mean_loss": float(loss.mean()) if loss.size else None,
+                "worst_accuracy": float(accuracy.min()),
+                "p10_accuracy": float(np.percentile(accuracy, 10)),
             }
         )
     return rows

@@ -109,14 +109,19 @@ def player(
 def player_of(
     pieces: Pieces,
 ) -> Callable[[Sequence[Trial], Sequence[State | None]], list[Any]]:
-    """Returns `play` of `player`, of pieces that are assembled already."""
+    """Returns `play` of `player`, of pieces that are assembled already.
 
-    def play(trials, states):
+    As a third argument `play` takes a function that is told of the end of each part of
+    the round: its name, "local" or "server", and the arrays that it makes, which may
+    still be computed.
+    """
+
+    def play(trials, states, reached=_pass):
         active = [number for number, state in enumerate(states) if state is not None]
         if not active:
             return [None] * len(states)
         select = lambda values: [values[number] for number in active]
-        results = _play(pieces, select(trials), select(states))
+        results = _play(pieces, select(trials), select(states), reached)
         by_number = dict(zip(active, results, strict=True))
         return [by_number.get(number) for number in range(len(states))]
 
@@ -157,8 +162,15 @@ def assemble(
     )
 
 
+def _pass(part: str, values: Any) -> None:
+    """Takes no notice of the end of a part."""
+
+
 def _play(
-    pieces: Pieces, trials: Sequence[Trial], states: Sequence[State]
+    pieces: Pieces,
+    trials: Sequence[Trial],
+    states: Sequence[State],
+    reached: Callable[[str, Any], None],
 ) -> list[tuple[State, Played]]:
     """Plays one round of each trial: plan, train, aggregate, store."""
     require_live(*states)
@@ -168,9 +180,11 @@ def _play(
     ]
     bytes_down = [pieces.server.broadcast_bytes(state.server) for state in states]
     trained, reports = phases.train(pieces, plans, states)
+    reached("local", (trained, reports))
     aggregated = phases.aggregate(pieces, plans, states, reports)
     del reports  # the uploads of a cohort are gone before its states are copied
     new_states = phases.store(pieces, plans, states, trained, aggregated)
+    reached("server", [(state.server, state.clients) for state in new_states])
     played = map(_played, plans, aggregated, bytes_down)
     return list(zip(new_states, played, strict=True))
 

@@ -117,9 +117,10 @@ def test_a_run_directory_has_its_files_and_their_columns(ran):
     assert {path.name for path in folder.iterdir()} == FILES
     columns = {
         "rounds.csv": "round,seconds,participants,train_loss,bytes_down,bytes_up,"
-        "flops,digest,dropped,stragglers,rejected",
+        "flops,digest,dropped,stragglers,rejected,seconds_local,seconds_server,"
+        "seconds_evaluation,seconds_writing",
         "metrics.csv": "round,point,head,clients,mean_accuracy,std_accuracy,"
-        "weighted_accuracy,mean_loss",
+        "weighted_accuracy,mean_loss,worst_accuracy,p10_accuracy",
         "clients.csv": "round,client,architecture,point,head,num_train,num_test,"
         "correct,accuracy,loss",
         "digests.csv": "round,owner,leaf,sha256",
@@ -221,8 +222,10 @@ def test_evaluate_finds_again_what_the_run_wrote_down(ran, capsys):
     assert rows_of(out) == rows_of(printed)
     for row in table(folder / "metrics.csv")[-8:]:
         mean = float(row["mean_accuracy"])
-        for cell in rows_of(out)[row["point"], row["head"]]:
-            assert abs(float(cell) - mean) < 6e-5
+        *means, worst, tenth = map(float, rows_of(out)[row["point"], row["head"]])
+        assert all(abs(cell - mean) < 6e-5 for cell in means)
+        assert abs(worst - float(row["worst_accuracy"])) < 6e-5
+        assert abs(tenth - float(row["p10_accuracy"])) < 6e-5
     # One line a client, with a cell for each point and head, none cut off.
     lines = [line.split() for line in out.splitlines()]
     of_clients = [words for words in lines if words[1:2] == ["tiny"]]

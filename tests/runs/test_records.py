@@ -8,7 +8,7 @@ from fedjax_mrl import results, sharding, stores
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.learning import servers
 from fedjax_mrl.protocol import Algorithm, Client, Model
-from fedjax_mrl.results import Result
+from fedjax_mrl.results import Result, Seconds
 from fedjax_mrl.runs import comparison, comparison_tables
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
@@ -35,7 +35,7 @@ def test_the_line_of_a_round_with_faults_counts_whom_it_should():
     )
     flops = np.array([1, 10, 100, 1000, 10_000, 100_000, 1_000_000])
     result = Result(State(4, None, {}), played, None)
-    row = results.round_row(result, flops, 1.0, "sha")
+    row = results.round_row(result, flops, Seconds(1.0, 0.5, 0.125, 0.25), "sha")
     assert row == {
         "round": 4,
         "seconds": 1.0,
@@ -48,9 +48,13 @@ def test_the_line_of_a_round_with_faults_counts_whom_it_should():
         "dropped": 2,
         "stragglers": 1,
         "rejected": 1,
+        "seconds_local": 0.5,
+        "seconds_server": 0.125,
+        "seconds_evaluation": 0.25,
+        "seconds_writing": 0.125,
     }
     nobody = result._replace(played=played._replace(sound=np.zeros(3, bool)))
-    assert np.isnan(results.round_row(nobody, flops, 1.0)["train_loss"])
+    assert np.isnan(results.round_row(nobody, flops, Seconds(1.0))["train_loss"])
 
 
 def evaluated():

@@ -74,7 +74,8 @@ def curve(*accuracies, head="main", every=1):
             ("global", head, 1.0),
         ):
             row = {"round": number, "point": point, "head": name}
-            metrics.append(row | {"mean_accuracy": value})
+            row |= {"mean_accuracy": value, "worst_accuracy": value / 2}
+            metrics.append(row | {"p10_accuracy": value / 1.5})
     return rounds, metrics
 
 
@@ -95,8 +96,14 @@ def test_the_headline_has_the_last_the_mean_of_the_last_ten_and_the_first_best()
         "last10": pytest.approx((3.6 + 1.2) / 10),
         "best": 0.9,
         "best_round": 2,
+        "worst": 0.15,
+        "p10": pytest.approx(0.2),
     }
     assert summarise(*curve(0.2, 0.4))["headline"]["last10"] == pytest.approx(0.3)
+    rounds, metrics = curve(0.2)
+    metrics = [{**row, "worst_accuracy": "", "p10_accuracy": ""} for row in metrics]
+    earlier = summarise(rounds, metrics)["headline"]  # tables of version 0.1
+    assert (earlier["last"], earlier["worst"], earlier["p10"]) == (0.2, None, None)
 
 
 def test_targets_count_rounds_bytes_and_flops_until_they_are_first_reached():
