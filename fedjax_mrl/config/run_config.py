@@ -50,7 +50,9 @@ class RunConfig:
         1.0, "fraction of the clients sampled each round", low=0, high=1
     )
     partition: str = _option(
-        "class:2", "class:C, dirichlet:A, iid, quantity:A, or file:PARTITION.npz"
+        "class:2",
+        "class:C, dirichlet:A, iid, quantity:A, natural (the clients that the data "
+        "name), or file:PARTITION.npz",
     )
     limit_train: int | None = _option(
         None,
@@ -60,6 +62,13 @@ class RunConfig:
     )
     limit_test: int | None = _option(
         None, "number of test images to use, drawn likewise (default: all)", low=1
+    )
+    test_fraction: float | None = _option(
+        None,
+        "fraction of every class, or of every client that the data name, to test on, "
+        "drawn by data_seed; for data of your own without a test part (default: 0.2)",
+        low=0,
+        high=1,
     )
     rounds: int = _option(20, "number of communication rounds", low=0)
     epochs: int = _option(1, "local epochs of a participant in a round", low=1)
