@@ -31,15 +31,12 @@ def arrays(
             grey [n, H, W]. Features: floats [n, F] or [n, T, F], used as they are, in
             float32. Tokens: whole numbers [n, T] from 0, to be embedded.
         y: their classes, integers [n] from 0.
-        x_test: test examples, of the same shape; without them a federation draws some
-            of `x` (`drawn_test.draw`).
-        y_test: their classes.
+        x_test, y_test: test examples; without them some are drawn (`drawn_test.draw`).
         clients: whose each example is, for `partition="natural"`: numbers or text [n].
         clients_test: likewise; without it all clients are tested on all of `x_test`.
         name: for tables and files.
         label_names: one name a class; by default numbers that all occur in `y`.
-        mean: of each channel, of pixel / 255; by default that of `x`.
-        std: the standard deviation, likewise.
+        mean, std: of each channel of pixel / 255; by default those of `x`.
         augmentation: of images: "none", the default; "flip_erase_crop", as for CIFAR;
             or "raw" for float images [n, H, W, C] that are prepared already.
         kind: "images", "features" or "tokens"; by default told by type and axes.
@@ -57,8 +54,6 @@ def arrays(
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
         ((60, 8, 8, 1), 3)
-        >>> fm.arrays(x / 256, y, x[:30] / 256, y[:30]).kind  # floats
-        'features'
     """
     kind = _kind(x, augmentation) if kind is None else kind
     augmentation = augmentation_of(kind, augmentation)
@@ -68,9 +63,10 @@ def arrays(
     x_test, y_test = _test_part(x, y, x_test, y_test, kind, raw=raw)
     given = label_names is not None
     names = checks.label_names(label_names) if given else _numbers(y, y_test)
-    later = not (raw or len(x_test)) and mean is None and std is None
-    known = kind == "images" and not later  # else by what is trained on
-    moments = _moments_or(x, mean, std, raw=raw) if known else ((), ())
+    later = mean is std is None and not (raw or len(x_test))
+    moments = (
+        ((), ()) if later or kind != "images" else _moments_or(x, mean, std, raw=raw)
+    )
     owned = client_ids.number(clients, clients_test, len(y), len(y_test))
     made = Dataset(
         str(name), x, y, x_test, y_test, names, *moments, augmentation, kind, owned
