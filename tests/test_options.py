@@ -58,6 +58,7 @@ RECORDS = {
 # same numbers but for rounding.
 ELSEWHERE = {"dataset", "devices", "chunk", "client_store", "lowering", "strategies"}
 ELSEWHERE |= {"deterministic", "precision", "limit_test", "test_fraction"}
+ELSEWHERE |= {"image_size"}
 
 
 @functools.cache

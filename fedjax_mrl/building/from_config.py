@@ -216,7 +216,13 @@ def data(config: RunConfig, given: Dataset | None = None) -> Dataset:
         ConfigError: for an unknown augmentation, or a fraction for testing that the
             data have no use for.
     """
-    given = given or datasets.load(config.dataset, config.data_dir)
+    if given is None:
+        given = datasets.load(config.dataset, config.data_dir, config.image_size)
+    elif config.image_size not in (None, *given.x_train.shape[1:2]):
+        raise ConfigError(
+            f"--image-size {config.image_size} is for a folder of images; the data "
+            "are given as arrays. Leave it out."
+        )
     chosen = augmentation(config, given)
     if chosen not in images.AUGMENTATIONS:
         raise ConfigError(

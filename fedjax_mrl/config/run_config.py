@@ -28,12 +28,21 @@ class RunConfig:
         "fedmrl", "method, see `fedjax-mrl list`, or your own, FILE.py:NAME"
     )
     dataset: str = _option(
-        "digits", "data set, see `fedjax-mrl list`, or your own, FILE.npz"
+        "digits",
+        "data set, see `fedjax-mrl list`, or your own: FILE.npz, a folder of images by "
+        "class, or one in LEAF's layout",
     )
     data_dir: str | None = _option(
         None,
         "folder of prepared or official files (default: TFDS's own)",
         metavar="DIR",
+    )
+    image_size: int | None = _option(
+        None,
+        "side of the square, in pixels, that all images of a folder are brought to "
+        "(default: their own size, which must be one)",
+        low=1,
+        high=4096,
     )
     models: tuple[str, ...] = _option(
         ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5"),
@@ -176,8 +185,8 @@ class RunConfig:
     @property
     def title(self) -> str:
         """Algorithm and data set, for tables."""
-        short = references.short
-        return f"{short(self.algorithm)} on {short(self.dataset)}"
+        data = references.data_title(self.dataset)
+        return f"{references.short(self.algorithm)} on {data}"
 
     @property
     def short_name(self) -> str:

@@ -48,8 +48,7 @@ def arrays(
         DatasetError: for arrays that cannot be used.
 
     Example:
-        >>> import numpy as np
-        >>> import fedjax_mrl as fm
+        >>> import numpy as np, fedjax_mrl as fm
         >>> x, y = np.arange(60 * 8 * 8).reshape(60, 8, 8) % 256, np.arange(60) % 3
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
@@ -61,12 +60,10 @@ def arrays(
     x = _examples(x, "x_train", kind, raw=raw)
     y = checks.labels(y, "y_train", len(x))
     x_test, y_test = _test_part(x, y, x_test, y_test, kind, raw=raw)
-    given = label_names is not None
-    names = checks.label_names(label_names) if given else _numbers(y, y_test)
+    names = _names(label_names, y, y_test)
     later = mean is std is None and not (raw or len(x_test))
-    moments = (
-        ((), ()) if later or kind != "images" else _moments_or(x, mean, std, raw=raw)
-    )
+    known = kind == "images" and not later  # else by the part that is trained on
+    moments = _moments_or(x, mean, std, raw=raw) if known else ((), ())
     owned = client_ids.number(clients, clients_test, len(y), len(y_test))
     made = Dataset(
         str(name), x, y, x_test, y_test, names, *moments, augmentation, kind, owned
@@ -224,6 +221,13 @@ def _unlike(data: Dataset, given: tuple[int, ...]) -> DatasetError:
         f"several [B, {', '.join(map(str, shape))}], but is {list(given)}; bring them "
         f"to this {end}."
     )
+
+
+def _names(
+    given: Sequence[str] | None, y: np.ndarray, y_test: np.ndarray
+) -> tuple[str, ...]:
+    """The names of the classes: those given, or numbers."""
+    return _numbers(y, y_test) if given is None else checks.label_names(given)
 
 
 def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
