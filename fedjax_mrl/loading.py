@@ -208,7 +208,7 @@ def _require_values(config: RunConfig, values: Values) -> None:
 
 def _has_name(dataset: str) -> bool:
     """Whether a data set can be loaded by its name."""
-    return dataset in datasets.names() or dataset.endswith(".npz")
+    return dataset in datasets.names() or references.is_data_path(dataset)
 
 
 def newest(

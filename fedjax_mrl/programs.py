@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_mrl import numerics, paths, references, sharding, stores
-from fedjax_mrl.building import from_config, pieces, visit_flops
+from fedjax_mrl.building import from_config, pieces, splits, visit_flops
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.data import own
@@ -97,6 +97,11 @@ class Programs:
     def dataset(self) -> Dataset:
         """The data."""
         return self.pieces.dataset
+
+    @property
+    def client_names(self) -> tuple[str, ...]:
+        """The names of the clients by number, with the partition "natural"."""
+        return splits.client_names(self.config, self.dataset)
 
     @property
     def partition(self) -> Partition:

@@ -53,15 +53,43 @@ def load(text: str) -> Any:
 
 
 def short(text: str) -> str:
-    """The last name of a reference or of a path, for folders and tables.
+    """The last name of a reference, for folders and tables.
 
     Example:
-        >>> short("methods/mine.py:fedbias"), short("fedmrl"), short("data/own.npz")
-        ('fedbias', 'fedmrl', 'own')
+        >>> short("methods/mine.py:fedbias"), short("fedmrl")
+        ('fedbias', 'fedmrl')
     """
-    if is_reference(text):
-        return _split(text)[1].rpartition(".")[2]
-    return pathlib.PurePath(text).stem if text.endswith(".npz") else text
+    return _split(text)[1].rpartition(".")[2] if is_reference(text) else text
+
+
+def is_data_path(text: str) -> bool:
+    """Whether the name of a data set is the path of an npz file or a folder.
+
+    A name that a data set of this library has is not, even where there is such a
+    folder; `./NAME` is.
+
+    Example:
+        >>> [is_data_path(text) for text in ("digits", "a.npz", "./digits", "/data/b")]
+        [False, True, True, True]
+    """
+    if text.endswith(".npz") or text.startswith(("/", "./", "../", "~")):
+        return True
+    if text in (".", ".."):
+        return True
+    return os.path.isdir(text) and text not in discovery.find("fedjax_mrl.datasets")
+
+
+def data_title(text: str) -> str:
+    """The short name of a data set that is named by its path, for folders and tables.
+
+    Example:
+        >>> data_title("digits"), data_title("/data/a: b"), data_title("/data/own.npz")
+        ('digits', 'a: b', 'own')
+    """
+    path = pathlib.PurePath(text)
+    if text.endswith(".npz"):
+        return path.stem
+    return path.name if path.is_absolute() and path.name else text
 
 
 def absolute(text: str) -> str:

@@ -358,7 +358,7 @@ def changed():
         float: 0.25,
         tuple[str, ...]: ("b", "a", "b"),
     }
-    other |= {str | None: "some/dir", int | None: 3}
+    other |= {str | None: "some/dir", int | None: 3, float | None: 0.25}
     values = {f.name: other.get(f.type) for f in config.fields().values()}
     values |= {
         f.name: not f.default for f in config.fields().values() if f.type is bool

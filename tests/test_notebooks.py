@@ -66,9 +66,7 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
             assert names <= {"ROUNDS", "SEEDS"}
             cell.source = SHORT
     flags = os.environ.get("XLA_FLAGS", "")
-    monkeypatch.setenv(
-        "XLA_FLAGS", f"{flags} --xla_force_host_platform_device_count=8"
-    )
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_force_host_platform_device_count=8")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
@@ -79,7 +77,9 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     seen = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [each for each in seen if "image/png" in each.get("data", {})]
     text = "".join(each.get("text", "") for each in seen)
-    errors = [e["text"] for e in seen if e.get("name") == "stderr" and "Error" in e.text]
+    errors = [
+        e["text"] for e in seen if e.get("name") == "stderr" and "Error" in e.text
+    ]
     assert not errors
     if name == "colab.ipynb":
         assert len(pictures) == 4  # split, curves of training, of methods, gains

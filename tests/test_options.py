@@ -57,7 +57,8 @@ RECORDS = {
 # Tests of their own hold these: what is loaded; equal bits (devices, client_store); the
 # same numbers but for rounding.
 ELSEWHERE = {"dataset", "devices", "chunk", "client_store", "lowering", "strategies"}
-ELSEWHERE |= {"deterministic", "precision", "limit_test"}
+ELSEWHERE |= {"deterministic", "precision", "limit_test", "test_fraction"}
+ELSEWHERE |= {"image_size"}
 
 
 @functools.cache

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_mrl import algorithms, discovery, references
+from fedjax_mrl import algorithms, datasets, discovery, references
 from fedjax_mrl.algorithms import Method
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
-from fedjax_mrl.data import images, own
+from fedjax_mrl.data import drawn_test, images, own
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import own as own_models
@@ -204,19 +204,39 @@ def algorithm(
     return next(iter(of.values()))._replace(client=client)
 
 
-def data(config: RunConfig, given: Dataset) -> Dataset:
+def data(config: RunConfig, given: Dataset | None = None) -> Dataset:
     """The data set, checked for what the configuration does with it.
 
+    Args:
+        config: names it, and says how a test part is drawn if it has none.
+        given: the data, if they are there already.
+
     Raises:
-        DatasetError: if its arrays cannot be used.
-        ConfigError: for an unknown augmentation.
+        DatasetError: if its arrays cannot be read or used.
+        ConfigError: for an unknown augmentation, or a fraction for testing that the
+            data have no use for.
     """
+    if given is None:
+        given = datasets.load(config.dataset, config.data_dir, config.image_size)
+    elif config.image_size not in (None, *given.x_train.shape[1:2]):
+        raise ConfigError(
+            f"--image-size {config.image_size} is for a folder of images; the data "
+            "are given as arrays. Leave it out."
+        )
     chosen = augmentation(config, given)
     if chosen not in images.AUGMENTATIONS:
         raise ConfigError(
             discovery.unknown("augmentation", chosen, images.AUGMENTATIONS)
         )
-    return own.check(given, chosen)
+    checked = own.check(given, chosen)
+    if not len(checked.y_test):
+        return drawn_test.draw(checked, config.test_fraction, config.data_seed)
+    if config.test_fraction is not None and not checked.test_drawn:
+        raise ConfigError(
+            f"--test-fraction is for data without a test part, but {checked.name} has "
+            f"one of {len(checked.y_test)} examples; leave it out."
+        )
+    return checked
 
 
 def augmentation(config: RunConfig, data: Dataset) -> str:

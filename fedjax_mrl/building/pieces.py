@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from fedjax_mrl import algorithms, datasets, discovery, references
+from fedjax_mrl import algorithms, discovery, references
 from fedjax_mrl.building import contract, from_config, splits
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
@@ -40,6 +40,7 @@ class Pieces:
         round_config: how rounds are played.
         decay: round -> factor of the learning rate.
         lowered: lowering of convolutions -> algorithm and groups computed that way.
+        notes: sentences on what was decided for the user, who is told.
     """
 
     dataset: Dataset
@@ -53,6 +54,7 @@ class Pieces:
     round_config: RoundConfig
     decay: Callable[[int], float]
     lowered: Callable[[str], tuple[Algorithm, list[Group]]]
+    notes: tuple[str, ...]
 
 
 def resolve(config: RunConfig, values: Values) -> Pieces:
@@ -67,8 +69,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     options = from_config.algorithm_options(config, method)  # before data are read
     server = from_config.server_options(config)
     architectures = from_config.architectures(config, values)
-    data = values.dataset or datasets.load(config.dataset, config.data_dir)
-    data = from_config.data(config, data)
+    data = from_config.data(config, values.dataset)
     partition = splits.split(config, data, values.partition)
     own = [architectures[name].name for name in config.models]
     fallback = strategies.default(config.lowering, config.chunk, jax.default_backend())
@@ -113,6 +114,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         from_config.round_config(config, server, each, fallback),
         schedules.decay(config.learning_rate_decay, made.num_rounds),
         lowered,
+        (*data.notes, *splits.notes(config, data, values.partition)),
     )
 
 

@@ -7,8 +7,10 @@ import numpy as np
 
 from fedjax_mrl import partitions, rng
 from fedjax_mrl.config import ConfigError, RunConfig
-from fedjax_mrl.data.dataset import Dataset
-from fedjax_mrl.partitions import Partition
+from fedjax_mrl.data.dataset import Clients, Dataset
+from fedjax_mrl.partitions import Owners, Partition, PartitionError
+
+NATURAL = "natural"  # the partition by the clients that the data name
 
 
 def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
@@ -22,8 +24,7 @@ def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
         ConfigError: for a limit where the split is given.
     """
     seed, number = config.data_seed, config.num_clients
-    train = partitions.subset("train", data.y_train, config.limit_train, seed)
-    test = partitions.subset("test", data.y_test, config.limit_test, seed)
+    train, test = _kept(config, data)
     labels = data.y_train, data.y_test
     if given is not None:
         made = partitions.given("the given split", given, number, *map(len, labels))
@@ -31,14 +32,92 @@ def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
         made = partitions.make(config.partition, *labels, number, seed)
     else:
         labels = data.y_train[train], data.y_test[test]
-        made = partitions.make(config.partition, *labels, number, seed)
+        owners = _owners(data.clients, train, test)
+        try:
+            made = partitions.make(config.partition, *labels, number, seed, owners)
+        except PartitionError as error:
+            hint = f" {_named(data.clients)}" if _unused(config, data) else ""
+            raise PartitionError(f"{error}{hint}") from None
+        # A common test part is one array, not N copies.
+        parts = {id(part): test[part] for part in made.test}
         return Partition(
             tuple(train[part] for part in made.train),
-            tuple(test[part] for part in made.test),
+            tuple(parts[id(part)] for part in made.test),
         )
     _require_within("train", made.train, train, len(data.y_train))
     _require_within("test", made.test, test, len(data.y_test))
     return made
+
+
+def notes(config: RunConfig, data: Dataset, given: Any = None) -> list[str]:
+    """Sentences on clients that the data name, where they are not all of the split."""
+    if data.clients is None or given is not None:
+        return []
+    found, wanted = len(data.clients.names), config.num_clients
+    if _unused(config, data):
+        return [f"{_named(data.clients)} Now they are split by {config.partition}."]
+    if config.partition == NATURAL and wanted < found:
+        first, last = data.clients.names[0], data.clients.names[wanted - 1]
+        return [
+            f"Of the {found} clients that the data name the first {wanted} take part, "
+            f"{first} to {last}; --num-clients {found} takes all."
+        ]
+    return []
+
+
+def client_names(config: RunConfig, data: Dataset) -> tuple[str, ...]:
+    """The names of the clients by number, if the data name them."""
+    if data.clients is None or config.partition != NATURAL:
+        return ()
+    return data.clients.names[: config.num_clients]
+
+
+def _unused(config: RunConfig, data: Dataset) -> bool:
+    """Whether the data name clients and the split pays no heed to it."""
+    other = config.partition != NATURAL and not config.partition.startswith("file:")
+    return data.clients is not None and other
+
+
+def _named(clients: Clients | None) -> str:
+    number = 0 if clients is None else len(clients.names)
+    return (
+        f"The data name the client of every example: --partition natural --num-clients "
+        f"{number} takes these."
+    )
+
+
+def _kept(config: RunConfig, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the training and test images that are used.
+
+    Where the clients are those of the data, limits are of the examples of those that
+    take part.
+    """
+    owners: tuple[Any, Any] = (None, None)
+    if config.partition == NATURAL and data.clients is not None:
+        owners = data.clients.train, data.clients.test
+    labels = data.y_train, data.y_test
+    limits = config.limit_train, config.limit_test
+    kept = []
+    for part, y, limit, whose in zip(
+        ("train", "test"), labels, limits, owners, strict=True
+    ):
+        if limit is None or whose is None:
+            kept.append(partitions.subset(part, y, limit, config.data_seed))
+            continue
+        there = np.flatnonzero(whose < config.num_clients).astype(np.int32)
+        chosen = partitions.subset(part, y[there], limit, config.data_seed)
+        kept.append(there[chosen])
+    return kept[0], kept[1]
+
+
+def _owners(
+    clients: Clients | None, train: np.ndarray, test: np.ndarray
+) -> Owners | None:
+    """Whose the images that are used are."""
+    if clients is None:
+        return None
+    owners_test = None if clients.test is None else clients.test[test]
+    return Owners(len(clients.names), clients.train[train], owners_test)
 
 
 def _require_within(

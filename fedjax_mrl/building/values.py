@@ -1,5 +1,6 @@
 """Values that stand where a configuration has names: methods, models, data, a split."""
 
+import os
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -70,14 +71,16 @@ def take(options: Mapping[str, Any]) -> tuple[dict[str, Any], Values]:
     if named.get("shared_model") is not None:
         named["shared_model"] = _model_name(named["shared_model"], networks)
     dataset = named.get("dataset")
+    if isinstance(dataset, os.PathLike):
+        named["dataset"] = dataset = os.path.abspath(os.path.expanduser(dataset))
     if dataset is None or isinstance(dataset, str):
         dataset = None
     elif isinstance(dataset, Dataset):
         named["dataset"] = dataset.name
     else:
         raise DatasetError(
-            "dataset must be a name or a Dataset, as fm.arrays(x, y, x_test, y_test) "
-            f"makes one; got {type(dataset).__name__}."
+            "dataset must be a name, a path, or a Dataset, as fm.arrays(x, y, x_test, "
+            f"y_test) makes one; got {type(dataset).__name__}."
         )
     partition = named.get("partition")
     if isinstance(partition, str):

@@ -86,13 +86,15 @@ def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         asked = _on_schedules(_read(args), quiet=args.quiet)
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        from fedjax_mrl import datasets
-        from fedjax_mrl.cli import devices
+        from fedjax_mrl.building import from_config, splits
+        from fedjax_mrl.cli import console, devices
 
         devices.provide(asked.base)
         devices.require()
-        dataset = datasets.load(asked.base.dataset, asked.base.data_dir)
+        dataset = from_config.data(asked.base)
         place = _find(asked, dataset, overwrite=args.overwrite)
+    if not args.quiet:
+        console.tell(*dataset.notes, *splits.notes(asked.base, dataset))
     for path, why in place.left_out.items():
         print(f"fedjax-mrl: {path} {why}", file=sys.stderr)
     playing = trials.Trials(place, dataset, together=asked.together, quiet=args.quiet)

@@ -167,6 +167,12 @@ def cost_table(rows: "Sequence[Row]") -> Table:
     return table
 
 
+def tell(*sentences: str) -> None:
+    """Tells the user of decisions, beside the results."""
+    for sentence in sentences:
+        print(f"fedjax-mrl: {sentence}", file=sys.stderr)
+
+
 def show(*things: Table | str) -> None:
     """Prints tables and lines to stdout."""
     # Wide, because rich cuts what does not fit, numbers included; a terminal wraps

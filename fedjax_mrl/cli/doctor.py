@@ -52,6 +52,7 @@ def _data(data_dir: str | None) -> list[str]:
         else:
             train, test = len(data.y_train), len(data.y_test)
             print(f"data        {name}: {train} training and {test} test images")
+    print(f"data        your own: --dataset {', '.join(datasets.FORMS)} (see `list`)")
     if missing:
         where = data_dir or datasets.default_data_dir()
         problems.append(

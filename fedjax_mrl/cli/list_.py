@@ -36,6 +36,9 @@ def _execute(args: argparse.Namespace) -> int:
             value = package.get(name)
             text = getattr(value, "description", None) or _first_sentence(value)
             _say(f"{name:16}", text)
+        if package is datasets:
+            for form, text in datasets.FORMS.items():
+                _say(f"{form:16}", text)
     print("presets")
     for name, path in config.presets().items():
         text = path.read_text(encoding="utf-8").splitlines()[0]

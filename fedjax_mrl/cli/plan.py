@@ -58,6 +58,7 @@ def _execute(args: argparse.Namespace) -> int:
     if not args.quiet:
         from fedjax_mrl.cli import console
 
+        console.tell(*federation.pieces.notes)
         title = f"{config.title}, {config.rounds} rounds"
         console.show(_groups(title, made), _memory(made), *_lines(config, made))
     return 0

@@ -36,7 +36,7 @@ def _execute(args: argparse.Namespace) -> int:
         config = options.resolve(args)
         # JAX is imported only here: mistakes above are answered at once.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        from fedjax_mrl.cli import training
+        from fedjax_mrl.cli import console, training
         from fedjax_mrl.federation import Federation
         from fedjax_mrl.runs.directory import Follower, RunDirectory
 
@@ -60,8 +60,11 @@ def _execute(args: argparse.Namespace) -> int:
             )
         else:
             directory = Follower(out)
+    quiet = args.quiet or not first
+    if not quiet:
+        console.tell(*federation.pieces.notes)
     label = f"{config.title}"
-    return training.finish(federation, directory, label, quiet=args.quiet or not first)
+    return training.finish(federation, directory, label, quiet=quiet)
 
 
 def _tuned(federation: "Federation", *, quiet: bool) -> "RunConfig":

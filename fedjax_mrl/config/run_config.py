@@ -28,12 +28,21 @@ class RunConfig:
         "fedmrl", "method, see `fedjax-mrl list`, or your own, FILE.py:NAME"
     )
     dataset: str = _option(
-        "digits", "data set, see `fedjax-mrl list`, or your own, FILE.npz"
+        "digits",
+        "data set, see `fedjax-mrl list`, or your own: FILE.npz, a folder of images by "
+        "class, or one in LEAF's layout",
     )
     data_dir: str | None = _option(
         None,
         "folder of prepared or official files (default: TFDS's own)",
         metavar="DIR",
+    )
+    image_size: int | None = _option(
+        None,
+        "side of the square, in pixels, that all images of a folder are brought to "
+        "(default: their own size, which must be one)",
+        low=1,
+        high=4096,
     )
     models: tuple[str, ...] = _option(
         ("cnn1", "cnn2", "cnn3", "cnn4", "cnn5"),
@@ -50,7 +59,9 @@ class RunConfig:
         1.0, "fraction of the clients sampled each round", low=0, high=1
     )
     partition: str = _option(
-        "class:2", "class:C, dirichlet:A, iid, quantity:A, or file:PARTITION.npz"
+        "class:2",
+        "class:C, dirichlet:A, iid, quantity:A, natural (the clients that the data "
+        "name), or file:PARTITION.npz",
     )
     limit_train: int | None = _option(
         None,
@@ -60,6 +71,13 @@ class RunConfig:
     )
     limit_test: int | None = _option(
         None, "number of test images to use, drawn likewise (default: all)", low=1
+    )
+    test_fraction: float | None = _option(
+        None,
+        "fraction of every class, or of every client that the data name, to test on, "
+        "drawn by data_seed; for data of your own without a test part (default: 0.2)",
+        low=0,
+        high=1,
     )
     rounds: int = _option(20, "number of communication rounds", low=0)
     epochs: int = _option(1, "local epochs of a participant in a round", low=1)
@@ -167,8 +185,8 @@ class RunConfig:
     @property
     def title(self) -> str:
         """Algorithm and data set, for tables."""
-        short = references.short
-        return f"{short(self.algorithm)} on {short(self.dataset)}"
+        data = references.data_title(self.dataset)
+        return f"{references.short(self.algorithm)} on {data}"
 
     @property
     def short_name(self) -> str:

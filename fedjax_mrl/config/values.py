@@ -41,7 +41,7 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         return str(local(converted, flag(field)))
     if field.name in ("algorithm", "shared_model"):
         return code(converted)
-    if field.name == "dataset" and converted.endswith(".npz"):
+    if field.name == "dataset" and references.is_data_path(converted):
         return os.path.normpath(local(converted, flag(field)).absolute())
     if field.name == "partition" and converted.startswith("file:"):
         return f"file:{local(converted.removeprefix('file:'), flag(field))}"

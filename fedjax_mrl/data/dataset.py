@@ -56,6 +56,20 @@ class Arrays(NamedTuple):
     label_names: tuple[str, ...] | None = None
 
 
+class Clients(NamedTuple):
+    """Whose each example is, where data name their clients.
+
+    Attributes:
+        names: of the clients in order, numbers by size and text by its characters.
+        train: int32 [n], for each training example a position in `names`.
+        test: int32 [m], for each test example, or None for one common test set.
+    """
+
+    names: tuple[str, ...]
+    train: np.ndarray
+    test: np.ndarray | None
+
+
 class Dataset(NamedTuple):
     """A data set in memory, in the order of its official release.
 
@@ -64,14 +78,19 @@ class Dataset(NamedTuple):
         x_train: by `kind` uint8 images [n, H, W, C], float32 features [n, ...] or int32
             tokens [n, ...]; float32 images where augmentation is "raw".
         y_train: int32 [n], in `0..num_classes - 1`.
-        x_test: [m, ...], of the same shape and type.
+        x_test: [m, ...], of the same shape and type; without examples where a test part
+            is still to be drawn from the training examples, see `drawn_test.draw`.
         y_test: int32 [m].
         label_names: one name a class.
-        mean: a channel's mean of pixel / 255; () for features and tokens.
+        mean: a channel's mean of pixel / 255; () for features and tokens, and until
+            the test part is drawn.
         std: a channel's standard deviation of pixel / 255, likewise.
         augmentation: what training does by default, "none" or "flip_erase_crop";
             "raw" hands inputs to the networks as they are.
         kind: "images", "features" or "tokens".
+        clients: whose each example is; None where nobody said.
+        test_drawn: whether the test part was drawn from the training examples.
+        notes: sentences on what was decided for the user, who is told.
     """
 
     name: str
@@ -84,6 +103,9 @@ class Dataset(NamedTuple):
     std: tuple[float, ...]
     augmentation: str
     kind: str = "images"
+    clients: Clients | None = None
+    test_drawn: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -91,11 +113,15 @@ class Dataset(NamedTuple):
         return len(self.label_names)
 
     def sha256(self) -> str:
-        """Checksum of all images and labels, by which a changed file is noticed."""
+        """Checksum of examples, labels and clients: tells when a file has changed."""
         sha = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             sha.update(f"{array.dtype} {array.shape}\n".encode())
             sha.update(np.ascontiguousarray(array).data)
+        if self.clients is not None:
+            sha.update(f"{self.clients.names}\n".encode("utf-8", "surrogateescape"))
+            for numbers in self.clients[1:]:
+                sha.update(b"none" if numbers is None else numbers.tobytes())
         return sha.hexdigest()
 
 

@@ -9,17 +9,26 @@ from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.data.error import DatasetError
 
-NEEDED = ("x_train", "y_train", "x_test", "y_test")
-OPTIONAL = ("label_names", "mean", "std", "augmentation", "kind")
+NEEDED = ("x_train", "y_train")
+TEST = ("x_test", "y_test")
+OPTIONAL = (
+    "clients",
+    "clients_test",
+    "label_names",
+    "mean",
+    "std",
+    "augmentation",
+    "kind",
+)
 
 
 def read(file: str) -> Dataset:
     """Reads a file as `numpy.savez(file, x_train=..., y_train=..., ...)` writes it.
 
     Args:
-        file: path of the npz. It holds `x_train`, `y_train`, `x_test` and `y_test`, and
-            may hold what `own.arrays` takes besides: `label_names`, `mean`, `std`,
-            `augmentation`, `kind`.
+        file: path of the npz. It holds `x_train` and `y_train` (or `x` and `y`), and
+            may hold what `own.arrays` takes besides: `x_test` and `y_test`, `clients`,
+            `clients_test`, `label_names`, `mean`, `std`, `augmentation`, `kind`.
 
     Returns:
         The data set; its name is the path.
@@ -38,14 +47,25 @@ def read(file: str) -> Dataset:
         raise DatasetError(
             f"{file} must be an npz file of arrays, as np.savez writes it: {error}."
         ) from None
-    missing = [name for name in NEEDED if name not in held]
-    if missing:
+    for short, name in zip(("x", "y"), NEEDED, strict=True):
+        if short in held and name not in held:
+            held[name] = held.pop(short)
+    if any(name not in held for name in NEEDED):
+        names = (*NEEDED, *TEST)
+        missing = [name for name in names if name not in held]
         raise DatasetError(
-            f"{file} must hold {', '.join(NEEDED)}, but lacks {', '.join(missing)}; it "
-            f"has {', '.join(held) or 'nothing'}."
+            f"{file} must hold {', '.join(names)} (the last two may be left out), but "
+            f"lacks {', '.join(missing)}; it has {', '.join(held) or 'nothing'}."
         )
     options = {name: held[name] for name in OPTIONAL if name in held}
     for name in ("augmentation", "kind"):
         if name in options:
             options[name] = str(options[name])
-    return own.arrays(*(held[name] for name in NEEDED), name=file, **options)
+    train = [held[name] for name in NEEDED]
+    test = [held.get(name) for name in TEST]
+    made = own.arrays(*train, *test, name=file, **options)
+    unknown = [name for name in held if name not in (*NEEDED, *TEST, *OPTIONAL)]
+    if not unknown:
+        return made
+    note = f"Of {file} these arrays have no meaning here: {', '.join(unknown)}."
+    return made._replace(notes=(note,))

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_mrl.data import checks
+from fedjax_mrl.data import checks, client_ids
 from fedjax_mrl.data.dataset import Dataset, DatasetError
 
 
 def arrays(
     x: ArrayLike,
     y: ArrayLike,
-    x_test: ArrayLike,
-    y_test: ArrayLike,
+    x_test: ArrayLike | None = None,
+    y_test: ArrayLike | None = None,
     *,
+    clients: ArrayLike | None = None,
+    clients_test: ArrayLike | None = None,
     name: str = "arrays",
     label_names: Sequence[str] | None = None,
     mean: float | Sequence[float] | None = None,
@@ -24,19 +26,17 @@ def arrays(
 ) -> Dataset:
     """Makes a data set of images, features or tokens in memory.
 
-    (So many parameters: all that may be said of own data, with defaults.)
-
     Args:
         x: training examples. Images: uint8 [n, H, W, C] with pixels from 0 to 255, or
             grey [n, H, W]. Features: floats [n, F] or [n, T, F], used as they are, in
             float32. Tokens: whole numbers [n, T] from 0, to be embedded.
         y: their classes, integers [n] from 0.
-        x_test: test examples, of the same shape.
-        y_test: their classes.
+        x_test, y_test: test examples; without them some are drawn (`drawn_test.draw`).
+        clients: whose each example is, for `partition="natural"`: numbers or text [n].
+        clients_test: likewise; without it all clients are tested on all of `x_test`.
         name: for tables and files.
         label_names: one name a class; by default numbers that all occur in `y`.
-        mean: of each channel, of pixel / 255; by default that of `x`.
-        std: the standard deviation, likewise.
+        mean, std: of each channel of pixel / 255; by default those of `x`.
         augmentation: of images: "none", the default; "flip_erase_crop", as for CIFAR;
             or "raw" for float images [n, H, W, C] that are prepared already.
         kind: "images", "features" or "tokens"; by default told by type and axes.
@@ -48,27 +48,51 @@ def arrays(
         DatasetError: for arrays that cannot be used.
 
     Example:
-        >>> import numpy as np
-        >>> import fedjax_mrl as fm
+        >>> import numpy as np, fedjax_mrl as fm
         >>> x, y = np.arange(60 * 8 * 8).reshape(60, 8, 8) % 256, np.arange(60) % 3
         >>> data = fm.arrays(x, y, x[:30], y[:30], label_names=["cat", "dog", "owl"])
         >>> data.x_train.shape, data.num_classes
         ((60, 8, 8, 1), 3)
-        >>> fm.arrays(x / 256, y, x[:30] / 256, y[:30]).kind  # floats
-        'features'
     """
     kind = _kind(x, augmentation) if kind is None else kind
     augmentation = augmentation_of(kind, augmentation)
     raw = augmentation == checks.RAW
     x = _examples(x, "x_train", kind, raw=raw)
     y = checks.labels(y, "y_train", len(x))
-    x_test = _examples(x_test, "x_test", kind, raw=raw)
-    y_test = checks.labels(y_test, "y_test", len(x_test))
-    given = label_names is not None
-    names = checks.label_names(label_names) if given else _numbers(y, y_test)
-    moments = ((), ()) if kind != "images" else _moments_or(x, mean, std, raw=raw)
-    made = Dataset(str(name), x, y, x_test, y_test, names, *moments, augmentation, kind)
+    x_test, y_test = _test_part(x, y, x_test, y_test, kind, raw=raw)
+    names = _names(label_names, y, y_test)
+    later = mean is std is None and not (raw or len(x_test))
+    known = kind == "images" and not later  # else by the part that is trained on
+    moments = _moments_or(x, mean, std, raw=raw) if known else ((), ())
+    owned = client_ids.number(clients, clients_test, len(y), len(y_test))
+    made = Dataset(
+        str(name), x, y, x_test, y_test, names, *moments, augmentation, kind, owned
+    )
     return check(made, augmentation)
+
+
+def _test_part(
+    x: np.ndarray,
+    y: np.ndarray,
+    x_test: object,
+    y_test: object,
+    kind: str,
+    *,
+    raw: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The test examples and their classes, checked; none where none are given."""
+    if x_test is None and y_test is None:
+        return x[:0], y[:0]
+    if x_test is None or y_test is None:
+        given, missing = (
+            ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
+        )
+        raise DatasetError(
+            f"x_test and y_test belong together, but there is {given} and no "
+            f"{missing}; give both, or neither to have a test part drawn."
+        )
+    x_test = _examples(x_test, "x_test", kind, raw=raw)
+    return x_test, checks.labels(y_test, "y_test", len(x_test))
 
 
 KINDS = ("images", "features", "tokens")
@@ -131,8 +155,9 @@ def check(given: Dataset, augmentation: str) -> Dataset:
     raw = augmentation == checks.RAW
     x = _examples(given.x_train, "x_train", given.kind, raw=raw)
     y = checks.labels(given.y_train, "y_train", len(x))
-    x_test = _examples(given.x_test, "x_test", given.kind, raw=raw)
-    y_test = checks.labels(given.y_test, "y_test", len(x_test))
+    untested = not np.size(given.y_test) and not np.size(given.x_test)
+    parts = (None, None) if untested else (given.x_test, given.y_test)
+    x_test, y_test = _test_part(x, y, *parts, given.kind, raw=raw)
     if x.shape[1:] != x_test.shape[1:]:
         raise DatasetError(
             f"x_test must have {given.kind} of the shape of x_train, "
@@ -140,7 +165,7 @@ def check(given: Dataset, augmentation: str) -> Dataset:
             "to one size."
         )
     names = checks.label_names(given.label_names)
-    highest = int(max(y.max(), y_test.max()))
+    highest = int(max(y.max(), y_test.max(initial=0)))
     if y.min() == 0 and highest >= len(names):
         raise DatasetError(
             f"label_names must name all classes, but has {len(names)} names and the "
@@ -152,7 +177,7 @@ def check(given: Dataset, augmentation: str) -> Dataset:
     made = given._replace(
         x_train=x, y_train=y, x_test=x_test, y_test=y_test, label_names=names
     )
-    if given.kind != "images":
+    if given.kind != "images" or (untested and not raw and not given.mean):
         return made
     mean, std = checks.moments(given.mean, given.std, x.shape[-1])
     return made._replace(mean=mean, std=std)
@@ -196,6 +221,13 @@ def _unlike(data: Dataset, given: tuple[int, ...]) -> DatasetError:
         f"several [B, {', '.join(map(str, shape))}], but is {list(given)}; bring them "
         f"to this {end}."
     )
+
+
+def _names(
+    given: Sequence[str] | None, y: np.ndarray, y_test: np.ndarray
+) -> tuple[str, ...]:
+    """The names of the classes: those given, or numbers."""
+    return _numbers(y, y_test) if given is None else checks.label_names(given)
 
 
 def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
@@ -243,7 +275,7 @@ def _moments_or(
     """
     channels = x.shape[-1]
     if mean is None or std is None:
-        default = ((0.0,) * channels, (1.0,) * channels) if raw else _moments(x)
+        default = ((0.0,) * channels, (1.0,) * channels) if raw else moments_of(x)
         mean, std = (
             default[0] if mean is None else mean,
             default[1] if std is None else std,
@@ -252,7 +284,7 @@ def _moments_or(
     return checks.moments(each(mean), each(std), channels)
 
 
-def _moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments_of(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of pixel / 255; 1 if constant."""
     values = np.arange(256) / 255
     mean, std = [], []

@@ -7,10 +7,17 @@ this folder is what makes it available.
 import os
 from pathlib import Path
 
-from fedjax_mrl import discovery, paths
-from fedjax_mrl.data import npz, official, prepared
+from fedjax_mrl import discovery, paths, references
+from fedjax_mrl.data import folders, npz, official, prepared
 from fedjax_mrl.data.dataset import Dataset, DatasetError, DatasetSpec, build
 from fedjax_mrl.data.error import MissingError
+
+# How data of the user's own are named, and what they are.
+FORMS = {
+    "FILE.npz": "your arrays: x, y and if you have them x_test, y_test, clients",
+    "DIR": "your images, DIR/CLASS/IMAGE or DIR/train/CLASS/IMAGE and DIR/test",
+    "LEAF": "a folder in LEAF's layout, LEAF/train/*.json and LEAF/test/*.json",
+}
 
 
 def names() -> tuple[str, ...]:
@@ -37,7 +44,9 @@ def default_data_dir() -> Path:
     return paths.local(given, "$TFDS_DATA_DIR")
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+def load(
+    name: str, data_dir: str | Path | None = None, image_size: int | None = None
+) -> Dataset:
     """Loads a data set into memory.
 
     Looks for, in this order: arrays embedded in an installed package; a prepared TFDS
@@ -46,8 +55,9 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     tensorflow_datasets only for the second.
 
     Args:
-        name: one of `names()`, or the path of an npz file (`data.npz`).
+        name: one of `names()`, or the path of an npz file or a folder, see `FORMS`.
         data_dir: where to look; `default_data_dir()` if None.
+        image_size: side in pixels that images of a folder are brought to.
 
     Returns:
         Images uint8 [n, H, W, C] and labels int32 [n] of both parts.
@@ -57,6 +67,19 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         MissingError: if the data are not there.
         DatasetError: if they are damaged, or of another shape.
     """
+    if not references.is_data_path(name):
+        known = names()
+        if name not in known:
+            raise ValueError(
+                f"{discovery.unknown('dataset', name, known)} Or give the path of your "
+                f"own data: {', '.join(FORMS)}; there is no folder of that name here."
+            )
+    elif not name.endswith(".npz"):
+        return folders.read(name, image_size)
+    if image_size is not None:
+        raise DatasetError(
+            f"--image-size is for a folder of images; {name} is none. Leave it out."
+        )
     if name.endswith(".npz"):
         return npz.read(name)
     return load_spec(get(name), data_dir)

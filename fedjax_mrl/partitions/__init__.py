@@ -3,9 +3,11 @@
 Each file exports one scheme, `(y_train, y_test, num_clients, argument, rng) ->
 Partition`, and lying in this folder makes it available under its name. A scheme
 draws from the given generator alone, and gives every client a test part with the
-law and the shares of its training part.
+law and the shares of its training part. One that has a parameter `owners` besides
+takes the clients as the data name them, whatever their classes.
 """
 
+import inspect
 import os
 import re
 import zipfile
@@ -16,15 +18,15 @@ import numpy as np
 
 from fedjax_mrl import discovery, paths, rng
 from fedjax_mrl.partitions._given import normalise
+from fedjax_mrl.partitions._partition import Owners as Owners
 from fedjax_mrl.partitions._partition import Partition, PartitionError, some
 from fedjax_mrl.partitions._subset import subset as subset
 
 _EXAMPLES = "for example 'class:2', 'dirichlet:0.1', 'iid' or 'quantity:1.0'"
 
 
-Scheme = Callable[
-    [np.ndarray, np.ndarray, int, float | None, np.random.Generator], Partition
-]
+# (y_train, y_test, num_clients, argument, rng), and of some `owners`.
+Scheme = Callable[..., Partition]
 
 
 def names() -> tuple[str, ...]:
@@ -44,7 +46,12 @@ def get(name: str) -> Scheme:
 
 
 def make(
-    text: str, y_train: np.ndarray, y_test: np.ndarray, num_clients: int, seed: int
+    text: str,
+    y_train: np.ndarray,
+    y_test: np.ndarray,
+    num_clients: int,
+    seed: int,
+    owners: Owners | None = None,
 ) -> Partition:
     """Parses a partition such as "class:2", makes it and checks it.
 
@@ -55,10 +62,11 @@ def make(
         y_test: labels of the test images [m], integers, none that training lacks.
         num_clients: N, at most n and at most m.
         seed: the run's seed; with the other arguments it decides the partition.
+        owners: whose each image is, for the partition "natural".
 
     Returns:
         A partition in which every client has a training image and no image occurs
-        twice.
+        twice, save those of one common test set.
 
     Raises:
         PartitionError: for a text, an argument, labels or a number of clients of
@@ -76,30 +84,47 @@ def make(
     name, argument = _parse(text)
     scheme = get(name)
     y_train, y_test = _labels("y_train", y_train), _labels("y_test", y_test)
+    if num_clients < 1:
+        raise PartitionError(f"num_clients must be at least 1, but is {num_clients}.")
+    generator = rng.host(seed, rng.Purpose.PARTITION)
+    if "owners" in inspect.signature(scheme).parameters:
+        made = scheme(y_train, y_test, num_clients, argument, generator, owners=owners)
+        _check_given(text, made, num_clients, y_train.size, y_test.size)
+        return made
+    _require_enough(y_train, y_test, num_clients)
+    partition = scheme(y_train, y_test, num_clients, argument, generator)
+    check(text, partition, num_clients, y_train.size, y_test.size)
+    return partition
+
+
+def _require_enough(y_train: np.ndarray, y_test: np.ndarray, num_clients: int) -> None:
+    """Refuses images that no scheme could deal out."""
     extra = np.setdiff1d(y_test, y_train)
     if extra.size:
         raise PartitionError(
             "Every class of the test images must occur among the training images, "
             f"but {some(extra)} do not; leave those test images out."
         )
-    if num_clients < 1:
-        raise PartitionError(f"num_clients must be at least 1, but is {num_clients}.")
     for part, y in (("training", y_train), ("test", y_test)):
         if num_clients > y.size:
             raise PartitionError(
                 f"Every client needs a sample of its own, but there are {num_clients} "
                 f"clients and only {y.size} {part} images; use fewer clients."
             )
-    generator = rng.host(seed, rng.Purpose.PARTITION)
-    partition = scheme(y_train, y_test, num_clients, argument, generator)
-    check(text, partition, num_clients, y_train.size, y_test.size)
-    return partition
 
 
-def save(path: str | os.PathLike, partition: Partition) -> None:
-    """Writes `partition` to the npz file `path`, which never is there half written."""
+def save(
+    path: str | os.PathLike, partition: Partition, clients: Sequence[str] = ()
+) -> None:
+    """Writes `partition` to the npz file `path`, which never is there half written.
+
+    Args:
+        path: of the file.
+        partition: positions of every client.
+        clients: the names of the clients by their number, if they have any.
+    """
     path = paths.local(path, "The partition")
-    arrays = {}
+    arrays = {"clients": np.array(clients)} if clients else {}
     for part, positions in partition._asdict().items():
         arrays[part] = np.concatenate([*positions, np.zeros(0, np.int32)])
         arrays[f"{part}_offsets"] = np.cumsum([0, *(p.size for p in positions)])
@@ -194,6 +219,14 @@ def given(
             test=(array([0, 1], dtype=int32), array([0, 1], dtype=int32)))
     """
     partition = normalise(split, num_clients, num_test)
+    _check_given(text, partition, num_clients, num_train, num_test)
+    return partition
+
+
+def _check_given(
+    text: str, partition: Partition, num_clients: int, num_train: int, num_test: int
+) -> None:
+    """Checks a partition whose test parts may overlap."""
     _check_numbers(text, partition, num_clients)
     for part, num in zip(Partition._fields, (num_train, num_test), strict=True):
         _check_range(text, part, getattr(partition, part), num)
@@ -207,7 +240,6 @@ def given(
             "test parts, or None for all test images."
         )
     _check_everyone_trains(text, partition)
-    return partition
 
 
 def check(

@@ -22,6 +22,20 @@ class Partition(NamedTuple):
     test: tuple[np.ndarray, ...]
 
 
+class Owners(NamedTuple):
+    """Whose each image is, where the data name their clients.
+
+    Attributes:
+        number: of clients.
+        train: int32 [n], the client of each training image, from 0.
+        test: int32 [m], of each test image, or None for one common test set.
+    """
+
+    number: int
+    train: np.ndarray
+    test: np.ndarray | None
+
+
 def some(values: Iterable) -> str:
     """The first ten, for messages."""
     listed = [str(value) for value in values]

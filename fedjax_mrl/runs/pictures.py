@@ -89,9 +89,7 @@ def partition(
     split(made, y_train, label_names).savefig(path, format="png")
 
 
-def split(
-    made: Partition, y_train: np.ndarray, label_names: Sequence[str]
-) -> "Figure":
+def split(made: Partition, y_train: np.ndarray, label_names: Sequence[str]) -> "Figure":
     """Draws the number of training images of each class and client.
 
     Args:

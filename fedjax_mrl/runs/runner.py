@@ -53,7 +53,9 @@ def prepare(federation: "Federation", run: RunDirectory, first: int = 1) -> None
         run.write_json("tasks.json", tasks)
     if isinstance(run, Follower):
         return
-    partitions.save(run.path / "partition.npz", federation.partition)
+    partitions.save(
+        run.path / "partition.npz", federation.partition, federation.client_names
+    )
     pictures.partition(
         run.path / "partition.png",
         federation.partition,
