@@ -151,7 +151,7 @@ class Federation(Programs):
             >>> len(clients), sorted(fm.pack(state))[:2]
             (2, ['extractor/fc1/bias', 'extractor/fc1/kernel'])
         """
-        number = prediction.require_client(number, self.config.num_clients)
+        number = prediction.require_client(number, len(self.train))
         return engines.ClientEngine(self, self._assembled(1), number)
 
     def server(self) -> engines.ServerEngine:
@@ -247,7 +247,7 @@ class Federation(Programs):
         """
         state = self._given(state)
         require_live(state)
-        number = prediction.require_client(client, self.config.num_clients)
+        number = prediction.require_client(client, len(self.train))
         some = np.array([number])
         read = read_clients(state, self.groups, some, self.store)
         private, shared = read[number]
@@ -406,9 +406,12 @@ class Federation(Programs):
         models = ", ".join(
             f"{group.clients.size} x {group.name}" for group in self.groups
         )
+        held = config.held_out_clients
         return (
-            f"Federation({config.title}: {config.num_clients} clients ({models}), "
-            f"{config.cohort_size} a round; {played} of {config.rounds} rounds played)"
+            f"Federation({config.title}: {config.num_training_clients} clients "
+            f"({models}), {config.cohort_size} a round"
+            + (f", {held} held out" if held else "")
+            + f"; {played} of {config.rounds} rounds played)"
         )
 
 

@@ -78,7 +78,7 @@ class Programs:
             self.groups,
             evaluation.EvaluationSet(
                 _examples(data.x_test, data.y_test),
-                self.partition.test,
+                self.partition.test[: config.num_training_clients],
                 self.setup.prepare.test,
             ),
             chunks=self.round_config.chunks,
@@ -296,8 +296,9 @@ class Programs:
     @numerics.fixed()
     def flops(self) -> np.ndarray:
         """FLOPs of every client's visit [N], see `visit_flops`."""
+        lowered = self.pieces.assembler.lowered("im2col")
         return visit_flops.visit_flops(
-            self.dataset, *self.pieces.lowered("im2col"), self.train, self.round_config
+            self.dataset, *lowered, self.train, self.round_config
         )
 
 
