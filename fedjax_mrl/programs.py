@@ -46,6 +46,7 @@ class Programs:
     Attributes:
         mesh: the devices.
         store: where states lie between rounds.
+        test: what clients are tested on, on the devices.
         trial: seed and learning rate, by which trials of one federation differ.
         client_folder: as given, whole.
         code_sha256: of the user's own code when this was built, by reference.
@@ -73,14 +74,17 @@ class Programs:
         self.examples = jax.device_put(
             _examples(data.x_train, data.y_train), sharding.everywhere(self.mesh)
         )
+        self.test = evaluation.EvaluationSet(
+            jax.device_put(
+                _examples(data.x_test, data.y_test), sharding.everywhere(self.mesh)
+            ),
+            self.partition.test[: config.num_training_clients],
+            self.setup.prepare.test,
+        )
         evaluate = evaluation.make(
             self.algorithm,
             self.groups,
-            evaluation.EvaluationSet(
-                _examples(data.x_test, data.y_test),
-                self.partition.test[: config.num_training_clients],
-                self.setup.prepare.test,
-            ),
+            self.test,
             chunks=self.round_config.chunks,
             store=self.store,
         )

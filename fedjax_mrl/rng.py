@@ -30,6 +30,7 @@ class Purpose(enum.IntEnum):
     CLIENT_FINISH = 8
     FAULTS = 9
     SUBSET = 10
+    PERSONALIZATION = 11
 
 
 def key(seed: int, purpose: Purpose, *path: int | jax.Array) -> jax.Array:

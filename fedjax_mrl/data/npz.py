@@ -1,6 +1,7 @@
 """Data sets of the user's own in an npz file."""
 
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,20 @@ def read(file: str) -> Dataset:
     Raises:
         DatasetError: if it cannot be read, lacks an array, or `own.arrays` refuses one.
     """
+    held = arrays_of(file)
+    options: dict[str, Any] = {name: held[name] for name in OPTIONAL if name in held}
+    for name in ("augmentation", "kind"):
+        if name in options:
+            options[name] = str(options[name])
+    return own.arrays(*(held[name] for name in NEEDED), name=file, **options)
+
+
+def arrays_of(file: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, unchecked; those of `NEEDED` are there.
+
+    Raises:
+        DatasetError: if it cannot be read, or lacks an array.
+    """
     path = paths.local(file, "The data set")
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -44,8 +59,4 @@ def read(file: str) -> Dataset:
             f"{file} must hold {', '.join(NEEDED)}, but lacks {', '.join(missing)}; it "
             f"has {', '.join(held) or 'nothing'}."
         )
-    options = {name: held[name] for name in OPTIONAL if name in held}
-    for name in ("augmentation", "kind"):
-        if name in options:
-            options[name] = str(options[name])
-    return own.arrays(*(held[name] for name in NEEDED), name=file, **options)
+    return held
