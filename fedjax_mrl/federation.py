@@ -269,7 +269,8 @@ class Federation(Programs):
             ((4,), ['before', 'after', 'alone', 'gain'])
         """
         asked = personalizing.Asked(clients, epochs, shared, learning_rate, data, model)
-        return personalizing.personalize(self, self._given(None), asked)
+        state = self._given(None)
+        return personalizing.play(self, state, personalizing.prepare(self, asked))
 
     def networks(self, client: int, *, state: State | None = None) -> dict[str, Any]:
         """The parameters that a client holds, as pytrees on the host.

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -67,7 +67,7 @@ class Personalized:
     clients: tuple[int, ...]
     trains_shared: bool
     states: dict[int, tuple[Any, Any]]
-    _come: "_Come"
+    _come: "Come"
     _before: Scores
     _after: Scores
     _alone: Scores
@@ -166,34 +166,53 @@ class Personalized:
         }
 
 
-def personalize(federation: "Federation", state: State, asked: Asked) -> Personalized:
-    """Brings clients into a federation that have never taken part.
-
-    Nothing of the federation changes.
+def prepare(federation: "Federation", asked: Asked) -> "Come":
+    """Finds out who comes, and checks that they can; trains nothing.
 
     Args:
-        federation: trained.
-        state: of it.
+        federation: that they come to.
         asked: as of `Federation.personalize`.
 
     Raises:
-        ValueError: for what cannot be, before any training.
+        ValueError: for what cannot be.
+    """
+    _require_sound(asked)
+    with numerics.fixed(federation.config.precision):
+        if asked.data is None:
+            come = _held_out(federation, asked)
+        elif asked.clients is None:
+            come = _from_outside(federation, asked)
+        else:
+            raise ConfigError(
+                "Give clients or data, not both: data are of a new client."
+            )
+        return come._replace(trains_shared=_trains_shared(come))
+
+
+def play(federation: "Federation", state: State, come: "Come") -> Personalized:
+    """Trains those who come. Nothing of the federation changes.
+
+    Args:
+        federation: that they were prepared for.
+        state: of it.
+        come: as `prepare` found.
+
+    Raises:
         Diverged: if a network of one became non-finite.
+        ConsumedError: if another round was played from the state.
     """
     require_live(state)
     with numerics.fixed(federation.config.precision):
-        come = _come(federation, asked)
-        start = _start(federation, state, asked)
-        trains = _trains_shared(come, asked)
-        join = functools.partial(_join, federation, come, asked)
-        joined = join(come.algorithm, start)
-        lonely = join(come.alone, start._replace(broadcast=()))
+        start = _start(federation, state, come.asked)
+        joined = _join(federation, come, come.algorithm, start)
+        alone = start._replace(broadcast=())
+        lonely = _join(federation, come, come.alone, alone)
     return Personalized(
         state.round,
-        asked,
+        come.asked,
         come.algorithm.heads,
         tuple(joined.states),
-        trains,
+        come.trains_shared,
         joined.states,
         come,
         joined.before,
@@ -202,24 +221,40 @@ def personalize(federation: "Federation", state: State, asked: Asked) -> Persona
     )
 
 
-class _Come(NamedTuple):
-    """Newcomers, and the methods that they are trained by."""
+class Come(NamedTuple):
+    """Newcomers, and the methods that they are trained by.
 
+    Attributes:
+        asked: how they are trained.
+        newcomers: who they are.
+        algorithm: the federation's method, built for their models.
+        alone: training without it.
+        data: theirs.
+        augmentation: what training does with it.
+        prepare: of test examples.
+        batch_size: B.
+        trains_shared: whether training moves the shared part, unless it is frozen.
+    """
+
+    asked: Asked
     newcomers: Newcomers
-    algorithm: Algorithm  # of the federation
-    alone: Algorithm  # without it
-    data: Dataset  # theirs
+    algorithm: Algorithm
+    alone: Algorithm
+    data: Dataset
     augmentation: str
-    prepare: Any  # of test examples
+    prepare: Any
     batch_size: int
+    trains_shared: bool = True
 
     def group_of(self, client: int) -> Group:
+        """The group of a newcomer."""
         groups = self.newcomers.population.groups
         return next(group for group in groups if client in group.clients)
 
     def ask(
         self, client: int, networks: tuple[Any, Any], x: ArrayLike, head: str
     ) -> np.ndarray:
+        """Logits of new examples from what a newcomer became."""
         prediction.require_known("head", head, self.algorithm.heads)
         x, single = own.like(self.data, x, self.augmentation)
         group = self.group_of(client)
@@ -229,20 +264,6 @@ class _Come(NamedTuple):
         with numerics.fixed():
             logits = prediction.in_blocks(ask, x)
         return logits[0] if single else logits
-
-
-def _come(federation: "Federation", asked: Asked) -> _Come:
-    """Finds out who comes.
-
-    Raises:
-        ValueError: for what cannot be.
-    """
-    _require_sound(asked)
-    if asked.data is None:
-        return _held_out(federation, asked)
-    if asked.clients is not None:
-        raise ConfigError("Give clients or data, not both: data are of a new client.")
-    return _from_outside(federation, asked)
 
 
 def _require_sound(asked: Asked) -> None:
@@ -268,7 +289,7 @@ def _require_sound(asked: Asked) -> None:
         )
 
 
-def _held_out(federation: "Federation", asked: Asked) -> _Come:
+def _held_out(federation: "Federation", asked: Asked) -> Come:
     """The clients that the configuration holds out, or some of them."""
     pieces, held = federation.pieces, federation.pieces.held_out
     first, number = len(federation.train), federation.config.num_clients
@@ -288,7 +309,8 @@ def _held_out(federation: "Federation", asked: Asked) -> _Come:
     newcomers = Newcomers(population, _places(names), test)
     # As for all that are held out, so that a choice of some changes nothing.
     batch = batches.fitting(federation.config.batch_size, held.train[first:])
-    return _with(federation, pieces.assembler, newcomers, federation.dataset, batch)
+    come = functools.partial(Come, asked, newcomers)
+    return _with(federation, pieces.assembler, come, federation.dataset, batch)
 
 
 def _wanted(clients: Sequence[int] | None, first: int, number: int) -> np.ndarray:
@@ -324,7 +346,7 @@ def _span(first: int, number: int) -> str:
     return str(first) if first == number - 1 else f"{first} to {number - 1}"
 
 
-def _from_outside(federation: "Federation", asked: Asked) -> _Come:
+def _from_outside(federation: "Federation", asked: Asked) -> Come:
     """A client that is not in the federation's split, with data of its own."""
     config, pieces = federation.config, federation.pieces
     client = config.num_clients
@@ -353,7 +375,8 @@ def _from_outside(federation: "Federation", asked: Asked) -> _Come:
     names = [each.name for each in (*pieces.groups, *held, group)]
     newcomers = Newcomers(population, _places(names), test)
     batch = batches.fitting(config.batch_size, [train])
-    return _with(federation, assembler, newcomers, data, batch)
+    come = functools.partial(Come, asked, newcomers)
+    return _with(federation, assembler, come, data, batch)
 
 
 def _read(data: Any) -> Any:
@@ -375,13 +398,12 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 def _with(
     federation: "Federation",
     assembler: Assembler,
-    newcomers: Newcomers,
+    come: Callable[..., Come],
     data: Dataset,
     batch_size: int,
-) -> _Come:
+) -> Come:
     """Newcomers with the methods that they are trained by."""
-    return _Come(
-        newcomers,
+    return come(
         assembler.build(assembler.method, assembler.options),
         assembler.build("standalone", {}),
         data,
@@ -404,11 +426,11 @@ def _start(federation: "Federation", state: State, asked: Asked) -> Start:
 
 def _join(
     federation: "Federation",
-    come: _Come,
-    asked: Asked,
+    come: Come,
     algorithm: Algorithm,
     start: Start,
 ) -> Joined:
+    asked = come.asked
     apart = joining.alone(algorithm, frozen=asked.shared == "frozen")
     config = federation.round_config._replace(
         epochs=int(asked.epochs),
@@ -420,7 +442,7 @@ def _join(
     return joining.join(apart, come.newcomers, start, config, store)
 
 
-def _trains_shared(come: _Come, asked: Asked) -> bool:
+def _trains_shared(come: Come) -> bool:
     """Whether training moves the shared part, unless it is frozen.
 
     Raises:
@@ -436,7 +458,7 @@ def _trains_shared(come: _Come, asked: Asked) -> bool:
             for group in groups
         )
 
-    if asked.shared == "frozen" and moves(frozen=True):
+    if come.asked.shared == "frozen" and moves(frozen=True):
         raise ConfigError(
             "The shared part of this method cannot be frozen: its clients change it "
             "otherwise than by local.train from the very arrays that they received. "

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
+    from fedjax_mrl.personalizing import Personalized
+    from fedjax_mrl.results import Row
     from fedjax_mrl.runs.recorder import RoundReport
     from fedjax_mrl.simulation.evaluation import Scores
     from fedjax_mrl.simulation.population import Group
@@ -124,6 +126,33 @@ def client_table(
         cells = [f"{scores.accuracy[p, h, client]:.4f}" for p, h in columns]
         tests = str(scores.num_test[client])
         table.add_row(str(client), names[client], tests, *cells)
+    return table
+
+
+def newcomer_table(title: str, found: "Personalized") -> Table:
+    """A table of the accuracies of clients that came later, and of their means."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    names = ("client", "architecture", "train", "tests", "head")
+    numbers = ("before", "after", "alone", "gain")
+    for name in (*names, *numbers):
+        left = name in ("architecture", "head")
+        table.add_column(name, justify="left" if left else "right")
+    last = found.heads[-1]
+
+    def cells(row: "Row") -> list[str]:
+        values = [row[name] for name in numbers[:-1]]
+        shown = ["-" if value is None else f"{value:.4f}" for value in values]
+        gain = row["gain"]
+        return [*shown, "-" if gain is None else f"{gain:+.4f}"]
+
+    for row in found.rows():
+        first = row["head"] == found.heads[0]
+        keys = ("client", "architecture", "num_train", "num_test")
+        who = [str(row[key]) if first else "" for key in keys]
+        table.add_row(*who, row["head"], *cells(row), end_section=row["head"] == last)
+    for head in found.heads if len(found.clients) > 1 else ():
+        who = ["mean" if head == found.heads[0] else "", "", "", ""]
+        table.add_row(*who, head, *cells(found.mean(head)))
     return table
 
 
