@@ -13,6 +13,7 @@ from fedjax_mrl import (
     bar,
     costs,
     engines,
+    personalizing,
 )
 from fedjax_mrl import config as configs
 from fedjax_mrl.building.values import Values, take
@@ -155,7 +156,7 @@ class Federation(Programs):
             >>> len(clients), sorted(fm.pack(state))[:2]
             (2, ['extractor/fc1/bias', 'extractor/fc1/kernel'])
         """
-        number = prediction.require_client(number, self.config.num_clients)
+        number = prediction.require_client(number, len(self.train))
         return engines.ClientEngine(self, self._assembled(1), number)
 
     def server(self) -> engines.ServerEngine:
@@ -223,6 +224,58 @@ class Federation(Programs):
             )
         return state
 
+    def personalize(
+        self,
+        clients: Sequence[int] | None = None,
+        *,
+        epochs: int = personalizing.EPOCHS,
+        shared: str = "fine-tuned",
+        learning_rate: float | None = None,
+        data: Any = None,
+        model: Any = None,
+    ) -> personalizing.Personalized:
+        """Brings clients in that never took part; changes nothing of the federation.
+
+        Each begins with the newest broadcast and fresh private parts and trains by
+        itself.
+
+        Args:
+            clients: numbers of clients that were held out (`held_out_clients`); by
+                default all of them.
+            epochs: passes over its data.
+            shared: "fine-tuned", the client trains its copy of the shared part too, or
+                "frozen", that stays bit for bit.
+            learning_rate: of this training; by default the configuration's, without
+                its decay.
+            data: of one client from outside instead: four arrays (x, y, x_test,
+                y_test), `fm.arrays(...)`, or the path of an npz file, all like the
+                federation's. Labels are numbers of its classes; some may be missing.
+            model: its architecture, as an entry of `models`; by default the one that
+                is its turn.
+
+        Returns:
+            Accuracies before and after, and alone; and what the clients became.
+
+        Raises:
+            ValueError: if no round was played, for clients that took part, and for
+                data or a model that do not fit.
+            Diverged: if a network became non-finite.
+
+        Example:
+            >>> import fedjax_mrl as fm
+            >>> federation = fm.Federation(
+            ...     models=("mlp",), shared_model="mlp", num_clients=5,
+            ...     held_out_clients=1, rounds=1,
+            ... )
+            >>> _ = federation.fit()
+            >>> come = federation.personalize(epochs=2, shared="frozen")
+            >>> come.clients, list(come.rows()[0])[-4:]
+            ((4,), ['before', 'after', 'alone', 'gain'])
+        """
+        asked = personalizing.Asked(clients, epochs, shared, learning_rate, data, model)
+        state = self._given(None)
+        return personalizing.play(self, state, personalizing.prepare(self, asked))
+
     def networks(self, client: int, *, state: State | None = None) -> dict[str, Any]:
         """The parameters that a client holds, as pytrees on the host.
 
@@ -251,7 +304,7 @@ class Federation(Programs):
         """
         state = self._given(state)
         require_live(state)
-        number = prediction.require_client(client, self.config.num_clients)
+        number = prediction.require_client(client, len(self.train))
         some = np.array([number])
         read = read_clients(state, self.groups, some, self.store)
         private, shared = read[number]
@@ -463,9 +516,12 @@ class Federation(Programs):
         models = ", ".join(
             f"{group.clients.size} x {group.name}" for group in self.groups
         )
+        held = config.held_out_clients
         return (
-            f"Federation({config.title}: {config.num_clients} clients ({models}), "
-            f"{config.cohort_size} a round; {played} of {config.rounds} rounds played)"
+            f"Federation({config.title}: {config.num_training_clients} clients "
+            f"({models}), {config.cohort_size} a round"
+            + (f", {held} held out" if held else "")
+            + f"; {played} of {config.rounds} rounds played)"
         )
 
 

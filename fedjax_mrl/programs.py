@@ -48,6 +48,7 @@ class Programs:
         mesh: the devices.
         store: where states lie between rounds.
         stopwatch: how long the parts of rounds took.
+        test: what clients are tested on, on the devices.
         trial: seed and learning rate, by which trials of one federation differ.
         client_folder: as given, whole.
         code_sha256: of the user's own code when this was built, by reference.
@@ -76,14 +77,17 @@ class Programs:
         self.examples = jax.device_put(
             _examples(data.x_train, data.y_train), sharding.everywhere(self.mesh)
         )
+        self.test = evaluation.EvaluationSet(
+            jax.device_put(
+                _examples(data.x_test, data.y_test), sharding.everywhere(self.mesh)
+            ),
+            self.partition.test[: config.num_training_clients],
+            self.setup.prepare.test,
+        )
         evaluate = evaluation.make(
             self.algorithm,
             self.groups,
-            evaluation.EvaluationSet(
-                _examples(data.x_test, data.y_test),
-                self.partition.test,
-                self.setup.prepare.test,
-            ),
+            self.test,
             chunks=self.round_config.chunks,
             store=self.store,
         )
@@ -312,8 +316,9 @@ class Programs:
     @numerics.fixed()
     def flops(self) -> np.ndarray:
         """FLOPs of every client's visit [N], see `visit_flops`."""
+        lowered = self.pieces.assembler.lowered("im2col")
         return visit_flops.visit_flops(
-            self.dataset, *self.pieces.lowered("im2col"), self.train, self.round_config
+            self.dataset, *lowered, self.train, self.round_config
         )
 
 

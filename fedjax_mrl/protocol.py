@@ -97,7 +97,11 @@ class Batch(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """What one client works with when it takes part in one round."""
+    """What one client works with when it takes part in one round.
+
+    With `frozen`, which then is the broadcast itself, training leaves every array of it
+    as it is (`learning.local.train`): a client that comes later trains what is its own.
+    """
 
     examples: Examples
     train: Batches  # the local epochs, reshuffled for each
@@ -105,6 +109,7 @@ class Visit(NamedTuple):
     holdout: Batches  # kept out of training; empty unless the algorithm asks
     round: Array  # [] int32, counted from 1
     learning_rate: Array | None = None  # []; None is the optimizer's own
+    frozen: Any = None  # None outside of such training
 
 
 class ClientUpdate(NamedTuple):

@@ -31,6 +31,7 @@ class Purpose(enum.IntEnum):
     FAULTS = 9
     SUBSET = 10
     TEST_PART = 11
+    PERSONALIZATION = 12
 
 
 def key(seed: int, purpose: Purpose, *path: int | jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ CHANGES = {
     "shared_dim": (3, {"algorithm": "fedmrl", "shared_dim": 2}, 0),
     "num_clients": (4, {}, 0),
     "participation": (0.9, {}, 1),
+    "held_out_clients": (1, {}, 0),
     "partition": ("quantity:0.5", {}, 1),
     "rounds": (7, SCHEDULED, 2),
     "epochs": (1, {}, 1),

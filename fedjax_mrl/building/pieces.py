@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_mrl import algorithms, discovery, references
-from fedjax_mrl.building import contract, from_config, splits
+from fedjax_mrl import algorithms, discovery
+from fedjax_mrl.building import from_config, splits
+from fedjax_mrl.building.assembling import Assembler
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
@@ -15,7 +17,7 @@ from fedjax_mrl.learning import schedules
 from fedjax_mrl.ops import conv
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Setup
-from fedjax_mrl.simulation import strategies
+from fedjax_mrl.simulation import population, strategies
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.strategies import Strategy
@@ -24,22 +26,38 @@ from fedjax_mrl.simulation.strategies import Strategy
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32")
 
 
+class HeldOut(NamedTuple):
+    """The clients that never take part.
+
+    Attributes:
+        groups: they by architecture and task; empty if there are none.
+        train: of each client of the split, what it would train on.
+        holdout: and what it would keep out of training.
+    """
+
+    groups: list[Group]
+    train: list[np.ndarray]
+    holdout: list[np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Pieces:
     """What a configuration says, in values; nothing of it is derived again.
 
     Attributes:
         dataset: the data, checked.
-        partition: positions of every client's examples.
-        train: of those, what each client trains on.
+        partition: positions of every client's examples, also of those held out.
+        train: of those, what each client that takes part trains on.
         holdout: and what it keeps out of training.
+        held_out: the clients that never take part.
         strategies: how each group is computed, by its name.
         setup: what the algorithm is built from.
         algorithm: the method, built.
-        groups: the clients by architecture and task.
+        groups: the clients that take part, by architecture and task.
         round_config: how rounds are played.
         decay: round -> factor of the learning rate.
-        lowered: lowering of convolutions -> algorithm and groups computed that way.
+        assembler: builds method and models again, for another lowering of
+            convolutions or for clients that come later.
         notes: sentences on what was decided for the user, who is told.
     """
 
@@ -47,13 +65,14 @@ class Pieces:
     partition: Partition
     train: list[np.ndarray]
     holdout: list[np.ndarray]
+    held_out: HeldOut
     strategies: Mapping[str, Strategy]
     setup: Setup
     algorithm: Algorithm
     groups: list[Group]
     round_config: RoundConfig
     decay: Callable[[int], float]
-    lowered: Callable[[str], tuple[Algorithm, list[Group]]]
+    assembler: Assembler
     notes: tuple[str, ...]
 
 
@@ -75,62 +94,34 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     fallback = strategies.default(config.lowering, config.chunk, jax.default_backend())
     known = strategies.parse(config.strategies, own)
     chosen = {name: known.get(name, fallback) for name in own}
-    sample = from_config.sample(data)
-    width = from_config.feature_dim(config, architectures, sample)
-    shared = architectures[config.shared_model]
     tasks = values.tasks
-
-    def setup(lowering: str, data: Dataset = data) -> Setup:
-        return from_config.setup(config, data, shared, width, lowering)
-
-    def assemble(chosen: Mapping[str, Strategy]) -> tuple[Algorithm, list[Group]]:
-        groups = from_config.groups(config, architectures, sample, chosen, tasks)
-        each = from_config.by_group(chosen, tasks)
-        return from_config.algorithm(method, options, setup, each), groups
-
-    def lowered(lowering: str) -> tuple[Algorithm, list[Group]]:
-        return assemble(dict.fromkeys(own, Strategy(lowering, 1)))
-
-    algorithm, groups = assemble(chosen)
-    made = setup(fallback.lowering)
-    if tasks is not None and len(tasks) > 1:
-        more = data._replace(label_names=(*data.label_names, "one more"))
-        wider = algorithms.build(method, setup(fallback.lowering, more), **options)
-        contract.require_no_class_travels(config.algorithm, algorithm, wider)
-    _require_fit(config, algorithm, groups, data, made)
-    train, holdout = splits.hold_out(
-        partition.train, algorithm.holdout, config.data_seed
+    width = from_config.feature_dim(config, architectures, from_config.sample(data))
+    assembler = Assembler(
+        config, method, options, architectures, data, width, tasks, chosen, fallback
     )
+    algorithm, everyone = assembler.assemble()
+    made = assembler.setup(fallback.lowering)
+    assembler.require_tasks(algorithm)
+    assembler.require_fit(algorithm, everyone)
+    groups, later = population.part(everyone, config.num_training_clients)
+    parts = splits.hold_out(partition.train, algorithm.holdout, config.data_seed)
+    train, holdout = (part[: config.num_training_clients] for part in parts)
     each = from_config.by_group(chosen, tasks)
     return Pieces(
         data,
         partition,
         train,
         holdout,
+        HeldOut(later, *parts),
         each,
         made,
         algorithm,
         groups,
         from_config.round_config(config, server, each, fallback),
         schedules.decay(config.learning_rate_decay, made.num_rounds),
-        lowered,
+        assembler,
         (*data.notes, *splits.notes(config, data, values.partition)),
     )
-
-
-def _require_fit(
-    config: RunConfig,
-    algorithm: Algorithm,
-    groups: list[Group],
-    data: Dataset,
-    setup: Setup,
-) -> None:
-    """Refuses a method that cannot work with a model; looks closely at own ones."""
-    for group in groups:
-        algorithm.client(group.model)
-        if config.algorithm not in algorithms.names():
-            name = references.short(config.algorithm)
-            contract.require(name, algorithm, group.model, data, setup)
 
 
 def _check(config: RunConfig) -> None:
@@ -138,9 +129,16 @@ def _check(config: RunConfig) -> None:
     conv.resolve(config.lowering)
     if config.precision not in PRECISIONS:
         raise ConfigError(discovery.unknown("precision", config.precision, PRECISIONS))
+    number = config.num_training_clients
+    if number < 1:
+        raise ConfigError(
+            f"--held-out-clients must leave at least one of the {config.num_clients} "
+            f"clients to train; got {config.held_out_clients}. Hold out at most "
+            f"{config.num_clients - 1}, or raise --num-clients."
+        )
     if config.cohort_size < 1:
         raise ConfigError(
-            f"--participation {config.participation:g} of {config.num_clients} "
+            f"--participation {config.participation:g} of {number} "
             "clients selects nobody; it must select at least one: raise it to "
-            f"{1 / config.num_clients:g} or more."
+            f"{1 / number:g} or more."
         )

@@ -134,7 +134,7 @@ def _require_within(
 
 
 def hold_out(
-    train: tuple[np.ndarray, ...], fraction: float, seed: int
+    train: Sequence[np.ndarray], fraction: float, seed: int, first: int = 0
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Splits every client's training part in what it trains on and what it keeps out.
 
@@ -143,10 +143,11 @@ def hold_out(
         fraction: of each part to keep out; 0 keeps out nothing, else at least one
             example of a client that has two.
         seed: the data seed.
+        first: the number of the first of these clients.
     """
     kept: list[np.ndarray] = []
     rest: list[np.ndarray] = []
-    for client, part in enumerate(train):
+    for client, part in enumerate(train, first):
         draw = rng.host(seed, rng.Purpose.SPLIT, 0, client)
         wanted = round(part.size * fraction)
         count = max(1, wanted) if fraction and part.size > 1 else 0

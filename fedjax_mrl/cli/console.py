@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
+    from fedjax_mrl.personalizing import Personalized
     from fedjax_mrl.results import Row
     from fedjax_mrl.runs.fairness import Gains
     from fedjax_mrl.runs.recorder import RoundReport
@@ -171,6 +172,33 @@ def tell(*sentences: str) -> None:
     """Tells the user of decisions, beside the results."""
     for sentence in sentences:
         print(f"fedjax-mrl: {sentence}", file=sys.stderr)
+
+
+def newcomer_table(title: str, found: "Personalized") -> Table:
+    """A table of the accuracies of clients that came later, and of their means."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    names = ("client", "architecture", "train", "tests", "head")
+    numbers = ("before", "after", "alone", "gain")
+    for name in (*names, *numbers):
+        left = name in ("architecture", "head")
+        table.add_column(name, justify="left" if left else "right")
+    last = found.heads[-1]
+
+    def cells(row: "Row") -> list[str]:
+        values = [row[name] for name in numbers[:-1]]
+        shown = ["-" if value is None else f"{value:.4f}" for value in values]
+        gain = row["gain"]
+        return [*shown, "-" if gain is None else f"{gain:+.4f}"]
+
+    for row in found.rows():
+        first = row["head"] == found.heads[0]
+        keys = ("client", "architecture", "num_train", "num_test")
+        who = [str(row[key]) if first else "" for key in keys]
+        table.add_row(*who, row["head"], *cells(row), end_section=row["head"] == last)
+    for head in found.heads if len(found.clients) > 1 else ():
+        who = ["mean" if head == found.heads[0] else "", "", "", ""]
+        table.add_row(*who, head, *cells(found.mean(head)))
+    return table
 
 
 def show(*things: Table | str) -> None:

@@ -158,8 +158,10 @@ def _lines(config: "RunConfig", made: "Plan") -> list[str]:
     )
     known = "" if made.limit is None else f" of {made.limit / 2**30:.2f} GiB"
     size = f"{memory.peak / 2**30:.2f} GiB ({memory.peak / 1e6:.0f} MB)"
+    held = config.held_out_clients
     lines = [
-        f"participants  {made.cohort_size} of {config.num_clients} a round",
+        f"participants  {made.cohort_size} of {config.num_training_clients} a round"
+        + (f"; {held} held out" if held else ""),
         f"bytes down    {most}{made.down:,} a round",
         f"bytes up      {most}{made.up:,} a round",
         f"FLOPs         {made.flops:.4g} a round, without evaluation",

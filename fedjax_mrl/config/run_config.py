@@ -55,8 +55,17 @@ class RunConfig:
         None, "width of the shared representation (default: the algorithm's)", low=1
     )
     num_clients: int = _option(10, "number of clients", low=1)
+    held_out_clients: int = _option(
+        0,
+        "number of clients, the last ones, that never take part; `personalize` brings "
+        "them in afterwards",
+        low=0,
+    )
     participation: float = _option(
-        1.0, "fraction of the clients sampled each round", low=0, high=1
+        1.0,
+        "fraction of the clients (without those held out) sampled each round",
+        low=0,
+        high=1,
     )
     partition: str = _option(
         "class:2",
@@ -172,9 +181,14 @@ class RunConfig:
             object.__setattr__(self, field.name, value)
 
     @property
+    def num_training_clients(self) -> int:
+        """The number of clients that take part: all but those held out."""
+        return self.num_clients - self.held_out_clients
+
+    @property
     def cohort_size(self) -> int:
-        """K, participants a round: participation * N, to the nearest; halves go up."""
-        return math.floor(self.participation * self.num_clients + 0.5)
+        """K, participants a round: of those who take part, rounded; halves go up."""
+        return math.floor(self.participation * self.num_training_clients + 0.5)
 
     @property
     def code(self) -> list[str]:

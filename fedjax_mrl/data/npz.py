@@ -1,6 +1,7 @@
 """Data sets of the user's own in an npz file."""
 
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,27 @@ def read(file: str) -> Dataset:
     Raises:
         DatasetError: if it cannot be read, lacks an array, or `own.arrays` refuses one.
     """
+    held = arrays_of(file)
+    options: dict[str, Any] = {name: held[name] for name in OPTIONAL if name in held}
+    for name in ("augmentation", "kind"):
+        if name in options:
+            options[name] = str(options[name])
+    train = [held[name] for name in NEEDED]
+    test = [held.get(name) for name in TEST]
+    made = own.arrays(*train, *test, name=file, **options)
+    unknown = [name for name in held if name not in (*NEEDED, *TEST, *OPTIONAL)]
+    if not unknown:
+        return made
+    note = f"Of {file} these arrays have no meaning here: {', '.join(unknown)}."
+    return made._replace(notes=(note,))
+
+
+def arrays_of(file: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, unchecked; those of `NEEDED` are there.
+
+    Raises:
+        DatasetError: if it cannot be read, or lacks an array.
+    """
     path = paths.local(file, "The data set")
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -57,15 +79,4 @@ def read(file: str) -> Dataset:
             f"{file} must hold {', '.join(names)} (the last two may be left out), but "
             f"lacks {', '.join(missing)}; it has {', '.join(held) or 'nothing'}."
         )
-    options = {name: held[name] for name in OPTIONAL if name in held}
-    for name in ("augmentation", "kind"):
-        if name in options:
-            options[name] = str(options[name])
-    train = [held[name] for name in NEEDED]
-    test = [held.get(name) for name in TEST]
-    made = own.arrays(*train, *test, name=file, **options)
-    unknown = [name for name in held if name not in (*NEEDED, *TEST, *OPTIONAL)]
-    if not unknown:
-        return made
-    note = f"Of {file} these arrays have no meaning here: {', '.join(unknown)}."
-    return made._replace(notes=(note,))
+    return held

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_mrl.learning import optimizers
+from fedjax_mrl.learning import freezing, optimizers
 from fedjax_mrl.learning.losses import Terms
 from fedjax_mrl.ops import matmul
 from fedjax_mrl.protocol import Batch, Batches, Key, Setup, Visit
@@ -33,7 +33,8 @@ def train(
 
     All gradients of a step are taken at the same point; then every network is
     updated by itself (own clipping, own momentum). Optimizer state is fresh at
-    each visit.
+    each visit. What is frozen (`visit.frozen`) has no gradient and no step; neither
+    clipping nor decay sees it.
 
     Args:
         loss: networks, minibatch, key -> `Terms`. The key is the step's own; a model
@@ -47,14 +48,14 @@ def train(
         Trained networks, losses of each step, sums over all steps.
     """
     length = visit.train.index.shape[0]
-    update = setup.optimizer.update
-    if visit.learning_rate is not None:
-        update = functools.partial(update, learning_rate=visit.learning_rate)
-
+    update = _update_of(setup, visit)
     minibatch = functools.partial(_prepared, setup, visit, key)
 
+    networks, fixed = freezing.part(networks, visit.frozen)
+    whole = lambda trained: freezing.join(trained, fixed)
+
     def value(networks, batch, loss_key):
-        terms = loss(networks, batch, loss_key)
+        terms = loss(whole(networks), batch, loss_key)
         return terms.total, terms
 
     @jax.jit  # named, so that `flops` can tell it from the rest of a visit
@@ -68,7 +69,7 @@ def train(
         networks, states = zip(*moved, strict=True)
         return _like(carry[0], networks), [*states], traces, sums, minibatch(i + 1)
 
-    shapes = jax.eval_shape(lambda: loss(networks, *minibatch(0)))
+    shapes = jax.eval_shape(lambda: loss(whole(networks), *minibatch(0)))
     # The next minibatch is prepared beside this step; XLA would otherwise compute
     # every pixel anew for each window of a convolution that it is in.
     carry = (
@@ -80,7 +81,7 @@ def train(
     )
     carry = lax.fori_loop(0, visit.train.steps, train_step, carry)
     networks, _, traces, sums, _ = carry
-    return Outcome(networks, traces, sums)
+    return Outcome(whole(networks), traces, sums)
 
 
 def sweep(
@@ -159,6 +160,14 @@ def _members(batch: Batch, num_classes: int) -> jax.Array:
     """Whether an example exists and is of a class: [B, L] bool."""
     labels = jnp.arange(num_classes, dtype=batch.y.dtype)
     return (batch.y[:, None] == labels[None, :]) & batch.mask[:, None]
+
+
+def _update_of(setup: Setup, visit: Visit) -> Callable[..., tuple[Any, Any]]:
+    """The optimizer's step, at the visit's learning rate."""
+    if visit.learning_rate is None:
+        return setup.optimizer.update
+    rate = visit.learning_rate
+    return functools.partial(setup.optimizer.update, learning_rate=rate)
 
 
 def _prepared(

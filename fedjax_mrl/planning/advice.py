@@ -54,7 +54,7 @@ def refusal(
 
 def _smaller(federation: Federation) -> Iterator[tuple[str, RoundConfig]]:
     """Configurations that need less: those that change no number first."""
-    config, number = federation.round_config, federation.config.num_clients
+    config, number = federation.round_config, len(federation.train)
     kind = stores.resolve(config.client_store, federation.mesh)
     kinds = stores.KINDS
     later = [k for k in ("host", "disk") if kinds.index(k) > kinds.index(kind)]

@@ -222,7 +222,7 @@ def _images(run: _Run) -> int:
 
 def _kept(run: _Run, rounds: int) -> int:
     """Bytes of states that the store keeps in memory, of clients that took part."""
-    number, size = run.federation.config.num_clients, run.config.cohort_size
+    number, size = len(run.federation.train), run.config.cohort_size
     if run.store == "host":
         share = min(1.0, size * rounds / number)
         pairs = zip(run.programs, run.clients, strict=True)

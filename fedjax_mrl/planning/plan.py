@@ -175,7 +175,7 @@ def _calibrated(
         # A chunk works until its longest member is done.
         typical = float(np.mean(steps) if together == 1 else np.max(steps))
         seconds = (once + typical * step) / together
-        members = config.cohort_size * group.clients / federation.config.num_clients
+        members = config.cohort_size * group.clients / len(federation.train)
         total += members * seconds / devices
         longest = max(longest, seconds * together)
         timed.append(group._replace(seconds=seconds))

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from fedjax_mrl import paths
-from fedjax_mrl.runs import tables
+from fedjax_mrl.runs import newcomers, tables
 from fedjax_mrl.runs.error import RunDirectoryError as RunDirectoryError
 from fedjax_mrl.runs.lock import Lock
 from fedjax_mrl.runs.tables import COLUMNS as COLUMNS
@@ -25,6 +25,7 @@ FILES = (
     "partition.png",
     *COLUMNS,
     "summary.json",
+    *newcomers.NAMES.values(),
 )
 FOLDERS = ("checkpoints", "clients", "tensorboard")
 # Of a comparison, which is a folder of run directories.

@@ -3,3 +3,7 @@
 
 class RunDirectoryError(ValueError):
     """A run directory that cannot be used; the message says what to do."""
+
+
+class BusyError(RunDirectoryError):
+    """A run directory that another process is writing."""

@@ -6,7 +6,7 @@ import os
 import pathlib
 import weakref
 
-from fedjax_mrl.runs.error import RunDirectoryError
+from fedjax_mrl.runs.error import BusyError, RunDirectoryError
 
 _NAME = ".lock"
 # The answers of a file system without locks; EBADF is that of some over networks.
@@ -53,7 +53,7 @@ class Lock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             self.release()
-            raise RunDirectoryError(
+            raise BusyError(
                 f"Another process is writing {self._folder}. Wait for it, stop it, or "
                 "choose another --out."
             ) from None

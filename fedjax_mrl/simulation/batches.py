@@ -58,8 +58,14 @@ def local_epochs(
             partial, filled with -1.
         batch_size: B.
     """
-    examples = positions[client]
     draw = rng.host(seed, rng.Purpose.SCHEDULE, round, client)
+    return shuffled(draw, positions[client], epochs, batch_size)
+
+
+def shuffled(
+    draw: np.random.Generator, examples: np.ndarray, epochs: int, batch_size: int
+) -> np.ndarray:
+    """Passes over examples, each freshly shuffled: [S, B], see `local_epochs`."""
     per_epoch = num_steps(examples.size, batch_size)
     index = np.full((epochs, per_epoch * batch_size), -1, np.int32)
     for epoch in index:

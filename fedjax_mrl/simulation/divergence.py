@@ -24,7 +24,7 @@ def describe(played: Played, round: int, config: RunConfig | None = None) -> str
         config: of the run; None rejects nobody.
     """
     rejects = config is not None and config.server_options().get("reject_nonfinite")
-    bad = [] if rejects else _clients(played)
+    bad = [] if rejects else unsound(played)
     if not played.server_finite:
         bad.append(("the server", "state"))
     if not bad:
@@ -34,7 +34,7 @@ def describe(played: Played, round: int, config: RunConfig | None = None) -> str
     return f"Training diverged in round {round}: no longer finite are {listed}{more}."
 
 
-def _clients(played: Played) -> list[tuple[str, str]]:
+def unsound(played: Played) -> list[tuple[str, str]]:
     """Clients and their networks; else their losses; else their uploads."""
     named = lambda name, flags: [
         (int(client), name) for client in played.reported[~flags]

@@ -1,7 +1,7 @@
 """First states: the server's, and every client's by group."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,47 +33,81 @@ def make_init(
     """
     store = store or stores.make(config.client_store, sharding.mesh(1))
     mesh = store.mesh
-
-    # They run once: on a CPU, optimising them takes three times as long as they do.
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    options = {"xla_backend_optimization_level": 1} if on_cpu else None
-    compiled = functools.partial(jax.jit, compiler_options=options)
+    clients_of = make_clients(algorithm, groups, config, store)
 
     def first(key):
         server = algorithm.server.init(rng.wrap(key))
         return server, algorithm.server.broadcast(server)
 
-    def clients_of(group):
-        init_client = algorithm.client(group.model).init
-        return compiled(
-            lambda base, origin: init_client(jax.random.fold_in(rng.wrap(base), origin))
-        )
-
-    init_server = compiled(first)
-    init_group = {group.name: clients_of(group) for group in groups}
+    init_server = _compiled(first, store)
 
     def init(seed: int | None = None) -> State:
         if seed is None:
             seed = config.seed if config.init_seed is None else config.init_seed
         started = init_server(rng.data(rng.key(seed, Purpose.SERVER_INIT)))
         server, broadcast = jax.device_get(started)
-        base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
-        clients = {}
-        for place, group in enumerate(groups):
-            name, number = group.name, group.clients.size
-            fresh = _fresh(init_group[name], base, group.clients)
-            if config.same_start:
-                alike = jax.device_get(init_group[name](base, np.uint32(place)))
-                fresh = functools.partial(_repeat, alike)
-            clients[name] = (
-                store.create(f"{name}/private", number, fresh),
-                store.create(
-                    f"{name}/shared", number, functools.partial(_repeat, broadcast)
-                ),
-            )
+        clients = clients_of(seed, broadcast)
         return State(0, jax.device_put(server, sharding.everywhere(mesh)), clients)
 
     return init
+
+
+def make_clients(
+    algorithm: Algorithm,
+    groups: Sequence[Group],
+    config: RoundConfig,
+    store: Store,
+    places: Mapping[str, int] | None = None,
+) -> Callable[[int, Any], dict[str, tuple[Any, Any]]]:
+    """Returns what makes the clients' part of a first state.
+
+    Args:
+        algorithm: whose clients.
+        groups: they by architecture.
+        config: whether all of a group start alike.
+        store: where states will lie.
+        places: of groups by name, which tell apart what starts alike; by default their
+            order.
+
+    Returns:
+        A function of a seed and a broadcast, which all hold at first.
+    """
+
+    def init_of(group):
+        init_client = algorithm.client(group.model).init
+        start = lambda base, origin: init_client(
+            jax.random.fold_in(rng.wrap(base), origin)
+        )
+        return _compiled(start, store)
+
+    init_group = {group.name: init_of(group) for group in groups}
+    if places is None:
+        places = {group.name: place for place, group in enumerate(groups)}
+
+    def clients_of(seed: int, broadcast: Any) -> dict[str, tuple[Any, Any]]:
+        base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
+        clients = {}
+        for group in groups:
+            name, number = group.name, group.clients.size
+            fresh = _fresh(init_group[name], base, group.clients)
+            if config.same_start:
+                alike = jax.device_get(init_group[name](base, np.uint32(places[name])))
+                fresh = functools.partial(_repeat, alike)
+            held = functools.partial(_repeat, broadcast)
+            clients[name] = (
+                store.create(f"{name}/private", number, fresh),
+                store.create(f"{name}/shared", number, held),
+            )
+        return clients
+
+    return clients_of
+
+
+def _compiled(function: Callable, store: Store) -> Callable:
+    """Compiles what runs once: on a CPU, optimising it takes three times as long."""
+    on_cpu = store.mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 1} if on_cpu else None
+    return jax.jit(function, compiler_options=options)
 
 
 def _repeat(alike: Any, rows: np.ndarray) -> Any:

@@ -50,9 +50,18 @@ class Aggregated(NamedTuple):
 
 
 def train(
-    pieces: Pieces, plans: Sequence[RoundPlan], states: Sequence[State]
+    pieces: Pieces,
+    plans: Sequence[RoundPlan],
+    states: Sequence[State],
+    purpose: Purpose = Purpose.CLIENT_UPDATE,
 ) -> tuple[list[Trained], list[Report]]:
     """Lets the participants train, group by group and wave by wave.
+
+    Args:
+        pieces: of the federation.
+        plans: of each trial's round.
+        states: of each trial.
+        purpose: of the participants' keys.
 
     Returns:
         Every wave after it, and for each trial the reports [K, ...] in cohort order,
@@ -61,7 +70,7 @@ def train(
     """
     whole = sharding.everywhere(pieces.store.mesh)
     servers = [state.server for state in states]
-    inputs = _trial_inputs(pieces, plans, servers, Purpose.CLIENT_UPDATE)
+    inputs = _trial_inputs(pieces, plans, servers, purpose)
     trained: list[Trained] = []
     reports: list[Any] = [None] * len(plans)
     schedule = lambda trial, client: pieces.sampler.minibatches(plans[trial], client)

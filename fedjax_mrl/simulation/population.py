@@ -1,6 +1,6 @@
 """All clients of a federation: their architectures and their training examples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -42,6 +42,19 @@ class Population(NamedTuple):
     examples: Examples
     train: Sequence[np.ndarray]
     holdout: Sequence[np.ndarray] = ()
+
+
+def part(groups: Sequence[Group], number: int) -> tuple[list[Group], list[Group]]:
+    """Parts groups into the clients below a number and those from it on.
+
+    Groups keep their order; those that have no client left are left out.
+    """
+
+    def among(wanted: Callable[[np.ndarray], np.ndarray]) -> list[Group]:
+        parts = [g._replace(clients=g.clients[wanted(g.clients)]) for g in groups]
+        return [group for group in parts if group.clients.size]
+
+    return among(lambda ids: ids < number), among(lambda ids: ids >= number)
 
 
 def assign(num_clients: int, models: list[Model]) -> list[Group]:

@@ -1,0 +1,182 @@
+"""`fedjax-mrl personalize`: clients that come to a run after its rounds."""
+
+import argparse
+import pathlib
+import sys
+from typing import TYPE_CHECKING
+
+from fedjax_mrl.cli import options, stored
+from fedjax_mrl.cli.command import Command, UsageError
+
+if TYPE_CHECKING:
+    from fedjax_mrl.personalizing import Asked, Personalized
+    from fedjax_mrl.results import Row
+    from fedjax_mrl.runs.directory import RunDirectory
+
+__all__ = ["personalize"]
+
+_MODES = ("fine-tuned", "frozen")
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="directory of an earlier run")
+    parser.add_argument(
+        "--clients",
+        metavar="8,9,...",
+        help="clients that were held out (default: all, see run --held-out-clients)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="npz of one client from outside instead, with x_train, y_train, x_test "
+        "and y_test like the run's data",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="its architecture, any that `run --models` takes (default: the one that "
+        "is its turn)",
+    )
+    parser.add_argument(
+        "--epochs", metavar="E", default="10", help="passes over its data (default 10)"
+    )
+    parser.add_argument(
+        "--shared",
+        metavar="HOW",
+        choices=_MODES,
+        default=_MODES[0],
+        help="the shared part, fine-tuned or frozen (default fine-tuned)",
+    )
+    parser.add_argument(
+        "--learning-rate", metavar="RATE", help="(default: the run's, without decay)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="csv of the table (default: personalized-HOW.csv in the run directory)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace that csv")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the data lies now")
+
+
+def _execute(args: argparse.Namespace) -> int:
+    with options.mistakes_are_usage_errors():
+        asked = _asked(args)
+        from fedjax_mrl.runs import newcomers
+        from fedjax_mrl.runs.directory import RunDirectory
+
+        directory = RunDirectory.open(args.run)
+        own = directory.path / newcomers.NAMES[args.shared]
+        out = own if args.out is None else pathlib.Path(args.out)
+        newcomers.check(out, overwrite=args.overwrite)
+        config = stored.configuration(directory, data_dir=args.data_dir)
+        federation = stored.federation(directory, config)
+        from fedjax_mrl import loading, personalizing
+        from fedjax_mrl.cli import console, main
+        from fedjax_mrl.simulation.divergence import Diverged
+
+        unusable: list[str] = []
+        state = loading.newest(federation, directory, unusable.append)
+        come = personalizing.prepare(federation, asked)
+    for text in unusable:
+        print(f"fedjax-mrl: {text}", file=sys.stderr)
+    try:
+        found = personalizing.play(federation, state, come)
+    except Diverged as error:
+        return main.fail(error, 3)
+    console.show(console.newcomer_table(_title(config.title, found), found))
+    if not found.trains_shared:
+        console.show(
+            "Clients of this method train nothing of what is shared: fine-tuned and "
+            "frozen are the same."
+        )
+    rate = config.learning_rate if asked.learning_rate is None else asked.learning_rate
+    about = {
+        "round": found.round,
+        "shared": asked.shared,
+        "epochs": asked.epochs,
+        "learning_rate": rate,
+    }
+    rows = [{**about, **row} for row in found.rows()]
+    return _write(directory, out, rows, own=out == own, overwrite=args.overwrite)
+
+
+def _title(run: str, found: "Personalized") -> str:
+    asked = found.asked
+    return (
+        f"{run}, round {found.round}: test accuracy of clients that came then, "
+        f"shared part {asked.shared}, epochs {asked.epochs}"
+    )
+
+
+def _write(
+    directory: "RunDirectory",
+    path: pathlib.Path,
+    rows: "list[Row]",
+    *,
+    own: bool,
+    overwrite: bool,
+) -> int:
+    """Writes the table, into the run's own directory only if nobody else does."""
+    from fedjax_mrl.cli import main
+    from fedjax_mrl.runs import newcomers
+    from fedjax_mrl.runs.error import BusyError
+
+    try:
+        if own:
+            directory.lock()
+        newcomers.write(path, rows, overwrite=overwrite)
+    except BusyError:
+        print(
+            f"fedjax-mrl: {path} is not written, since another process is writing that "
+            "run; give --out FILE to keep the table.",
+            file=sys.stderr,
+        )
+        return 0
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return main.fail(f"The table is not written to {path}: {reason}", 1)
+    finally:
+        if own:
+            directory.unlock()
+    print(f"written to {path}")
+    return 0
+
+
+def _asked(args: argparse.Namespace) -> "Asked":
+    """The words of the command, read."""
+    from fedjax_mrl.personalizing import Asked
+
+    return Asked(
+        None if args.clients is None else _numbers(args.clients),
+        _whole("--epochs", args.epochs),
+        args.shared,
+        None if args.learning_rate is None else _rate(args.learning_rate),
+        args.data,
+        args.model,
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    return [_whole("--clients", word.strip(), low=0) for word in text.split(",")]
+
+
+def _whole(option: str, word: str, low: int = 1) -> int:
+    if not (word.isascii() and word.isdecimal()) or int(word) < low:
+        numbers = "whole numbers" if option == "--clients" else "a whole number"
+        raise UsageError(f"{option} takes {numbers}, at least {low}; got {word!r}.")
+    return int(word)
+
+
+def _rate(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise UsageError(f"--learning-rate takes a number; got {word!r}.") from None
+
+
+personalize = Command(
+    "brings clients into a run that it has not seen: before, after, alone",
+    _configure,
+    _execute,
+)

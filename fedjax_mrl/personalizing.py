@@ -1,0 +1,475 @@
+"""Clients that come to a trained federation: their accuracy before, after and alone."""
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedjax_mrl import discovery, numerics, sharding, stores
+from fedjax_mrl.building import from_config, splits, visit_flops
+from fedjax_mrl.building.assembling import Assembler
+from fedjax_mrl.config import ConfigError
+from fedjax_mrl.data import npz, own
+from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.data.error import DatasetError
+from fedjax_mrl.history import frame
+from fedjax_mrl.protocol import Algorithm, Examples
+from fedjax_mrl.results import Row
+from fedjax_mrl.simulation import batches, joining, prediction
+from fedjax_mrl.simulation.cohorts import Trial
+from fedjax_mrl.simulation.evaluation import EvaluationSet, Scores
+from fedjax_mrl.simulation.joining import Joined, Newcomers, Start
+from fedjax_mrl.simulation.population import Group, Population
+from fedjax_mrl.simulation.state import State, require_live
+
+if TYPE_CHECKING:
+    import pandas
+
+    from fedjax_mrl.federation import Federation
+
+MODES = ("fine-tuned", "frozen")
+EPOCHS = 10  # of a newcomer by default
+
+
+class Asked(NamedTuple):
+    """What is asked for; see `Federation.personalize`."""
+
+    clients: Sequence[int] | None = None
+    epochs: int = EPOCHS
+    shared: str = MODES[0]
+    learning_rate: float | None = None
+    data: Any = None
+    model: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Personalized:
+    """Clients that came to a federation after its rounds.
+
+    Attributes:
+        round: rounds that the federation had played.
+        asked: how they were trained.
+        heads: inference modes; the first one is the headline.
+        clients: their numbers, ascending.
+        trains_shared: whether the method's clients train what is shared; if not, both
+            ways of `shared` are the same.
+        states: what each became, (private state, copy of the shared part), on the host.
+    """
+
+    round: int
+    asked: Asked
+    heads: tuple[str, ...]
+    clients: tuple[int, ...]
+    trains_shared: bool
+    states: dict[int, tuple[Any, Any]]
+    _come: "Come"
+    _before: Scores
+    _after: Scores
+    _alone: Scores
+
+    def rows(self) -> list[Row]:
+        """One row for each client and inference mode.
+
+        `before` is the accuracy with the shared part as it was received and private
+        parts untrained, `after` that after training, and `alone` that of the same
+        architecture trained without the federation for as long from the same weights,
+        in its only mode; `gain` is after - alone. None without test examples.
+        """
+        return [
+            self._row(client, h, head)
+            for client in self.clients
+            for h, head in enumerate(self.heads)
+        ]
+
+    def frame(self) -> "pandas.DataFrame":
+        """`rows` as a pandas DataFrame.
+
+        Raises:
+            ImportError: without pandas; says how to get it.
+        """
+        return frame(self.rows())
+
+    def mean(self, head: str | None = None) -> Row:
+        """The mean over clients with test examples, by default of the headline.
+
+        Raises:
+            ValueError: for another head.
+        """
+        head = self.heads[0] if head is None else head
+        prediction.require_known("head", head, self.heads)
+        found = [row for row in self.rows() if row["head"] == head and row["num_test"]]
+        columns = ("before", "after", "alone", "gain")
+        if not found:
+            return dict.fromkeys(columns)
+        return {name: float(np.mean([row[name] for row in found])) for name in columns}
+
+    def networks(self, client: int) -> dict[str, Any]:
+        """What a client holds, as `Federation.networks`.
+
+        Raises:
+            ValueError: for one that did not come.
+        """
+        private, shared = self.states[self._known(client)]
+        named = private._asdict() if hasattr(private, "_asdict") else {"state": private}
+        return {"shared": shared, **named}
+
+    def predict(
+        self, x: ArrayLike, client: int, *, head: str | None = None
+    ) -> np.ndarray:
+        """What a client that came says of new examples, as `Federation.predict`.
+
+        Raises:
+            ValueError: for examples that do not fit, a client that did not come, or an
+                unknown head.
+        """
+        private, shared = self.states[self._known(client)]
+        return self._come.ask(client, (private, shared), x, head or self.heads[0])
+
+    def __repr__(self) -> str:
+        mean = self.mean()
+        text = f"Personalized({len(self.clients)} clients, {self.asked.shared} for "
+        text += f"{self.asked.epochs} epochs after round {self.round}"
+        if mean["after"] is None:
+            return f"{text}; without test examples)"
+        cells = (f"{name} {mean[name]:.4f}" for name in ("before", "after", "alone"))
+        return f"{text}; mean accuracy ({self.heads[0]}) {', '.join(cells)})"
+
+    def _known(self, client: int) -> int:
+        if client not in self.states:
+            listed = ", ".join(map(str, self.clients))
+            raise ValueError(f"client must be one that came: {listed}; got {client!r}.")
+        return client
+
+    def _row(self, client: int, h: int, head: str) -> Row:
+        tested = int(self._after.num_test[client])
+        accuracy = lambda scores, h: float(scores.accuracy[0, h, client])
+        before = after = lonely = gain = None
+        if tested:
+            before, after = accuracy(self._before, h), accuracy(self._after, h)
+            lonely = accuracy(self._alone, 0)
+            gain = after - lonely
+        return {
+            "client": client,
+            "architecture": self._come.group_of(client).name,
+            "head": head,
+            "num_train": self._come.newcomers.population.train[client].size,
+            "num_test": tested,
+            "before": before,
+            "after": after,
+            "alone": lonely,
+            "gain": gain,
+        }
+
+
+def prepare(federation: "Federation", asked: Asked) -> "Come":
+    """Finds out who comes, and checks that they can; trains nothing.
+
+    Args:
+        federation: that they come to.
+        asked: as of `Federation.personalize`.
+
+    Raises:
+        ValueError: for what cannot be.
+    """
+    _require_sound(asked)
+    with numerics.fixed(federation.config.precision):
+        if asked.data is None:
+            come = _held_out(federation, asked)
+        elif asked.clients is None:
+            come = _from_outside(federation, asked)
+        else:
+            raise ConfigError(
+                "Give clients or data, not both: data are of a new client."
+            )
+        return come._replace(trains_shared=_trains_shared(come))
+
+
+def play(federation: "Federation", state: State, come: "Come") -> Personalized:
+    """Trains those who come. Nothing of the federation changes.
+
+    Args:
+        federation: that they were prepared for.
+        state: of it.
+        come: as `prepare` found.
+
+    Raises:
+        Diverged: if a network of one became non-finite.
+        ConsumedError: if another round was played from the state.
+    """
+    require_live(state)
+    with numerics.fixed(federation.config.precision):
+        start = _start(federation, state, come.asked)
+        joined = _join(federation, come, come.algorithm, start)
+        alone = start._replace(broadcast=())
+        lonely = _join(federation, come, come.alone, alone)
+    return Personalized(
+        state.round,
+        come.asked,
+        come.algorithm.heads,
+        tuple(joined.states),
+        come.trains_shared,
+        joined.states,
+        come,
+        joined.before,
+        joined.after,
+        lonely.after,
+    )
+
+
+class Come(NamedTuple):
+    """Newcomers, and the methods that they are trained by.
+
+    Attributes:
+        asked: how they are trained.
+        newcomers: who they are.
+        algorithm: the federation's method, built for their models.
+        alone: training without it.
+        data: theirs.
+        augmentation: what training does with it.
+        prepare: of test examples.
+        batch_size: B.
+        trains_shared: whether training moves the shared part, unless it is frozen.
+    """
+
+    asked: Asked
+    newcomers: Newcomers
+    algorithm: Algorithm
+    alone: Algorithm
+    data: Dataset
+    augmentation: str
+    prepare: Any
+    batch_size: int
+    trains_shared: bool = True
+
+    def group_of(self, client: int) -> Group:
+        """The group of a newcomer."""
+        groups = self.newcomers.population.groups
+        return next(group for group in groups if client in group.clients)
+
+    def ask(
+        self, client: int, networks: tuple[Any, Any], x: ArrayLike, head: str
+    ) -> np.ndarray:
+        """Logits of new examples from what a newcomer became."""
+        prediction.require_known("head", head, self.algorithm.heads)
+        x, single = own.like(self.data, x, self.augmentation)
+        group = self.group_of(client)
+        program = prediction.program(self.algorithm, group, self.prepare)
+        private, shared = networks
+        ask = functools.partial(program, shared, private, head=head)
+        with numerics.fixed():
+            logits = prediction.in_blocks(ask, x)
+        return logits[0] if single else logits
+
+
+def _require_sound(asked: Asked) -> None:
+    whole = isinstance(asked.epochs, (int, np.integer))
+    if not whole or isinstance(asked.epochs, bool) or asked.epochs < 1:
+        raise ConfigError(
+            f"epochs must be a whole number, at least 1; got {asked.epochs!r}."
+        )
+    if asked.shared not in MODES:
+        raise ConfigError(
+            discovery.unknown("way to treat the shared part", str(asked.shared), MODES)
+        )
+    rate = asked.learning_rate
+    number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+    if rate is not None and (not number or not 0 <= rate < math.inf):
+        raise ConfigError(
+            f"learning_rate must be a number, at least 0, or None; got {rate!r}."
+        )
+    if asked.data is None and asked.model is not None:
+        raise ConfigError(
+            "model is for a client with data of its own; held-out clients have the "
+            "models of the configuration. Give data as well, or leave model out."
+        )
+
+
+def _held_out(federation: "Federation", asked: Asked) -> Come:
+    """The clients that the configuration holds out, or some of them."""
+    pieces, held = federation.pieces, federation.pieces.held_out
+    first, number = len(federation.train), federation.config.num_clients
+    wanted = _wanted(asked.clients, first, number)
+    groups = [
+        group._replace(clients=np.intersect1d(group.clients, wanted))
+        for group in held.groups
+    ]
+    population = Population(
+        [group for group in groups if group.clients.size],
+        federation.examples,
+        held.train,
+        held.holdout,
+    )
+    names = [group.name for group in (*pieces.groups, *held.groups)]
+    test = federation.test._replace(positions=pieces.partition.test)
+    newcomers = Newcomers(population, _places(names), test)
+    # As for all that are held out, so that a choice of some changes nothing.
+    batch = batches.fitting(federation.config.batch_size, held.train[first:])
+    come = functools.partial(Come, asked, newcomers)
+    return _with(federation, pieces.assembler, come, federation.dataset, batch)
+
+
+def _wanted(clients: Sequence[int] | None, first: int, number: int) -> np.ndarray:
+    """The numbers of clients that were asked for, all held out by default."""
+    if first == number:
+        raise ConfigError(
+            "No client was held out, so none can be brought in: train with "
+            "--held-out-clients (held_out_clients=2), or give data of a new client."
+        )
+    if clients is None:
+        return np.arange(first, number)
+    given = np.atleast_1d(np.asarray(clients))
+    whole = given.ndim == 1 and given.size and np.issubdtype(given.dtype, np.integer)
+    if not whole or np.unique(given).size < given.size:
+        raise ConfigError(
+            f"clients must be different whole numbers, at least one; got {clients!r}."
+        )
+    for client in given.tolist():
+        if 0 <= client < first:
+            raise ConfigError(
+                f"client {client} took part in the rounds and is trained already; the "
+                f"clients that were held out are {_span(first, number)}."
+            )
+        if not first <= client < number:
+            raise ConfigError(
+                f"There is no client {client}; the clients that were held out are "
+                f"{_span(first, number)}."
+            )
+    return given
+
+
+def _span(first: int, number: int) -> str:
+    return str(first) if first == number - 1 else f"{first} to {number - 1}"
+
+
+def _from_outside(federation: "Federation", asked: Asked) -> Come:
+    """A client that is not in the federation's split, with data of its own."""
+    config, pieces = federation.config, federation.pieces
+    client = config.num_clients
+    augmentation = from_config.augmentation(config, federation.dataset)
+    data = own.one_more(federation.dataset, _read(asked.data), augmentation)
+    assembler, group = pieces.assembler.newcomer(client, asked.model)
+    some = np.arange(len(data.y_train), dtype=np.int32)
+    (train,), (holdout,) = splits.hold_out(
+        [some], federation.algorithm.holdout, config.data_seed, client
+    )
+    nothing = [np.zeros(0, np.int32)] * client
+    positions = np.arange(len(data.y_test), dtype=np.int32)
+    whole = sharding.everywhere(federation.mesh)
+    population = Population(
+        [group],
+        jax.device_put(Examples(data.x_train, data.y_train), whole),
+        [*nothing, train],
+        [*nothing, holdout],
+    )
+    test = EvaluationSet(
+        Examples(data.x_test, data.y_test),
+        [*nothing, positions],
+        federation.setup.prepare.test,
+    )
+    held = pieces.held_out.groups
+    names = [each.name for each in (*pieces.groups, *held, group)]
+    newcomers = Newcomers(population, _places(names), test)
+    batch = batches.fitting(config.batch_size, [train])
+    come = functools.partial(Come, asked, newcomers)
+    return _with(federation, assembler, come, data, batch)
+
+
+def _read(data: Any) -> Any:
+    """Data as they were given, or those of the npz file that was named."""
+    if not isinstance(data, (str, os.PathLike)):
+        return data
+    held = npz.arrays_of(os.fspath(data))
+    names = (*npz.NEEDED, *npz.TEST)
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise DatasetError(
+            f"{os.fspath(data)} must hold {', '.join(names)}, since a client that comes "
+            f"later is tested before and after; it lacks {', '.join(missing)}."
+        )
+    arrays = [held[name] for name in names]
+    if "label_names" not in held:
+        return arrays
+    return own.Named(tuple(map(str, held["label_names"])), arrays)
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """The place of each group by its name, in the order of first appearance."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
+def _with(
+    federation: "Federation",
+    assembler: Assembler,
+    come: Callable[..., Come],
+    data: Dataset,
+    batch_size: int,
+) -> Come:
+    """Newcomers with the methods that they are trained by."""
+    return come(
+        assembler.build(assembler.method, assembler.options),
+        assembler.build("standalone", {}),
+        data,
+        from_config.augmentation(federation.config, federation.dataset),
+        federation.setup.prepare.test,
+        batch_size,
+    )
+
+
+def _start(federation: "Federation", state: State, asked: Asked) -> Start:
+    """What all newcomers begin with."""
+    rate = asked.learning_rate
+    trial = Trial(
+        federation.trial.seed,
+        federation.config.learning_rate if rate is None else float(rate),
+    )
+    broadcast = jax.jit(federation.algorithm.server.broadcast)(state.server)
+    return Start(jax.device_get(broadcast), state.round, trial)
+
+
+def _join(
+    federation: "Federation",
+    come: Come,
+    algorithm: Algorithm,
+    start: Start,
+) -> Joined:
+    asked = come.asked
+    apart = joining.alone(algorithm, frozen=asked.shared == "frozen")
+    config = federation.round_config._replace(
+        epochs=int(asked.epochs),
+        batch_size=come.batch_size,
+        cohort_size=min(come.newcomers.ids.size, federation.config.cohort_size),
+    )
+    kind = "host" if federation.store.through_host else "device"
+    store = stores.make(kind, federation.mesh)
+    return joining.join(apart, come.newcomers, start, config, store)
+
+
+def _trains_shared(come: Come) -> bool:
+    """Whether training moves the shared part, unless it is frozen.
+
+    Raises:
+        ConfigError: for a method whose clients move it although it is frozen.
+    """
+    visit = visit_flops.one_step_visit(come.data, 2, 2)
+    groups = come.newcomers.population.groups
+
+    def moves(frozen: bool) -> bool:
+        apart = joining.alone(come.algorithm, frozen=frozen)
+        return any(
+            joining.trains_shared(come.algorithm, apart, group.model, visit)
+            for group in groups
+        )
+
+    if come.asked.shared == "frozen" and moves(frozen=True):
+        raise ConfigError(
+            "The shared part of this method cannot be frozen: its clients change it "
+            "otherwise than by local.train from the very arrays that they received. "
+            "Give shared='fine-tuned'."
+        )
+    return moves(frozen=False)

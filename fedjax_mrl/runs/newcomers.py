@@ -1,0 +1,72 @@
+"""The table of clients that came to a run after its rounds."""
+
+import contextlib
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from fedjax_mrl.runs.error import RunDirectoryError
+from fedjax_mrl.runs.tables import Cell
+
+# By what was done with the shared part.
+NAMES = {mode: f"personalized-{mode}.csv" for mode in ("fine-tuned", "frozen")}
+
+
+def check(path: pathlib.Path, *, overwrite: bool) -> None:
+    """Refuses a place where the table could not be written; touches nothing.
+
+    Raises:
+        RunDirectoryError: if something is there and is not to be replaced, or the
+            folder is missing.
+    """
+    if path.is_dir():
+        raise RunDirectoryError(f"{path} is a folder; give a file, as {path}/x.csv.")
+    if not path.parent.is_dir():
+        raise RunDirectoryError(
+            f"The folder {path.parent} does not exist; make it, or give another --out."
+        )
+    if os.path.lexists(path) and not overwrite:
+        raise RunDirectoryError(
+            f"{path} is there already. Give --overwrite to replace it, or another "
+            "--out."
+        )
+
+
+def write(
+    path: pathlib.Path, rows: Sequence[Mapping[str, Cell]], *, overwrite: bool
+) -> None:
+    """Writes the table as a whole, or leaves what was there.
+
+    Args:
+        path: of the table.
+        rows: with equal keys, at least one.
+        overwrite: replace what is there.
+
+    Raises:
+        RunDirectoryError: as `check`.
+        OSError: if it cannot be written.
+    """
+    check(path, overwrite=overwrite)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {name: _cell(value) for name, value in row.items()} for row in rows
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _cell(value: Cell) -> Cell:
+    return f"{value:.6g}" if isinstance(value, float) else value

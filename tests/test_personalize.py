@@ -1,0 +1,186 @@
+"""Clients that come later, in Python: what they become; nobody else changes."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import fedjax_mrl as fm
+from tests.helpers import assert_trees_equal
+from tests.test_held_out import federation, with_two_held_out
+
+COLUMNS = ["client", "architecture", "head", "num_train", "num_test"]
+COLUMNS += ["before", "after", "alone", "gain"]
+
+
+@functools.cache
+def come(shared):
+    return with_two_held_out().personalize(epochs=3, shared=shared)
+
+
+def broadcast(built):
+    return jax.device_get(built.algorithm.server.broadcast(built.state.server))
+
+
+def test_there_is_a_row_for_each_newcomer_and_head():
+    built, found = with_two_held_out(), come("fine-tuned")
+    rows = found.rows()
+    assert found.clients == (3, 4)
+    assert [(row["client"], row["head"]) for row in rows] == [
+        (client, head) for client in (3, 4) for head in built.algorithm.heads
+    ]
+    assert all(list(row) == COLUMNS for row in rows)
+    for row in rows:
+        assert row["num_train"] == built.partition.train[row["client"]].size
+        assert row["gain"] == row["after"] - row["alone"]
+        for name in ("before", "after", "alone"):  # a share of its own test examples
+            correct = row[name] * built.partition.test[row["client"]].size
+            assert round(correct, 6) == round(correct) and 0 <= row[name] <= 1
+    headline = [row["after"] for row in rows if row["head"] == "mix_large"]
+    assert found.mean()["after"] == np.mean(headline)
+    assert list(found.frame().columns) == COLUMNS
+
+
+def test_the_accuracy_after_is_what_the_client_says_then():
+    built, found = with_two_held_out(), come("fine-tuned")
+    test = built.partition.test[4]
+    for row in found.rows():
+        if row["client"] == 4:
+            says = found.predict(built.dataset.x_test[test], 4, head=row["head"])
+            right = says.argmax(-1) == built.dataset.y_test[test]
+            assert right.mean() == row["after"]
+
+
+def test_nothing_of_the_federation_changes():
+    built = with_two_held_out()
+    before, state = built.digester()(built.state)[0], built.state
+    built.personalize([3], epochs=1)
+    assert built.state is state and built.digester()(state)[0] == before
+    assert len(built.history) == 2
+
+
+def test_frozen_leaves_the_broadcast_bit_for_bit_and_fine_tuned_does_not():
+    shared = broadcast(with_two_held_out())
+    frozen, tuned = come("frozen"), come("fine-tuned")
+    for client in (3, 4):
+        assert_trees_equal(frozen.networks(client)["shared"], shared)
+        moved = tuned.networks(client)["shared"]
+        assert not np.array_equal(moved.header["kernel"], shared.header["kernel"])
+    assert frozen.trains_shared and tuned.trains_shared
+    # The same training alone, whatever happens to what is shared.
+    assert [r["alone"] for r in frozen.rows()] == [r["alone"] for r in tuned.rows()]
+
+
+def test_newcomers_begin_as_any_client_of_their_architecture():
+    built = with_two_held_out()
+    found = built.personalize(learning_rate=0, epochs=1)
+    first = built.client(0).init()[0]
+    assert_trees_equal(found.states[4], (first, broadcast(built)))
+    assert all(row["before"] == row["after"] for row in found.rows())
+
+
+def test_a_newcomer_depends_on_nobody_who_comes_with_it():
+    together, single = (
+        come("frozen"),
+        with_two_held_out().personalize([4], epochs=3, shared="frozen"),
+    )
+    assert single.rows() == [row for row in together.rows() if row["client"] == 4]
+    assert_trees_equal(single.states[4], together.states[4])
+
+
+def test_without_a_federation_the_gain_is_nothing():
+    built = federation(
+        algorithm="standalone", shared_dim=None, held_out_clients=1, rounds=1
+    )
+    built.fit()
+    found = built.personalize(epochs=2)
+    (row,) = found.rows()
+    assert not found.trains_shared
+    assert row["after"] == row["alone"] and row["after"] != row["before"]
+
+
+class Wide(nn.Module):
+    feature_dim: int = 24
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.relu(nn.Dense(self.feature_dim)(x.reshape(x.shape[0], -1)))
+
+
+def own(number=40, classes=(3, 7)):
+    data = with_two_held_out().dataset
+    some = np.flatnonzero(np.isin(data.y_train, classes))[:number]
+    tests = np.flatnonzero(np.isin(data.y_test, classes))[:10]
+    return (
+        data.x_train[some],
+        data.y_train[some],
+        data.x_test[tests],
+        data.y_test[tests],
+    )
+
+
+def test_a_client_from_outside_may_have_another_architecture_and_few_classes():
+    built = with_two_held_out()
+    x, *_ = arrays = own()
+    found = built.personalize(data=arrays, model=fm.model(Wide()), epochs=1)
+    row = found.rows()[0]
+    assert (row["client"], row["architecture"]) == (5, "Wide")
+    assert (row["num_train"], row["num_test"]) == (40, 10)
+    assert found.predict(x[0], 5).shape == (10,)
+    named = fm.arrays(*arrays, label_names=built.dataset.label_names)
+    usual = built.personalize(data=named, epochs=1)
+    assert usual.rows()[0]["architecture"] == "mlp"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"clients": [2]}, "client 2 took part in the rounds"),
+        ({"clients": [9]}, "no client 9; the clients that were held out are 3 to 4"),
+        ({"clients": []}, "different whole numbers"),
+        ({"clients": [3, 3]}, "different whole numbers"),
+        ({"epochs": 0}, "epochs must be a whole number"),
+        ({"shared": "frosen"}, "Did you mean 'frozen'"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number"),
+        ({"model": "cnn1"}, "Give data as well"),
+        ({"clients": [3], "data": ()}, "not both"),
+        ({"data": (1, 2)}, "four arrays"),
+        ({"data": 1}, "four arrays"),
+        ({"data": "digits"}, "Cannot read the data set digits"),
+    ],
+)
+def test_wrong_use_is_answered_in_a_sentence(options, words):
+    with pytest.raises(ValueError, match=words):
+        with_two_held_out().personalize(**options)
+
+
+def test_data_and_models_that_do_not_fit_are_refused():
+    ask = with_two_held_out().personalize
+    x, y, x_test, y_test = own()
+    with pytest.raises(ValueError, match="x of the train part"):
+        ask(data=(x[:, :4], y, x_test, y_test))
+    with pytest.raises(ValueError, match="10 classes of the federation"):
+        ask(data=(x, y + 4, x_test, y_test))
+    with pytest.raises(ValueError, match="y_test"):
+        ask(data=(x, y, x_test, y_test[:-1]))
+    names = [f"animal {i}" for i in range(10)]
+    with pytest.raises(ValueError, match="label_names must be those"):
+        ask(data=fm.arrays(x, y, x_test, y_test, label_names=names))
+    with pytest.raises(ValueError, match="cnn11"):
+        ask(data=own(), model="cnn11")
+
+
+def test_there_must_be_a_round_and_somebody_held_out():
+    built = federation()
+    with pytest.raises(ValueError, match="no state yet"):
+        built.personalize()
+    built.fit(rounds=1)
+    with pytest.raises(ValueError, match="No client was held out"):
+        built.personalize()
+
+
+def test_divergence_names_the_client():
+    with pytest.raises(fm.Diverged, match="client 3"):
+        with_two_held_out().personalize(learning_rate=1e30, epochs=1)
