@@ -1,7 +1,7 @@
 """Plays rounds and reports how they ended, for `run`, `resume` and `compare`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,20 +55,24 @@ def play(
 
 
 def play_together(
-    entries: "Sequence[Entry]", label: str, *, quiet: bool
+    entries: "Sequence[Entry]",
+    label: str,
+    stop: "Callable[[], int | None]",
+    *,
+    quiet: bool,
 ) -> "list[tuple[int, str, Outcome | None]]":
-    """Plays several runs at once to their ends; returns for each what `play` does."""
-    from fedjax_mrl.cli import console, signals
+    """Plays several runs at once to their ends; returns for each what `play` does.
+
+    `stop` says the number of the signal that asked to stop, or None.
+    """
+    from fedjax_mrl.cli import console
     from fedjax_mrl.runs import runner
 
     rounds = entries[0].federation.config.rounds * len(entries)
     start = sum(entry.state.round for entry in entries if entry.state is not None)
     _warn_unprotected([entry.directory for entry in entries])
     try:
-        with (
-            signals.Stop() as stop,
-            console.Progress(label, rounds, start=start, quiet=quiet) as progress,
-        ):
+        with console.Progress(label, rounds, start=start, quiet=quiet) as progress:
             reporting = [
                 entry._replace(report=progress.of(entry.directory.path.name))
                 for entry in entries
