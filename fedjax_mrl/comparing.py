@@ -11,7 +11,7 @@ from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.protocol import Algorithm
-from fedjax_mrl.runs import comparison, comparison_tables, pictures, summary
+from fedjax_mrl.runs import comparison, comparison_tables, pictures
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.simulation.divergence import Diverged
@@ -258,14 +258,7 @@ def _row(
     row: dict[str, Any] = dict.fromkeys(comparison.with_columns(columns), "")
     row |= {**own, "status": problem or "done"}
     if problem is None:
-        history = federation.history
-        whole = summary.summarise(
-            algorithm=row["algorithm"],
-            dataset=federation.dataset.name,
-            rounds=history.rows("rounds"),
-            metrics=history.rows("metrics"),
-            head=history.heads[0],
-        )
+        whole = federation.summary()
         headline: Mapping[str, object] = whole["headline"] or {}
         row |= {key: headline[key] for key in row if key in headline}
         row |= {key: whole[key] for key in row if key in whole and key != "algorithm"}

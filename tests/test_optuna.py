@@ -37,4 +37,3 @@ def test_a_trial_that_diverges_or_lags_behind_is_pruned(tmp_path, monkeypatch):
     monkeypatch.setitem(optuna_search.SETTINGS, "weight_decay", 1e18)
     study.optimize(lambda trial: optuna_search.objective(trial, 2), 1)
     assert study.trials[0].state.name == "PRUNED"
-    assert not study.trials[0].intermediate_values

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fedjax_mrl import references
-from fedjax_mrl.cli import options, signals, trials
+from fedjax_mrl.cli import options, signals, telling, trials
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="replace runs of another configuration that are in the way",
     )
     parser.add_argument("--quiet", action="store_true", help="print only the table")
+    telling.add(parser)
     options.add(parser)
 
 
@@ -101,12 +102,13 @@ def _execute(args: argparse.Namespace) -> int:
 
         devices.provide(asked.base)
         devices.require()
+        told = telling.read(args)
         dataset = datasets.load(asked.base.dataset, asked.base.data_dir)
         place = _find(asked, dataset, overwrite=args.overwrite)
     for path, why in place.left_out.items():
         print(f"fedjax-mrl: {path} {why}", file=sys.stderr)
     with signals.Stop() as stop:
-        playing = trials.Trials(place, dataset, asked.together, stop, quiet=args.quiet)
+        playing = trials.Trials(place, dataset, asked.together, stop, told)
         for runs in comparison.of_one_program(place.runs):
             playing.play(runs)
             if playing.status > 128:  # a signal; the same command goes on from here

@@ -4,7 +4,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import signals, stored
+from fedjax_mrl.cli import signals, stored, telling
 
 if TYPE_CHECKING:
     from fedjax_mrl.data.dataset import Dataset
@@ -23,7 +23,7 @@ class Trials:
         dataset: their images.
         together: how many trials are played at once; 0 is as many as fit.
         stop: says the number of the signal that asked to stop, or None.
-        quiet: whether to print only what went wrong.
+        told: where rounds are told of.
 
     Attributes:
         ends: what became of each run, by path: "done" or a message.
@@ -36,11 +36,10 @@ class Trials:
         dataset: "Dataset",
         together: int,
         stop: signals.Stop,
-        *,
-        quiet: bool,
+        told: telling.Telling,
     ) -> None:
         self._place, self._dataset = place, dataset
-        self._together, self._stop, self._quiet = together, stop, quiet
+        self._together, self._stop, self._told = together, stop, told
         self.ends: dict[pathlib.Path, str] = {}
         self.status = 0
 
@@ -108,7 +107,7 @@ class Trials:
             return
         last = f" to {runs[-1].path.name}" if len(runs) > 1 else ""
         ended = training.play_together(
-            entries, f"{self._label(runs[0])}{last}", self._stop, quiet=self._quiet
+            entries, f"{self._label(runs[0])}{last}", self._stop, self._told
         )
         for run, (status, message, outcome) in zip(opened, ended, strict=True):
             headline = outcome and outcome.summary["headline"]
@@ -128,7 +127,7 @@ class Trials:
         return f"[{runs.index(run) + 1}/{len(runs)}] {run.path.name}"
 
     def _say(self, text: str) -> None:
-        if not self._quiet:
+        if not self._told.quiet:
             print(text, flush=True)
 
 

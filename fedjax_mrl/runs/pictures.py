@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _import() -> None:
 
 
 def partition(
-    path: str | os.PathLike,
+    path: str | os.PathLike | BinaryIO,
     made: Partition,
     y_train: np.ndarray,
     label_names: Sequence[str],
@@ -105,7 +105,7 @@ def partition(
     """Draws the training images of each class and client as a PNG.
 
     Args:
-        path: of the file to write.
+        path: of the file to write, or an open one.
         made: the partition, of N clients.
         y_train: labels of the training images [n], in [0, L).
         label_names: of the L classes.
