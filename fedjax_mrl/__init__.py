@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fedjax_mrl.protocol import Algorithm as Algorithm
     from fedjax_mrl.protocol import Model as Model
     from fedjax_mrl.protocol import Setup as Setup
+    from fedjax_mrl.runs.events import TensorBoard as TensorBoard
+    from fedjax_mrl.runs.writers import Writer as Writer
     from fedjax_mrl.simulation.divergence import Diverged as Diverged
 
 _PUBLIC = {
@@ -35,6 +37,8 @@ _PUBLIC = {
     "Algorithm": "fedjax_mrl.protocol",
     "Model": "fedjax_mrl.protocol",
     "Setup": "fedjax_mrl.protocol",
+    "TensorBoard": "fedjax_mrl.runs.events",
+    "Writer": "fedjax_mrl.runs.writers",
     "arrays": "fedjax_mrl.data.own",
     "compare": "fedjax_mrl.comparing",
     "load": "fedjax_mrl.loading",

@@ -1,21 +1,23 @@
-"""Several methods and seeds on one data split, from Python and in memory."""
+"""Several methods, seeds and settings, from Python and in memory."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedjax_mrl import bar, config, references
+from fedjax_mrl import bar, config
+from fedjax_mrl.building import ahead
 from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.runs import (
     comparison,
+    comparison_gains,
     comparison_tables,
-    fairness,
     pictures,
-    summary,
 )
+from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.simulation.divergence import Diverged
 
@@ -30,14 +32,18 @@ class Comparison:
     """What `compare` found.
 
     Attributes:
-        histories: (algorithm, seed) -> the rounds of that run.
-        failed: (algorithm, seed) -> why a run ended before its last round.
+        histories: (algorithm, seed) -> the rounds of that run; with a grid
+            (algorithm, seed, value, ...), one value for each of `options`.
+        failed: likewise -> why a run ended before its last round.
+        options: what was swept, as columns of the tables.
     """
 
-    def __init__(self, rows: list[dict[str, Any]], participants: int) -> None:
-        self._rows, self._participants = rows, participants
-        self.histories: dict[tuple[str, int], History] = {}
-        self.failed: dict[tuple[str, int], str] = {}
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        self.options = list(options)
+        self._rows: list[dict[str, Any]] = []
+        self._participants: list[int] = []
+        self.histories: dict[tuple[Any, ...], History] = {}
+        self.failed: dict[tuple[Any, ...], str] = {}
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each run, with the columns of comparison.csv."""
@@ -48,7 +54,8 @@ class Comparison:
 
         Args:
             table: "runs", one row for each run; "gains", see `gains`; or one of
-                `History.frame`, of all runs, with their algorithm and seed in front.
+                `History.frame`, of all runs, with their algorithm and seed in front,
+                and what was swept.
 
         Raises:
             ValueError: for another table.
@@ -60,8 +67,8 @@ class Comparison:
             return frame(self.gains())
         return frame(
             [
-                {"algorithm": name, "seed": seed, **row}
-                for (name, seed), history in self.histories.items()
+                {**dict(zip(self._names, key, strict=True)), **row}
+                for key, history in self.histories.items()
                 for row in history.rows(table)
             ]
         )
@@ -71,9 +78,9 @@ class Comparison:
 
         Returns:
             A row for each client that Standalone has tested too: `algorithm`, `seed`,
-            `round` (the last that both evaluated), `client`, `architecture`,
-            `accuracy`, `alone` and their difference `gain`. Empty if Standalone is not
-            among the methods.
+            what was swept, `round` (the last that both evaluated), `client`,
+            `architecture`, `accuracy`, `alone` and their difference `gain`. Empty if
+            Standalone is not among the methods.
 
         Example:
             >>> import fedjax_mrl as fm
@@ -85,25 +92,44 @@ class Comparison:
             [0, 1, 2, 3, 4]
         """
         found: list[dict[str, Any]] = []
-        for (name, seed), history in self.histories.items():
-            alone = self.histories.get(("standalone", seed))
-            if alone is None or name == "standalone":
-                continue
-            rows = history.rows("clients")
-            gains = fairness.gains(rows, alone.rows("clients"))
-            if gains is None:
-                continue
-            kinds = {row["client"]: row["architecture"] for row in rows}
+        for place, gains in comparison_gains.each(
+            self._rows, self._clients(), self._columns
+        ):
+            key, history = list(self.histories.items())[place]
+            kinds = {c["client"]: c["architecture"] for c in history.rows("clients")}
             columns = (gains.clients, gains.accuracy, gains.alone, gains.gain)
             for client, *values in zip(*(c.tolist() for c in columns), strict=True):
-                row = {"algorithm": name, "seed": seed, "round": gains.round}
-                row |= {"client": client, "architecture": kinds[client]}
+                row = dict(zip(self._names, key, strict=True))
+                row |= {"round": gains.round, "client": client}
+                row |= {"architecture": kinds[client]}
                 found.append(row | dict(zip(_GAINS, values, strict=True)))
         return found
 
+    def _clients(self) -> list[comparison_gains.Read]:
+        """For each row what returns its rows of clients.csv."""
+        return [
+            functools.partial(history.rows, "clients")
+            for history in self.histories.values()
+        ]
+
+    def finish(self) -> None:
+        """Adds to the rows what follows from several of them."""
+        comparison_gains.add(self._rows, self._clients(), self._columns)
+
     def markdown(self) -> str:
         """Mean and spread over seeds, and the paired difference to Standalone."""
-        return comparison_tables.to_markdown(self._rows, self._participants)
+        return comparison_tables.to_markdown(
+            self._rows, self._participants, self._columns
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return ["algorithm", "seed", *self.options]
+
+    @property
+    def _columns(self) -> list[str]:
+        """The columns of swept options that tables do not have anyway."""
+        return [name for name in self.options if name != "learning_rate"]
 
     def __repr__(self) -> str:
         return self.markdown()
@@ -118,21 +144,35 @@ class Comparison:
             A matplotlib figure, which a notebook shows; `savefig(path)` writes it.
         """
         curves: dict[str, list[list[tuple[int, float]]]] = {}
-        for (name, _), history in self.histories.items():
+        for row, history in zip(self._rows, self.histories.values(), strict=True):
             curve = [
-                (row["round"], row["mean_accuracy"])
-                for row in history.rows("metrics")
-                if (row["point"], row["head"]) == ("local", history.heads[0])
+                (line["round"], line["mean_accuracy"])
+                for line in history.rows("metrics")
+                if (line["point"], line["head"]) == ("local", history.heads[0])
             ]
             if curve:
+                cell = comparison_tables.cell_of(row, self._columns)
+                several = "learning_rate" in self.options
+                name = comparison_tables.label(cell, self._columns, several=several)
                 curves.setdefault(name, []).append(curve)
         return pictures.curves(curves.items())
+
+    def add(self, federation: Federation, problem: str | None) -> None:
+        """Takes in a run that ended, and why if it ended early."""
+        own = comparison.identity(federation.config, self._columns)
+        key = tuple(own[name] for name in self._names)
+        self.histories[key] = federation.history
+        if problem:
+            self.failed[key] = problem
+        self._rows.append(_row(federation, own, problem, self._columns))
+        self._participants.append(federation.config.cohort_size)
 
 
 def compare(
     algorithms: Sequence[str | Callable[..., Algorithm]],
     *,
     seeds: Sequence[int] = (0,),
+    grid: Mapping[str, Sequence[Any]] | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Comparison:
@@ -144,6 +184,10 @@ def compare(
     Args:
         algorithms: names, references, or functions of `fm.Setup`.
         seeds: of initial weights and training.
+        grid: options to sweep and their values, of which all combinations are played:
+            any option of `Federation` but those of the data set and of the number of
+            rounds, and hyper-parameters as `set` names them. Learning rates are
+            trained together as seeds are.
         progress: whether to show a progress bar; by default on a terminal and in a
             notebook.
         **options: of `Federation`. Those that only some methods have go to these:
@@ -164,46 +208,78 @@ def compare(
         >>> found.frame()[["algorithm", "seed", "rounds"]].values.tolist()
         [['fedmrl', 0, 1], ['fedmrl', 1, 1], ['standalone', 0, 1], ['standalone', 1, 1]]
     """
+    if not isinstance(seeds, Sequence | range) or not len(seeds):
+        raise ValueError(f"seeds must be a list of at least one; got {seeds!r}.")
     named, values = take(options)
-    names = []
+    names, values = _methods(algorithms, values)
+    base = config.build(named)
+    grid, values = _read(grid or {}, names, values)
+    seeds, methods = list(grid.pop("seed", seeds)), values.algorithms
+    runs = comparison.plan(base, names, seeds, pathlib.Path(), grid, methods=methods)
+    if grid:
+        ahead.require_known((run.config for run in runs), values)
+    rates = ["learning_rate"] * ("learning_rate" in grid)
+    found = Comparison([*rates, *grids.columns(grid)])
+    with bar.Bar(base.rounds * len(runs), progress) as shown:
+        for one_program in comparison.of_one_program(runs):
+            values = _train(found, one_program, values, shown)
+    found.finish()
+    return found
+
+
+def _methods(
+    algorithms: Sequence[str | Callable[..., Algorithm]], values: Values
+) -> tuple[list[str], Values]:
+    """The names of the methods, and the values with those that are functions."""
     if isinstance(algorithms, str) or not len(algorithms):
         raise ValueError(
             f"algorithms must be a list of at least one; got {algorithms!r}."
         )
-    if not isinstance(seeds, Sequence | range) or not len(seeds):
-        raise ValueError(f"seeds must be a list of at least one; got {seeds!r}.")
+    names = []
     for method in algorithms:
         name, own = take({"algorithm": method})
         names.append(name["algorithm"])
         values = values.under(own)
-    base = config.build(named)
-    runs = comparison.plan(
-        base, names, list(seeds), pathlib.Path(), methods=values.algorithms
-    )
-    found = Comparison([], base.cohort_size)
-    with bar.Bar(base.rounds * len(runs), progress) as shown:
-        for name in dict.fromkeys(names):
-            own_runs = [run for run in runs if run.config.algorithm == name]
-            values = _train(found, own_runs, values, shown)
-    return found
+    return names, values
+
+
+def _read(
+    grid: Mapping[str, Sequence[Any]], names: Sequence[str], values: Values
+) -> tuple[dict[str, Any], Values]:
+    """The grid with names for values, as of own networks, and the values."""
+    named = dict(grid)
+    for option in ("models", "shared_model"):
+        listed = named.get(option)
+        if isinstance(listed, Sequence) and not isinstance(listed, str):
+            names_of: list[Any] = []
+            for value in listed:
+                taken, own = take({option: value})
+                names_of.append(taken[option])
+                values = values.under(own)
+            named[option] = names_of
+    split = [option for option in named if option.replace("-", "_") in grids.SPLIT]
+    if split and values.partition is not None:
+        raise ValueError(
+            f"A split that is given is the same for all; leave {split[0]} out of grid, "
+            "or name the partition as a text."
+        )
+    hyper = comparison.hyperparameters(names, values.algorithms)
+    return grids.check(named, hyper), values
 
 
 def _train(
     found: Comparison, runs: Sequence[Run], values: Values, shown: bar.Bar
 ) -> Values:
-    """Trains the seeds of one method; returns the values with data and split."""
+    """Trains the trials of one program; returns the values with the data."""
     built = Federation(runs[0].config, values=values)
-    trials = [built.with_trial(run.config.seed) for run in runs]
-    name = references.short(runs[0].config.algorithm)
+    trials = [
+        built.with_trial(run.config.seed, run.config.learning_rate) for run in runs
+    ]
     problems = _play(trials, shown)
     for federation, problem in zip(trials, problems, strict=True):
-        key = name, federation.config.seed
-        found.histories[key] = federation.history
-        if problem:
-            found.failed[key] = problem
         federation.state = None  # only the newest method's states stay in memory
-        found._rows.append(_row(federation, name, problem))
-    return values._replace(dataset=built.dataset, partition=built.partition)
+        found.add(federation, problem)
+    return values._replace(dataset=built.dataset)
 
 
 def _play(trials: Sequence[Federation], shown: bar.Bar) -> list[str | None]:
@@ -230,24 +306,17 @@ def _play(trials: Sequence[Federation], shown: bar.Bar) -> list[str | None]:
     return problems
 
 
-def _row(federation: Federation, name: str, problem: str | None) -> dict[str, Any]:
+def _row(
+    federation: Federation,
+    own: Mapping[str, Any],
+    problem: str | None,
+    columns: Sequence[str],
+) -> dict[str, Any]:
     """One row of the table; of a run that failed it has no numbers."""
-    row: dict[str, Any] = dict.fromkeys(comparison.COLUMNS, "")
-    row |= {
-        "algorithm": name,
-        "seed": federation.config.seed,
-        "learning_rate": federation.config.learning_rate,
-        "status": problem or "done",
-    }
+    row: dict[str, Any] = dict.fromkeys(comparison.with_columns(columns), "")
+    row |= {**own, "status": problem or "done"}
     if problem is None:
-        history = federation.history
-        whole = summary.summarise(
-            algorithm=name,
-            dataset=federation.dataset.name,
-            rounds=history.rows("rounds"),
-            metrics=history.rows("metrics"),
-            head=history.heads[0],
-        )
+        whole = federation.summary()
         headline: Mapping[str, object] = whole["headline"] or {}
         row |= {key: headline[key] for key in row if key in headline}
         row |= {key: whole[key] for key in row if key in whole and key != "algorithm"}

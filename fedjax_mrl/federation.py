@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from fedjax_mrl import (
     costs,
     engines,
     personalizing,
+    references,
 )
 from fedjax_mrl import config as configs
 from fedjax_mrl.building.values import Values, take
@@ -22,6 +24,8 @@ from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
 from fedjax_mrl.results import Result, Row
 from fedjax_mrl.runs import pictures, saving, summary
+from fedjax_mrl.runs import writers as runs_writers
+from fedjax_mrl.runs.writers import Writer, Writers
 from fedjax_mrl.simulation import (
     divergence,
     evaluation,
@@ -412,7 +416,11 @@ class Federation(Programs):
         return result
 
     def fit(
-        self, rounds: int | None = None, *, progress: bool | None = None
+        self,
+        rounds: int | None = None,
+        *,
+        progress: bool | None = None,
+        writers: Sequence[Writer] = (),
     ) -> History:
         """Trains: plays rounds from the newest state on.
 
@@ -421,11 +429,14 @@ class Federation(Programs):
                 ahead. With a number training goes on past them.
             progress: whether to show a progress bar; by default on a terminal and in a
                 notebook.
+            writers: are told of every round, see `fm.Writer`; `fm.TensorBoard(folder)`
+                is one.
 
         Returns:
             `history`, with all rounds up to now.
 
         Raises:
+            ValueError: for a number of rounds or a writer that is none.
             Diverged: as `rounds`.
 
         Example:
@@ -440,9 +451,18 @@ class Federation(Programs):
             raise ValueError(f"rounds must be a whole number from 0; got {rounds!r}.")
         start = 0 if self.state is None else self.state.round
         until = self.config.rounds if rounds is None else start + rounds
-        with bar.Bar(until - start, progress) as shown:
+        told = Writers(writers, lambda text: warnings.warn(text, stacklevel=5))
+        with told, bar.Bar(until - start, progress) as shown:
+            if told:
+                told.begin(runs_writers.start(self, start))
             for result in self.rounds(until=until):
                 shown.show(result)
+                if told:
+                    told.round(
+                        result.state.round, runs_writers.values(*self.history.newest())
+                    )
+            if told:
+                told.end(self.summary())
         return self.history
 
     def plot_partition(self) -> "Figure":
@@ -496,6 +516,16 @@ class Federation(Programs):
         rounds, metrics = (self.history.rows(name) for name in ("rounds", "metrics"))
         return costs.to_targets(
             self, rounds, metrics, targets=targets, machines=machines
+        )
+
+    def summary(self) -> Mapping[str, Any]:
+        """What summary.json would say of the rounds that were played."""
+        return summary.summarise(
+            algorithm=references.short(self.config.algorithm),
+            dataset=self.dataset.name,
+            rounds=self.history.rows("rounds"),
+            metrics=self.history.rows("metrics"),
+            head=self.algorithm.heads[0],
         )
 
     def _no_history(self) -> History:

@@ -135,6 +135,12 @@ class History:
                 )
         return found
 
+    def newest(self) -> tuple[Row, list[Row]]:
+        """The newest round's row of "rounds", and its rows of "metrics"."""
+        result, seconds = self._rounds[-1]
+        row = results.round_row(result, self._flops(), seconds)
+        return row, results.metric_rows(result, self.heads)
+
     def frame(self, table: str = "metrics") -> "pandas.DataFrame":
         """A table as a pandas DataFrame; see `rows`.
 

@@ -389,8 +389,8 @@ def _read(data: Any) -> Any:
     missing = [name for name in names if name not in held]
     if missing:
         raise DatasetError(
-            f"{os.fspath(data)} must hold {', '.join(names)}, since a client that comes "
-            f"later is tested before and after; it lacks {', '.join(missing)}."
+            f"{os.fspath(data)} must hold {', '.join(names)}, since a newcomer is "
+            f"tested before and after; it lacks {', '.join(missing)}."
         )
     arrays = [held[name] for name in names]
     if "label_names" not in held:

@@ -1,7 +1,7 @@
-"""`fedjax-mrl compare`: several algorithms and seeds on the same data split."""
+"""`fedjax-mrl compare`: several algorithms, seeds, settings on the same data split."""
 
 import argparse
-import itertools
+import functools
 import logging
 import pathlib
 import sys
@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fedjax_mrl import references
-from fedjax_mrl.cli import options, trials
+from fedjax_mrl.cli import options, signals, telling, trials
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.data.dataset import Dataset
     from fedjax_mrl.runs.comparison_folder import Place
+    from fedjax_mrl.runs.grid import Grid
 
 __all__ = ["compare"]
 
@@ -27,12 +28,21 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--algorithms", metavar="A,B,...", required=True, help="algorithms to compare"
     )
     parser.add_argument(
-        "--seeds", metavar="0,1,...", default="0", help="seeds (default 0)"
+        "--seeds", metavar="0,1,...", default=None, help="seeds (default 0)"
     )
     parser.add_argument(
         "--learning-rates",
         metavar="0.1,0.01,...",
         help="learning rates to compare as well (default: the one of --learning-rate)",
+    )
+    parser.add_argument(
+        "--grid",
+        metavar="NAME=V1,V2,...",
+        action="append",
+        default=[],
+        help="values of any option of the configuration, or of a hyper-parameter as "
+        "--set names it; repeatable, all combinations are played. Values that hold "
+        "commas are parted by semicolons, as in 'models=mlp;cnn1,cnn2'",
     )
     parser.add_argument(
         "--together",
@@ -57,6 +67,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="replace runs of another configuration that are in the way",
     )
     parser.add_argument("--quiet", action="store_true", help="print only the table")
+    telling.add(parser)
     options.add(parser)
 
 
@@ -64,10 +75,10 @@ class _Asked(NamedTuple):
     """The words of the command after they were read.
 
     Attributes:
-        base: everything but algorithm, seed and learning rate.
+        base: everything but algorithm, seed and what is swept.
         names: algorithms.
         seeds: of training.
-        rates: learning rates; none is that of `base`.
+        grid: swept options and their values, the learning rate among them.
         together: trials that are played at once; 0 is as many as memory holds well.
         target: accuracy whose first round is reported, None if none is.
         out: folder of the comparison.
@@ -76,7 +87,7 @@ class _Asked(NamedTuple):
     base: "RunConfig"
     names: list[str]
     seeds: list[int]
-    rates: list[float]
+    grid: "Grid"
     together: int
     target: float | None
     out: pathlib.Path
@@ -88,21 +99,24 @@ def _execute(args: argparse.Namespace) -> int:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl.building import from_config, splits
         from fedjax_mrl.cli import console, devices
+        from fedjax_mrl.runs import comparison
 
         devices.provide(asked.base)
         devices.require()
+        told = telling.read(args)
         dataset = from_config.data(asked.base)
         place = _find(asked, dataset, overwrite=args.overwrite)
     if not args.quiet:
         console.tell(*dataset.notes, *splits.notes(asked.base, dataset))
     for path, why in place.left_out.items():
         print(f"fedjax-mrl: {path} {why}", file=sys.stderr)
-    playing = trials.Trials(place, dataset, together=asked.together, quiet=args.quiet)
-    for _, runs in itertools.groupby(place.runs, lambda run: run.config.algorithm):
-        playing.play(list(runs))
-        if playing.status > 128:  # a signal; the same command goes on from here
-            return playing.status
-    return max(playing.status, _write(asked, place, playing.ends))
+    with signals.Stop() as stop:
+        playing = trials.Trials(place, dataset, asked.together, stop, told)
+        for runs in comparison.of_one_program(place.runs):
+            playing.play(runs)
+            if playing.status > 128:  # a signal; the same command goes on from here
+                return playing.status
+        return max(playing.status, _write(asked, place, playing.ends))
 
 
 def _read(args: argparse.Namespace) -> _Asked:
@@ -117,14 +131,15 @@ def _read(args: argparse.Namespace) -> _Asked:
             "--client-store disk belongs to one run; compare takes auto, device or "
             "host. Play runs that need the disk one by one with `fedjax-mrl run`."
         )
-    rates = [word for word in (args.learning_rates or "").split(",") if word]
+    grid = _grid(args)
+    seeds = grid.pop("seed", ["0"])
     asked = _Asked(
         base=base,
         names=[
             references.absolute(name.strip()) for name in args.algorithms.split(",")
         ],
-        seeds=[_number(int, "--seeds", word) for word in args.seeds.split(",")],
-        rates=[_number(float, "--learning-rates", word) for word in rates],
+        seeds=[_number(int, "--seeds", word) for word in seeds],
+        grid=grid,
         together=_number(int, "--together", args.together),
         target=_number(float, "--target", args.target) if args.target else None,
         out=pathlib.Path(args.out),
@@ -134,12 +149,39 @@ def _read(args: argparse.Namespace) -> _Asked:
     return asked
 
 
+def _grid(args: argparse.Namespace) -> dict[str, list[str]]:
+    """The swept options with their values as words, seeds and learning rates too."""
+    from fedjax_mrl.runs import grid as grids
+
+    grid = grids.parse(args.grid)
+    for flag, name in (("--seeds", "seed"), ("--learning-rates", "learning_rate")):
+        words = [
+            word
+            for word in (getattr(args, flag[2:].replace("-", "_")) or "").split(",")
+            if word
+        ]
+        if not words:
+            continue
+        if name in grid:
+            raise UsageError(f"Give {flag} or --grid {name}=..., not both.")
+        if name == "learning_rate":
+            for word in words:
+                _number(float, flag, word)
+        grid[name] = words
+    return grid
+
+
 def _on_schedules(asked: _Asked, *, quiet: bool) -> _Asked:
-    """What is asked, on the schedules of runs that go on to more rounds."""
-    from fedjax_mrl.runs import comparison_folder
+    """What is asked, its grid read, on the schedules of runs that it goes on with."""
+    from fedjax_mrl.runs import comparison, comparison_folder
+    from fedjax_mrl.runs import grid as grids
 
     names = set(asked.names)
-    base = comparison_folder.on_their_schedules(asked.out, asked.base, names)
+    grid = grids.check(asked.grid, comparison.hyperparameters(asked.names))
+    asked = asked._replace(grid=grid)
+    base = comparison_folder.on_their_schedules(
+        asked.out, asked.base, names, asked.grid
+    )
     if base != asked.base and not quiet:
         print(
             f"Schedules stay those of {base.schedule_rounds} rounds, with which the "
@@ -151,15 +193,18 @@ def _on_schedules(asked: _Asked, *, quiet: bool) -> _Asked:
 
 def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
     """Where the runs go, in a folder that may hold earlier ones; touches nothing."""
+    from fedjax_mrl.building import ahead
     from fedjax_mrl.runs import comparison, comparison_folder
     from fedjax_mrl.runs.directory import RunDirectory
 
-    runs = comparison.plan(asked.base, asked.names, asked.seeds, asked.out, asked.rates)
+    runs = comparison.plan(asked.base, asked.names, asked.seeds, asked.out, asked.grid)
+    if asked.grid:
+        ahead.require_known(run.config for run in runs)
     place = comparison_folder.find(
         asked.out,
         asked.base,
         runs,
-        rates=bool(asked.rates),
+        swept=asked.grid,
         overwrite=overwrite,
         data_sha256=dataset.sha256(),
     )
@@ -178,18 +223,28 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
         ends: what became of each of its runs, by path.
     """
     from fedjax_mrl.cli import console
-    from fedjax_mrl.runs import comparison, comparison_folder, comparison_tables
-    from fedjax_mrl.runs.directory import RunDirectoryError
+    from fedjax_mrl.runs import (
+        comparison,
+        comparison_folder,
+        comparison_gains,
+        comparison_tables,
+    )
+    from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 
     before = comparison_folder.earlier(asked.out)
     target = asked.target
     if target is None:
         target = comparison_folder.target(before)
     earlier = {run.path: comparison_folder.status(run, before) for run in place.others}
-    runs = comparison.in_order([*place.runs, *place.others])
+    runs = [*place.runs, *place.others]
+    columns = comparison.swept(runs)
+    runs = comparison.in_order(runs, columns)
     ends = {**ends, **earlier}
-    rows = [comparison.row(run, target, ends[run.path]) for run in runs]
+    rows = [comparison.row(run, target, ends[run.path], columns) for run in runs]
+    directories = [RunDirectory(run.path) for run in runs]
+    clients = [functools.partial(each.rows, "clients.csv") for each in directories]
     try:
+        comparison_gains.add(rows, clients, columns)
         table = comparison_tables.write(asked.out, runs, rows)
     except (OSError, RunDirectoryError) as error:
         print(
@@ -212,5 +267,5 @@ def _number(kind: Callable[[str], T], flag: str, word: str) -> T:
 
 
 compare = Command(
-    "several algorithms and seeds on one data split", _configure, _execute
+    "several algorithms, seeds and settings on one data split", _configure, _execute
 )

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import devices, options, stored
+from fedjax_mrl.cli import devices, options, stored, telling
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ __all__ = ["resume"]
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of an earlier run")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    telling.add(parser)
     devices.add(parser)
     options.add(parser)
 
@@ -47,6 +48,7 @@ def _go_on(
 ) -> int:
     """Plays the rounds that are missing in a directory that is locked."""
     with options.mistakes_are_usage_errors():
+        told = telling.read(args) if first else telling.Telling(quiet=True)
         federation = stored.federation(directory, config, unfinished=True)
         from fedjax_mrl.runs import resuming
 
@@ -80,9 +82,7 @@ def _go_on(
         print(f"Going on after round {round} of {config.rounds}.", flush=True)
     from fedjax_mrl.cli import training
 
-    return training.finish(
-        federation, directory, label, quiet=args.quiet or not first, state=state
-    )
+    return training.finish(federation, directory, label, told, state)
 
 
 def _config(directory: "RunDirectory", args: argparse.Namespace) -> "RunConfig":

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import devices, options
+from fedjax_mrl.cli import devices, options, telling
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "in config.json; takes about as long to compile as several runs do",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    telling.add(parser)
     devices.add(parser)
     options.add(parser)
 
@@ -46,6 +47,7 @@ def _execute(args: argparse.Namespace) -> int:
         RunDirectory.check(out, overwrite=args.overwrite)
         first = devices.join(args)
         devices.require()
+        told = telling.read(args)
         federation = Federation(config, client_folder=RunDirectory(out).clients)
         if args.tune:
             config = _tuned(federation, quiet=args.quiet)
@@ -64,7 +66,8 @@ def _execute(args: argparse.Namespace) -> int:
     if not quiet:
         console.tell(*federation.pieces.notes)
     label = f"{config.title}"
-    return training.finish(federation, directory, label, quiet=quiet)
+    told = told if first else telling.Telling(quiet=True)
+    return training.finish(federation, directory, label, told)
 
 
 def _tuned(federation: "Federation", *, quiet: bool) -> "RunConfig":

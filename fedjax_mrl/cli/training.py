@@ -1,10 +1,11 @@
 """Plays rounds and reports how they ended, for `run`, `resume` and `compare`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fedjax_mrl.cli.telling import Telling
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.runs.directory import RunDirectory
     from fedjax_mrl.runs.runner import Entry, Outcome
@@ -15,8 +16,7 @@ def play(
     federation: "Federation",
     directory: "RunDirectory",
     label: str,
-    *,
-    quiet: bool,
+    told: "Telling",
     state: "State | None" = None,
 ) -> "tuple[int, str, Outcome | None]":
     """Plays a run to its end; returns exit status, message and outcome.
@@ -35,10 +35,15 @@ def play(
     try:
         with (
             signals.Stop() as stop,
-            console.Progress(label, rounds, start=start, quiet=quiet) as progress,
+            console.Progress(label, rounds, start=start, quiet=told.quiet) as progress,
         ):
             outcome = runner.run(
-                federation, directory, progress, stop=devices.agreed(stop), state=state
+                federation,
+                directory,
+                progress,
+                stop=devices.agreed(stop),
+                state=state,
+                told=told.make(),
             )
     except (runner.Diverged, runner.Interrupted) as error:
         return *_end(error, directory), None
@@ -55,22 +60,27 @@ def play(
 
 
 def play_together(
-    entries: "Sequence[Entry]", label: str, *, quiet: bool
+    entries: "Sequence[Entry]",
+    label: str,
+    stop: "Callable[[], int | None]",
+    told: "Telling",
 ) -> "list[tuple[int, str, Outcome | None]]":
-    """Plays several runs at once to their ends; returns for each what `play` does."""
-    from fedjax_mrl.cli import console, signals
+    """Plays several runs at once to their ends; returns for each what `play` does.
+
+    `stop` says the number of the signal that asked to stop, or None.
+    """
+    from fedjax_mrl.cli import console
     from fedjax_mrl.runs import runner
 
     rounds = entries[0].federation.config.rounds * len(entries)
     start = sum(entry.state.round for entry in entries if entry.state is not None)
     _warn_unprotected([entry.directory for entry in entries])
     try:
-        with (
-            signals.Stop() as stop,
-            console.Progress(label, rounds, start=start, quiet=quiet) as progress,
-        ):
+        with console.Progress(label, rounds, start=start, quiet=told.quiet) as progress:
             reporting = [
-                entry._replace(report=progress.of(entry.directory.path.name))
+                entry._replace(
+                    report=progress.of(entry.directory.path.name), told=told.make()
+                )
                 for entry in entries
             ]
             ended = runner.run_together(reporting, stop)
@@ -114,20 +124,17 @@ def finish(
     federation: "Federation",
     directory: "RunDirectory",
     label: str,
-    *,
-    quiet: bool,
+    told: "Telling",
     state: "State | None" = None,
 ) -> int:
     """Plays a run to its end and prints its table; returns the exit status."""
     from fedjax_mrl.cli import console
 
-    status, message, outcome = play(
-        federation, directory, label, quiet=quiet, state=state
-    )
+    status, message, outcome = play(federation, directory, label, told, state)
     if outcome is None:
         print(f"fedjax-mrl: {message}", file=sys.stderr)
         return status
-    if quiet:
+    if told.quiet:
         return 0
     if outcome.scores is not None:
         rounds = federation.config.rounds

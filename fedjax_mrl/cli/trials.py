@@ -4,7 +4,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import stored
+from fedjax_mrl.cli import signals, stored, telling
 
 if TYPE_CHECKING:
     from fedjax_mrl.data.dataset import Dataset
@@ -22,7 +22,8 @@ class Trials:
         place: the runs and their folders.
         dataset: their images.
         together: how many trials are played at once; 0 is as many as fit.
-        quiet: whether to print only what went wrong.
+        stop: says the number of the signal that asked to stop, or None.
+        told: where rounds are told of.
 
     Attributes:
         ends: what became of each run, by path: "done" or a message.
@@ -30,15 +31,20 @@ class Trials:
     """
 
     def __init__(
-        self, place: "Place", dataset: "Dataset", *, together: int, quiet: bool
+        self,
+        place: "Place",
+        dataset: "Dataset",
+        together: int,
+        stop: signals.Stop,
+        told: telling.Telling,
     ) -> None:
         self._place, self._dataset = place, dataset
-        self._together, self._quiet = together, quiet
+        self._together, self._stop, self._told = together, stop, told
         self.ends: dict[pathlib.Path, str] = {}
         self.status = 0
 
     def play(self, runs: "list[Run]") -> None:
-        """Plays all trials of one algorithm that are not done; stops at a signal."""
+        """Plays all trials of one program that are not done; stops at a signal."""
         from fedjax_mrl.federation import Federation
         from fedjax_mrl.planning import plan
         from fedjax_mrl.runs import comparison
@@ -51,18 +57,31 @@ class Trials:
             else:
                 waiting.append(run)
         federation = None  # compiled once for all trials
-        while waiting and self.status <= 128:
+        while waiting and not self._stopped():
             batch = waiting
             try:
                 if federation is None:
                     federation = Federation(batch[0].config, dataset=self._dataset)
                 size = self._together or plan.trials_that_fit(federation)
                 batch = waiting[:size]
+                if self._stopped():
+                    return
                 self._play_together(batch, federation)
             except ValueError as error:
                 for run in batch:
                     self._end(run, str(error), 2)
             waiting = waiting[len(batch) :]
+
+    def _stopped(self) -> bool:
+        """Whether a signal asked to stop; says so if no run was told to."""
+        asked = self._stop()
+        if asked is not None and self.status <= 128:
+            self.status = 128 + asked
+            print(
+                "fedjax-mrl: Stopped between two runs; the same command goes on.",
+                file=sys.stderr,
+            )
+        return self.status > 128
 
     def _play_together(self, runs: "list[Run]", federation: "Federation") -> None:
         """Plays trials of one federation at once."""
@@ -88,7 +107,7 @@ class Trials:
             return
         last = f" to {runs[-1].path.name}" if len(runs) > 1 else ""
         ended = training.play_together(
-            entries, f"{self._label(runs[0])}{last}", quiet=self._quiet
+            entries, f"{self._label(runs[0])}{last}", self._stop, self._told
         )
         for run, (status, message, outcome) in zip(opened, ended, strict=True):
             headline = outcome and outcome.summary["headline"]
@@ -108,7 +127,7 @@ class Trials:
         return f"[{runs.index(run) + 1}/{len(runs)}] {run.path.name}"
 
     def _say(self, text: str) -> None:
-        if not self._quiet:
+        if not self._told.quiet:
             print(text, flush=True)
 
 

@@ -1,17 +1,19 @@
 """The runs of a comparison: several algorithms and seeds on one data split."""
 
+import collections
 import csv
 import dataclasses
 import itertools
 import json
 import pathlib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedjax_mrl import algorithms, references
 from fedjax_mrl.algorithms import Method
 from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs import resuming
 
 COLUMNS = (
@@ -31,6 +33,10 @@ COLUMNS = (
     "target",
     "rounds_to_target",
     "status",
+    "worst",
+    "p10",
+    "clients_gaining",
+    "worst_gain",
 )
 
 
@@ -46,51 +52,92 @@ def plan(
     names: Sequence[str],
     seeds: Sequence[int],
     out: pathlib.Path,
-    rates: Sequence[float] = (),
+    grid: grids.Grid = types.MappingProxyType({}),
     methods: Mapping[str, Method] = types.MappingProxyType({}),
 ) -> list[Run]:
     """Configurations of all runs; an algorithm's trials follow one another.
 
     Options that only some algorithms have go to those: `shared_dim`, and settings
-    that read `NAME.OPTION` with an algorithm's name in place of `algorithm`.
+    that read `NAME.OPTION` with an algorithm's name in place of `algorithm`. So an
+    algorithm that lacks a swept option has one run for all of its values.
 
     Args:
-        base: everything but algorithm and seed; the data split is the same for all.
+        base: everything but algorithm and seed; but for swept options of `grid.SPLIT`
+            the data split is the same for all.
         names: algorithms.
         seeds: of initial weights and training.
         out: folder of the comparison; each run lies in `<name>-<seed>` below it, of
-            several learning rates in `<name>-<seed>-lr<rate>`.
-        rates: learning rates; none is that of `base`.
+            several learning rates in `<name>-<seed>-lr<rate>`, and what else is swept
+            follows, as in `-momentum=0.5`.
+        grid: swept options and their values, see `grid.check`; without
+            "learning_rate" all have the one of `base`.
         methods: those of `names` that are the user's own functions.
 
     Raises:
         ValueError: for an unknown algorithm or setting, or two of one name.
     """
+    hyper = hyperparameters(names, methods)
+    _require_known_settings(base, hyper)
+    axes = dict(grids.check(grid, hyper))
+    rates = axes.pop("learning_rate", (base.learning_rate,))
+    columns = grids.columns(axes)
+    seeds = list(dict.fromkeys(seeds))
+    runs: dict[RunConfig, Run] = {}
+    for name, cell in itertools.product(hyper, grids.cells(axes)):
+        filled = grids.apply(base, cell)
+        for rate, seed in itertools.product(rates, seeds):
+            config = configured(filled, name, seed, rate, hyper[name])
+            path = out / folder(config, several=len(rates) > 1, columns=columns)
+            runs.setdefault(config, Run(config, path))
+    paths = collections.Counter(run.path for run in runs.values())
+    double = [path.name for path, number in paths.items() if number > 1]
+    if double:
+        raise ConfigError(
+            "Two of the grid's values are named alike, so that both runs would lie in "
+            f"{double[0]}; give them names that differ in letters or digits."
+        )
+    return list(runs.values())
+
+
+def of_one_program(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Runs one after another that differ in nothing but seed and learning rate."""
+    plain = lambda run: dataclasses.replace(run.config, seed=0, learning_rate=0.0)
+    for _, found in itertools.groupby(runs, plain):
+        yield list(found)
+
+
+def hyperparameters(
+    names: Sequence[str], methods: Mapping[str, Method] = types.MappingProxyType({})
+) -> dict[str, dict[str, Any]]:
+    """The hyper-parameters of each algorithm with their defaults.
+
+    Raises:
+        ValueError: for an unknown algorithm, or two of one name.
+    """
     hyper = {n: algorithms.hyperparameters(methods.get(n, n)) for n in names}
-    options = {option for known in hyper.values() for option in known}
     if len(set(map(references.short, hyper))) < len(hyper):
         raise ConfigError(
             f"Algorithms to compare need different names; got {', '.join(hyper)}."
         )
+    return hyper
+
+
+def _require_known_settings(
+    base: RunConfig, hyper: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuses keys of `set` that no compared algorithm has."""
+    options = {option for known in hyper.values() for option in known}
     for key, _ in base.set:
         prefix, _, option = key.partition(".")
         if prefix == "server":
             continue
-        named = prefix in ("algorithm", *map(references.short, names))
+        named = prefix in ("algorithm", *map(references.short, hyper))
         if not named or option not in options:
             raise ConfigError(
                 "A key of --set must read algorithm.OPTION, or the name of a compared "
                 f"algorithm in its place, with an option that it has; got {key!r}. "
                 f"Options: {', '.join(sorted(options))}."
             )
-    runs = []
-    rates = list(dict.fromkeys(rates)) or [base.learning_rate]
-    seeds = list(dict.fromkeys(seeds))
-    for name in dict.fromkeys(names):
-        for rate, seed in itertools.product(rates, seeds):
-            config = configured(base, name, seed, rate, hyper[name])
-            runs.append(Run(config, out / folder(config, several=len(rates) > 1)))
-    return runs
 
 
 def configured(
@@ -123,25 +170,42 @@ def configured(
     )
 
 
-def folder(config: RunConfig, *, several: bool) -> str:
-    """Name of a run's folder, with the learning rate if there are `several`."""
-    rate = f"{config.learning_rate:g}"
-    if float(rate) != config.learning_rate:
-        rate = repr(config.learning_rate)  # two close ones have two folders
+def folder(config: RunConfig, *, several: bool, columns: Iterable[str] = ()) -> str:
+    """Name of a run's folder.
+
+    Args:
+        config: of the run.
+        several: whether it says the learning rate.
+        columns: what else it says, see `grid.columns`.
+    """
     name = references.short(config.algorithm)
-    return f"{name}-{config.seed}" + (f"-lr{rate}" if several else "")
+    rate = f"-lr{grids.text(config.learning_rate)}" if several else ""
+    return f"{name}-{config.seed}{rate}{grids.suffix(config, columns)}"
 
 
-def in_order(runs: Iterable[Run]) -> list[Run]:
-    """Runs as tables list them, whichever command they came from."""
-    return sorted(
-        runs,
-        key=lambda run: (
+def swept(runs: Iterable[Run]) -> list[str]:
+    """The columns in which runs of a comparison differ, as their folders say."""
+    return sorted({c for run in runs for c in grids.columns_in(run.path.name)})
+
+
+def in_order(runs: Iterable[Run], columns: Sequence[str] = ()) -> list[Run]:
+    """Runs as tables list them, whichever command they came from.
+
+    Args:
+        runs: in any order.
+        columns: of swept options; numbers ascend, before texts.
+    """
+
+    def key(run: Run) -> tuple[Any, ...]:
+        values = [grids.value(run.config, column) for column in columns]
+        return (
             references.short(run.config.algorithm),
             run.config.learning_rate,
+            *((isinstance(value, str), value) for value in values),
             run.config.seed,
-        ),
-    )
+        )
+
+    return sorted(runs, key=key)
 
 
 def finished(run: Run) -> bool:
@@ -211,16 +275,13 @@ def differing(
     }
 
 
-def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:
+def row(
+    run: Run, target: float | None, status: str = "done", columns: Sequence[str] = ()
+) -> dict[str, Any]:
     """One row of comparison.csv; the numbers of a run that is not done are empty."""
-    values: dict[str, Any] = dict.fromkeys(COLUMNS, "")
-    values |= {
-        "algorithm": references.short(run.config.algorithm),
-        "seed": run.config.seed,
-        "learning_rate": run.config.learning_rate,
-        "status": status,
-        "target": "" if target is None else target,
-    }
+    values: dict[str, Any] = dict.fromkeys(with_columns(columns), "")
+    values |= identity(run.config, columns)
+    values |= {"status": status, "target": "" if target is None else target}
     if status != "done":
         return values
     summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
@@ -231,6 +292,21 @@ def row(run: Run, target: float | None, status: str = "done") -> dict[str, Any]:
         curve = read_curve(run)
         values["rounds_to_target"] = next((r for r, a in curve if a >= target), "")
     return values
+
+
+def identity(config: RunConfig, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """The cells of a row that say which run it is."""
+    return {
+        "algorithm": references.short(config.algorithm),
+        "seed": config.seed,
+        "learning_rate": config.learning_rate,
+        **{column: grids.value(config, column) for column in columns},
+    }
+
+
+def with_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of comparison.csv, with those of swept options."""
+    return (*COLUMNS[:3], *columns, *COLUMNS[3:])
 
 
 def read_curve(run: Run) -> list[tuple[int, float]]:

@@ -1,23 +1,21 @@
 """Runs that the folder of a comparison holds already: which stay, which are in the way.
 
-A folder is for one configuration. Its runs may differ in algorithm, seed and learning
-rate; all of them are in its tables, whichever command they came from.
+A folder is for one configuration. Its runs may differ in algorithm, seed, learning
+rate and what was swept; all of them are in its tables, whichever command they came
+from.
 """
 
 import csv
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs import checksums, comparison, resuming
+from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
-
-# Algorithm, seed and learning rate of a run, as comparison.csv has them.
-Key = tuple[str, str, str]
 
 
 class Held(NamedTuple):
@@ -26,6 +24,14 @@ class Held(NamedTuple):
     path: pathlib.Path
     config: RunConfig | None  # None: config.json is missing or damaged
     problem: str  # why it does not belong to this comparison; empty if it does
+
+
+class _Command(NamedTuple):
+    """The command that a folder is looked at for."""
+
+    base: RunConfig
+    named: set[str]  # its algorithms
+    swept: Collection[str]  # options of which it lists values
 
 
 class Place(NamedTuple):
@@ -49,7 +55,7 @@ def find(
     base: RunConfig,
     runs: Sequence[Run],
     *,
-    rates: bool,
+    swept: Collection[str],
     overwrite: bool,
     data_sha256: str,
 ) -> Place:
@@ -59,7 +65,7 @@ def find(
         out: folder of the comparison; need not exist.
         base: the command's configuration.
         runs: the command's runs, as `comparison.plan` lists them.
-        rates: whether the command lists learning rates, so that another one than in
+        swept: options of which the command lists values, so that another one than in
             the folder is no mistake.
         overwrite: whether runs that are in the way may be replaced.
         data_sha256: checksum of the images.
@@ -69,11 +75,11 @@ def find(
             `overwrite` results of another configuration.
     """
     named = {run.config.algorithm for run in runs}
-    held = _held(out, base, named, data_sha256)
+    held = _held(out, _Command(base, named, swept), data_sha256)
     belonging = [
         Run(run.config, run.path) for run in held if run.config and not run.problem
     ]
-    placed = [_place(run, belonging, rates=rates) for run in runs]
+    placed = [_place(run, belonging, swept) for run in runs]
     problems = {run.path: run.problem for run in held if run.problem}
     for run in placed:
         there = next((other for other in belonging if other.path == run.path), None)
@@ -87,7 +93,7 @@ def find(
         raise RunDirectoryError(
             f"{path}{more} holds other results: {problem}. Choose another --out, or "
             "give --overwrite to replace the runs that are in the way. (--algorithms, "
-            "--seeds and --learning-rates add runs to a comparison.)"
+            "--seeds, --learning-rates and --grid add runs to a comparison.)"
         )
     paths = {run.path for run in placed}
     others = [run for run in belonging if run.path not in paths]
@@ -105,7 +111,7 @@ def find(
 
 
 def on_their_schedules(
-    out: pathlib.Path, base: RunConfig, named: set[str]
+    out: pathlib.Path, base: RunConfig, named: set[str], swept: Collection[str] = ()
 ) -> RunConfig:
     """The command's configuration, on the schedules of the runs that it goes on with.
 
@@ -116,6 +122,7 @@ def on_their_schedules(
         out: folder of the comparison; need not exist.
         base: the command's configuration.
         named: its algorithms.
+        swept: options of which it lists values.
     """
     if base.schedule_rounds is not None:
         return base
@@ -123,7 +130,7 @@ def on_their_schedules(
     but = ("rounds", "schedule_rounds")
     try:
         for path in _folders(out):
-            config, expected = _read(path, base)
+            config, expected = _read(path, base, swept)
             free = () if config.algorithm in named else ("set", "shared_dim")
             if not comparison.differing(config, expected, (*but, *free)):
                 lengths.add(resuming.schedule_length(config))
@@ -135,33 +142,31 @@ def on_their_schedules(
     return dataclasses.replace(base, schedule_rounds=length)
 
 
-def earlier(out: pathlib.Path) -> dict[Key, dict[str, str]]:
-    """Rows of the comparison.csv that is there, by algorithm, seed and rate."""
+def earlier(out: pathlib.Path) -> list[dict[str, str]]:
+    """Rows of the comparison.csv that is there."""
     try:
         with (out / "comparison.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return {_key(row): row for row in rows}
-    except (OSError, ValueError, KeyError, csv.Error):
-        return {}
+    except (OSError, ValueError, csv.Error):
+        return []
+    return [row for row in rows if row.keys() >= _IDENTITY]
 
 
-def target(before: Mapping[Key, Mapping[str, str]]) -> float | None:
+def target(before: Sequence[dict[str, str]]) -> float | None:
     """The accuracy that an earlier command of the folder asked to be reached."""
     try:
-        targets = {row["target"] for row in before.values() if row["target"]}
+        targets = {row["target"] for row in before if row["target"]}
         return float(targets.pop()) if len(targets) == 1 else None
     except (KeyError, ValueError):
         return None
 
 
-def status(run: Run, before: Mapping[Key, Mapping[str, str]]) -> str:
+def status(run: Run, before: Sequence[dict[str, str]]) -> str:
     """The status of a run that a command does not name: "done", or a sentence."""
     if comparison.finished(run):
         return "done"
-    name = references.short(run.config.algorithm)
-    key = name, str(run.config.seed), str(run.config.learning_rate)
-    known = (before.get(key) or {}).get("status") or "done"
-    if known != "done":
+    known = next((row for row in before if _is_of(run, row)), {}).get("status", "")
+    if known not in ("", None, "done"):
         return known
     played = comparison.rounds_played(run.path)
     if played is None:
@@ -169,9 +174,17 @@ def status(run: Run, before: Mapping[Key, Mapping[str, str]]) -> str:
     return f"ended after round {played} of {run.config.rounds}"
 
 
-def _held(
-    out: pathlib.Path, base: RunConfig, named: set[str], data_sha256: str
-) -> list[Held]:
+_IDENTITY = {"algorithm", "seed", "learning_rate"}
+
+
+def _is_of(run: Run, row: dict[str, str]) -> bool:
+    """Whether a row of comparison.csv is that of a run."""
+    columns = [column for column in grids.columns_in(run.path.name) if column in row]
+    own = comparison.identity(run.config, columns)
+    return all(row[name] == str(value) for name, value in own.items())
+
+
+def _held(out: pathlib.Path, command: _Command, data_sha256: str) -> list[Held]:
     """The runs in the folder, by name."""
     try:
         if not out.exists():
@@ -187,7 +200,7 @@ def _held(
             f"{out} holds a run ({', '.join(ordinary[:3])}), not a comparison. Choose "
             "another --out."
         )
-    return [_look(path, base, named, data_sha256) for path in folders]
+    return [_look(path, command, data_sha256) for path in folders]
 
 
 def _folders(out: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -198,21 +211,27 @@ def _folders(out: pathlib.Path) -> Iterator[pathlib.Path]:
                 yield path
 
 
-def _read(path: pathlib.Path, base: RunConfig) -> tuple[RunConfig, RunConfig]:
+def _read(
+    path: pathlib.Path, base: RunConfig, swept: Collection[str]
+) -> tuple[RunConfig, RunConfig]:
     """The configuration of a run, and what it would be in a command's comparison."""
     config = RunConfig.from_json((path / "config.json").read_text("utf-8"))
+    columns = {*grids.columns(swept), *grids.columns_in(path.name)}
     own = config.algorithm, config.seed, config.learning_rate
-    return config, comparison.configured(base, *own)
+    return config, comparison.configured(grids.adopt(base, config, columns), *own)
 
 
-def _look(
-    path: pathlib.Path, base: RunConfig, named: set[str], data_sha256: str
-) -> Held:
+def _look(path: pathlib.Path, command: _Command, data_sha256: str) -> Held:
+    base, named, swept = command
     try:
-        config, expected = _read(path, base)
+        config, expected = _read(path, base, swept)
     except (OSError, ValueError) as error:
         return Held(path, None, f"its config.json cannot be read ({error})")
-    names = [comparison.folder(config, several=several) for several in (False, True)]
+    columns = grids.columns_in(path.name)
+    names = [
+        comparison.folder(config, several=several, columns=columns)
+        for several in (False, True)
+    ]
     if path.name not in (*names, f"{names[0]}-lr{config.learning_rate:g}"):
         raise RunDirectoryError(
             f"{path} is a run of its own, not one of a comparison. Choose an --out for "
@@ -238,16 +257,17 @@ def _look(
     return Held(path, config, problem)
 
 
-def _place(run: Run, belonging: Sequence[Run], *, rates: bool) -> Run:
+def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
     """The run in the folder that has it, or in its own; another rate beside it."""
     for other in belonging:
         if comparison.on_one_course(other.config, run.config):
             return run._replace(path=other.path)
     there = next((other for other in belonging if other.path == run.path), None)
-    if rates and there is not None:
+    if "learning_rate" in swept and there is not None:
         differing = comparison.differing(there.config, run.config, ("rounds",))
         if set(differing) == {"learning_rate"}:
-            name = comparison.folder(run.config, several=True)
+            columns = grids.columns_in(run.path.name)
+            name = comparison.folder(run.config, several=True, columns=columns)
             return run._replace(path=run.path.parent / name)
     return run
 
@@ -281,7 +301,3 @@ def _words(old: RunConfig, new: RunConfig, but: Sequence[str] = ()) -> str:
 
 def _files(path: pathlib.Path) -> list[str]:
     return [name for name in (*FILES, *FOLDERS) if (path / name).exists()]
-
-
-def _key(row: dict[str, str]) -> Key:
-    return row["algorithm"], row["seed"], row["learning_rate"]

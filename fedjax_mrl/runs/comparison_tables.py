@@ -4,109 +4,227 @@ import csv
 import io
 import pathlib
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from fedjax_mrl import references
 from fedjax_mrl.runs import comparison, pictures
+from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.directory import RunDirectory
 
 
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The text of comparison.csv."""
+class Cell(NamedTuple):
+    """Runs that differ in their seed alone share a row of comparison.md.
+
+    Attributes:
+        algorithm: its short name.
+        rate: the learning rate.
+        swept: values of the swept options, "" for one that the algorithm lacks.
+    """
+
+    algorithm: str
+    rate: float
+    swept: tuple[Any, ...] = ()
+
+
+Lines = Mapping[Cell, list[dict[str, Any]]]  # rows of comparison.csv by cell
+MEASURES = ("last", "last10", "best")
+
+
+def to_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> str:
+    """The text of comparison.csv.
+
+    Args:
+        rows: with the cells of `comparison.row`.
+        columns: of swept options.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, comparison.COLUMNS, lineterminator="\n")
+    names = comparison.with_columns(columns)
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def to_markdown(rows: Sequence[dict[str, Any]], clients: int) -> str:
+def to_markdown(
+    rows: Sequence[dict[str, Any]],
+    clients: int | Sequence[int],
+    columns: Sequence[str] = (),
+) -> str:
     """The text of comparison.md: means and deviations over seeds, the best in bold.
 
     One column is the difference to Standalone, paired by seed, with Student's 95%
-    confidence interval.
+    confidence interval. The best are those of one data split.
 
     Args:
         rows: of comparison.csv.
-        clients: participants a round, to state the traffic of one.
+        clients: participants a round, to state the traffic of one; one number for all
+            rows, or one for each.
+        columns: of swept options.
     """
     done = [line for line in rows if line["status"] == "done" and line["last"] != ""]
     several = len({line["learning_rate"] for line in rows}) > 1
-    names = list(dict.fromkeys(_trialled(line) for line in done))
+    counts = [clients] * len(rows) if isinstance(clients, int) else clients
+    participants = {id(line): n for line, n in zip(rows, counts, strict=True)}
+    cells = list(dict.fromkeys(cell_of(line, columns) for line in done))
     lines_of = {
-        name: [line for line in done if _trialled(line) == name] for name in names
+        cell: [line for line in done if cell_of(line, columns) == cell]
+        for cell in cells
     }
-    measures = ("last", "last10", "best")
-    means = {
-        (name, key): float(np.mean([line[key] for line in lines_of[name]]))
-        for name in names
-        for key in measures
-    }
-    top = {key: max((means[n, key] for n in names), default=0.0) for key in measures}
-    lines = [
-        f"| algorithm | {'learning rate | ' * several}head | last | last 10 | best | "
-        "difference to Standalone | MB a client and round | TFLOP | s | seeds |",
-        "| --- |" + " --- |" * (9 + several),
-    ]
-    for name in names:
-        trials = lines_of[name]
-        algorithm, rate = name
-        cells = [algorithm, *[f"{rate:g}"] * several, str(trials[0]["head"])]
-        for key in measures:
+    top = _tops(lines_of, columns)
+    titles = ["algorithm", *["learning rate"] * several, *columns, "head", "last"]
+    titles += ["last 10", "best", "worst client", "10th percentile"]
+    titles += ["difference to Standalone", "clients that gain"]
+    titles += ["MB a client and round", "TFLOP", "s", "seeds"]
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for cell in cells:
+        trials = lines_of[cell]
+        words = [cell.algorithm, *[f"{cell.rate:g}"] * several]
+        words += [_shown(value) for value in cell.swept]
+        words.append(str(trials[0]["head"]))
+        for key in MEASURES:
             text = spread([line[key] for line in trials])
-            best = means[name, key] >= top[key]
-            cells.append(f"**{text}**" if best else text)
-        cells.append(difference(trials, lines_of.get(("standalone", rate), [])))
-        traffic = np.mean(
-            [
-                (line["bytes_down"] + line["bytes_up"])
-                / max(1, line["rounds"])
-                / clients
-                for line in trials
-            ]
-        )
-        cells += [
-            f"{traffic / 1e6:.3f}",
-            f"{np.mean([line['flops'] for line in trials]) / 1e12:.2f}",
-            f"{np.median([line['seconds'] for line in trials]):.0f}",
-            str(len(trials)),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [f"\n{note}" for note in _notes(lines_of, several=several)]
-    failed = [line for line in rows if line["status"] != "done"]
-    for line in failed:
-        which = f"seed {line['seed']}"
-        which += f", learning rate {line['learning_rate']:g}" if several else ""
-        lines.append(f"\n{line['algorithm']}, {which}: {line['status']}")
+            best = _mean(trials, key) >= top[_split(cell, columns), key]
+            words.append(f"**{text}**" if best else text)
+        words += [_optional(trials, key) for key in ("worst", "p10")]
+        words.append(difference(trials, _alone(cell, lines_of)))
+        words.append(_optional(trials, "clients_gaining"))
+        words += _costs(trials, participants[id(trials[0])])
+        lines.append("| " + " | ".join(words) + " |")
+    lines += [f"\n{note}" for note in _bests(lines_of, columns, several=several)]
+    lines += [f"\n{note}" for note in _notes(lines_of, columns, several=several)]
+    for line in rows:
+        if line["status"] != "done":
+            which = _words(cell_of(line, columns), columns, several=several)
+            algorithm, *others = which.split(", ")
+            which = ", ".join([f"{algorithm}, seed {line['seed']}", *others])
+            lines.append(f"\n{which}: {line['status']}")
     return "\n".join(lines) + "\n"
 
 
-def draw(path: pathlib.Path, runs: Sequence[comparison.Run]) -> None:
+def _optional(trials: Sequence[dict[str, Any]], key: str) -> str:
+    """The mean over seeds, in per cent, of a measure that some runs may lack."""
+    found = [line[key] for line in trials if line.get(key) not in (None, "")]
+    return f"{100 * np.mean(found):.1f}" if found else "-"
+
+
+def _costs(trials: Sequence[dict[str, Any]], participants: int) -> list[str]:
+    """Traffic, arithmetic, time and number of the runs of a cell."""
+    traffic = np.mean(
+        [
+            (line["bytes_down"] + line["bytes_up"])
+            / max(1, line["rounds"])
+            / participants
+            for line in trials
+        ]
+    )
+    return [
+        f"{traffic / 1e6:.3f}",
+        f"{np.mean([line['flops'] for line in trials]) / 1e12:.2f}",
+        f"{np.median([line['seconds'] for line in trials]):.0f}",
+        str(len(trials)),
+    ]
+
+
+def _tops(lines_of: Lines, columns: Sequence[str]) -> dict[tuple[Any, str], float]:
+    """The largest mean of each measure among the cells of each data split."""
+    top: dict[tuple[Any, str], float] = {}
+    for cell, trials in lines_of.items():
+        for key in MEASURES:
+            place = _split(cell, columns), key
+            top[place] = max(top.get(place, 0.0), _mean(trials, key))
+    return top
+
+
+def _bests(lines_of: Lines, columns: Sequence[str], *, several: bool) -> list[str]:
+    """Names the best cell of every algorithm that has several on one data split."""
+    found: dict[tuple[str, Any], list[Cell]] = {}
+    for cell in lines_of:
+        place = cell.algorithm, _split(cell, columns)
+        found.setdefault(place, []).append(cell)
+    notes = []
+    for cells in found.values():
+        if len(cells) > 1:
+            best = max(cells, key=lambda cell: _mean(lines_of[cell], "last"))
+            text = spread([line["last"] for line in lines_of[best]])
+            which = _words(best, columns, several=several)
+            notes.append(f"Best of {len(cells)} cells by last: {which}: {text}.")
+    return notes
+
+
+def draw(
+    path: pathlib.Path, runs: Sequence[comparison.Run], columns: Sequence[str] = ()
+) -> None:
     """curves.png: headline accuracy over rounds, mean and range over seeds."""
-    pictures.curves(_curves(runs)).savefig(path)
+    pictures.curves(_curves(runs, columns)).savefig(path)
 
 
 def _curves(
-    runs: Sequence[comparison.Run],
+    runs: Sequence[comparison.Run], columns: Sequence[str]
 ) -> Iterator[tuple[str, list[list[tuple[int, float]]]]]:
     done = [run for run in runs if comparison.finished(run)]
+    of = lambda run: cell_of(comparison.identity(run.config, columns), columns)
     several = len({run.config.learning_rate for run in done}) > 1
-    key = lambda run: (references.short(run.config.algorithm), run.config.learning_rate)
-    for algorithm, rate in dict.fromkeys(map(key, done)):
-        curves = [
-            comparison.read_curve(run) for run in done if key(run) == (algorithm, rate)
-        ]
+    for cell in dict.fromkeys(map(of, done)):
+        curves = [comparison.read_curve(run) for run in done if of(run) == cell]
         if all(curves):
-            yield algorithm + (f", {rate:g}" if several else ""), curves
+            yield label(cell, columns, several=several), curves
 
 
-def _trialled(line: dict[str, Any]) -> tuple[str, float]:
-    """Algorithm and learning rate: runs that differ in their seed alone share a row."""
-    return line["algorithm"], line["learning_rate"]
+def label(cell: Cell, columns: Sequence[str], *, several: bool) -> str:
+    """A short name of a cell for the legend of a picture."""
+    words = [cell.algorithm, *[f"{cell.rate:g}"] * several]
+    for column, value in zip(columns, cell.swept, strict=True):
+        if value != "":
+            words.append(f"{column.rpartition('.')[2]} {_shown(value)}")
+    return ", ".join(words)
+
+
+def cell_of(line: Mapping[str, Any], columns: Sequence[str]) -> Cell:
+    """The cell of a row of comparison.csv."""
+    swept = tuple(line[column] for column in columns)
+    return Cell(line["algorithm"], line["learning_rate"], swept)
+
+
+def _words(cell: Cell, columns: Sequence[str], *, several: bool) -> str:
+    """Names a cell in a sentence."""
+    words = [cell.algorithm]
+    if several:
+        words.append(f"learning rate {cell.rate:g}")
+    for column, value in zip(columns, cell.swept, strict=True):
+        if value != "":
+            words.append(f"{column} {_shown(value)}")
+    return ", ".join(words)
+
+
+def _shown(value: object) -> str:
+    return "-" if value == "" else grids.text(value)
+
+
+def _split(cell: Cell, columns: Sequence[str]) -> tuple[Any, ...]:
+    """What a cell says of the data split."""
+    pairs = zip(columns, cell.swept, strict=True)
+    return tuple(value for column, value in pairs if column in grids.SPLIT)
+
+
+def _mean(trials: Sequence[dict[str, Any]], key: str) -> float:
+    return float(np.mean([line[key] for line in trials]))
+
+
+def _alone(cell: Cell, lines_of: Lines) -> list[dict[str, Any]]:
+    """Standalone's rows at the same options, as far as it has them."""
+    for other, found in lines_of.items():
+        if other.algorithm == "standalone" and alike(cell, other):
+            return found
+    return []
+
+
+def alike(cell: Cell, alone: Cell) -> bool:
+    """Whether a cell of Standalone has the options of another, as far as it has any."""
+    pairs = zip(cell.swept, alone.swept, strict=True)
+    return cell.rate == alone.rate and all(its in ("", own) for own, its in pairs)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -141,30 +259,33 @@ def difference(rows: Sequence[dict], alone: Sequence[dict]) -> str:
     return f"{text} [{low:+.2f}, {high:+.2f}]"
 
 
-def _notes(
-    of: dict[tuple[str, float], list[dict[str, Any]]], *, several: bool
-) -> list[str]:
+def _notes(lines_of: Lines, columns: Sequence[str], *, several: bool) -> list[str]:
     """Says what differences to Standalone refer to where the table does not show it.
 
     Args:
-        of: rows of comparison.csv that are done, by algorithm and learning rate.
+        lines_of: rows of comparison.csv that are done, by cell.
+        columns: of swept options.
         several: whether there are several learning rates.
     """
-    alone = {rate: found for (name, rate), found in of.items() if name == "standalone"}
-    others = {key: found for key, found in of.items() if key[0] != "standalone"}
-    if not alone or not others:
+    others = {
+        cell: found
+        for cell, found in lines_of.items()
+        if cell.algorithm != "standalone"
+    }
+    if not others or len(others) == len(lines_of):
         return []
     notes = []
-    if several:
-        notes.append("Differences are to Standalone at the same learning rate.")
-    for (name, rate), found in others.items():
-        which = f"{name}, learning rate {rate:g}" if several else name
-        seeds, its = (
-            {line["seed"] for line in f} for f in (found, alone.get(rate, []))
-        )
+    same = [*["learning rate"] * several, *["swept options"] * bool(columns)]
+    if same:
+        notes.append(f"Differences are to Standalone at the same {' and '.join(same)}.")
+    for cell, found in others.items():
+        which = _words(cell, columns, several=several)
+        alone = _alone(cell, lines_of)
+        seeds, its = ({line["seed"] for line in f} for f in (found, alone))
         common = ", ".join(map(str, sorted(seeds & its)))
         if not its:
-            notes.append(f"{which}: Standalone has no run at this learning rate.")
+            where = "at these options" if columns else "at this learning rate"
+            notes.append(f"{which}: Standalone has no run {where}.")
         elif not common:
             notes.append(f"{which}: no seed has a run of Standalone too.")
         elif seeds != its:
@@ -180,18 +301,24 @@ def write(
 ) -> str:
     """Writes comparison.csv, comparison.md and curves.png; returns the table.
 
+    Args:
+        directory: of the comparison.
+        runs: all, in the order of the table.
+        rows: of comparison.csv, one for each run.
+
     Raises:
         OSError: if they cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)  # every run may have been refused
     folder = RunDirectory(directory)
-    config = runs[0].config
-    table = to_markdown(rows, config.cohort_size)
+    columns = comparison.swept(runs)
+    clients = [run.config.cohort_size for run in runs]
+    table = to_markdown(rows, clients, columns)
     folder.lock(wait=True)  # another comparison of the folder may end at the same time
     try:
-        folder.write_text("comparison.csv", to_csv(rows))
+        folder.write_text("comparison.csv", to_csv(rows, columns))
         folder.write_text("comparison.md", table)
-        draw(directory / "curves.png", runs)
+        draw(directory / "curves.png", runs, columns)
     finally:
         folder.unlock()
     return table

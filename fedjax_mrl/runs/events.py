@@ -1,82 +1,100 @@
-"""Writes a run's numbers as TensorBoard events, where tensorboardX is installed."""
+"""Writes a run as TensorBoard events, where tensorboardX is installed."""
 
 import datetime
+import importlib.util
+import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import struct
+import sys
+from collections.abc import Mapping
 
-from fedjax_mrl.runs.tables import Cell, Row
-
-# Columns of rounds.csv that are also events.
-COLUMNS = ("train_loss", "seconds", "bytes_down", "bytes_up", "flops", "rejected")
+from fedjax_mrl.runs.writers import Start, Writer
 
 
-class Events:
-    """The events of one run: a number for each name and round.
+def available() -> bool:
+    """Whether tensorboardX is installed."""
+    if "tensorboardX" in sys.modules:
+        return sys.modules["tensorboardX"] is not None
+    return importlib.util.find_spec("tensorboardX") is not None
 
-    Use as a context manager. Without the extra `tensorboard` nothing is written.
+
+class TensorBoard(Writer):
+    """Numbers by round, the picture of the split, and the settings as hparams.
+
+    Every process that goes on with a run adds a file, in which TensorBoard reads that
+    what an interrupted one left of later rounds is void.
 
     Args:
-        folder: of the event files, made if it is missing. Each process that goes on
-            with a run adds a file.
-        after: the round that the run goes on from. TensorBoard hides events of later
-            rounds, which an interrupted process left.
+        folder: of the event files, made if it is missing.
+
+    Raises:
+        ImportError: without tensorboardX; says how to get it.
     """
 
-    def __init__(self, folder: pathlib.Path, after: int) -> None:
-        self._writer = None
-        try:
-            from tensorboardX import event_file_writer
-            from tensorboardX.proto import event_pb2
-        except ImportError:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: str | os.PathLike) -> None:
+        if not available():
+            raise ImportError(
+                'TensorBoard events need tensorboardX: pip install "fedjax-mrl['
+                'tensorboard]".'
+            )
+        self._folder = pathlib.Path(folder)
+
+    def begin(self, start: Start) -> None:
+        """Begins a file; the first one of a run has its picture and settings."""
+        from tensorboardX import event_file_writer
+        from tensorboardX.proto import event_pb2
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        first = not any(self._folder.iterdir())
         # The synchronous writer: an error of the disk is raised where it happens, and
         # no thread is waited for.
-        self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+        self._writer = event_file_writer.EventsWriter(str(self._folder / "events"))
         self._event = event_pb2.Event
         begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(after + 1, session_log=begin)
+        self._add(start.after + 1, session_log=begin)
+        if first:
+            self._describe(start)
+        self._writer.flush()
 
-    def __enter__(self) -> "Events":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def write(self, round: int, values: Mapping[str, Cell]) -> None:
+    def round(self, number: int, values: Mapping[str, float]) -> None:
         """Adds the numbers of a round; they are in the file when this returns.
-
-        A name without a number, as a loss that no example has, is left out.
 
         Raises:
             OSError: if the file cannot be written.
         """
-        if self._writer is None:
-            return
         from tensorboardX import summary
 
         for name, value in values.items():
-            if value is not None:
-                self._add(round, summary=summary.scalar(name, value))
+            self._add(number, summary=summary.scalar(name, value))
         self._writer.flush()
 
+    def end(self, summary: Mapping[str, object]) -> None:
+        """Ends the file."""
+        from tensorboardX import summary as summaries
+
+        if summary:
+            self._add(0, summary=summaries.hparams({}, {})[2])
+        self._writer.close()
+
+    def _describe(self, start: Start) -> None:
+        """Adds the picture of the split, and the settings."""
+        from tensorboardX import summary
+        from tensorboardX.proto import summary_pb2
+
+        width, height = struct.unpack(">II", start.partition_png[16:24])
+        image = summary_pb2.Summary.Image(
+            height=height,
+            width=width,
+            colorspace=4,  # RGBA
+            encoded_image_string=start.partition_png,
+        )
+        value = summary_pb2.Summary.Value(tag="partition", image=image)
+        self._add(0, summary=summary_pb2.Summary(value=[value]))
+        experiment, session, _ = summary.hparams(start.config, {start.headline: 0})
+        self._add(0, summary=experiment)
+        self._add(0, summary=session)
+
     def _add(self, step: int, **content: object) -> None:
-        assert self._writer is not None
         now = datetime.datetime.now().timestamp()  # what TensorBoard shows as the time
         event = self._event(wall_time=now, step=step, **content)
         self._writer.write_event(event)
-
-
-def values(row: Row, metrics: Sequence[Row]) -> dict[str, Cell]:
-    """The names and numbers of a round in TensorBoard.
-
-    Args:
-        row: of rounds.csv.
-        metrics: the round's rows of metrics.csv; none without an evaluation.
-    """
-    numbers: dict[str, Cell] = {f"round/{name}": row[name] for name in COLUMNS}
-    for line in metrics:
-        for measure in ("mean_accuracy", "mean_loss"):
-            numbers[f"{measure}/{line['point']}/{line['head']}"] = line[measure]
-    return numbers

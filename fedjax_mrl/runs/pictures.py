@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _NUMBERS = 20  # clients, and classes, up to which every cell shows its count
 _BARS = 500  # clients up to which each has a bar of its own
+_CURVES = 10  # which can be told apart by colour
+_LONG = 40  # letters of a name, from which the legend has one column
 _LABELS = 25  # rows or columns up to which each is named
 
 
@@ -38,30 +40,45 @@ def curves(
 ) -> "Figure":
     """Accuracies over rounds: for each name the mean and the range over its runs.
 
+    Of more than ten those that end best have a colour and a name; the others are grey.
+
     Args:
         named: name, and for each of its runs the rounds and accuracies.
     """
     figure = empty(8, 5)
     axes = figure.subplots()
-    for name, runs in named:
-        length = min(len(curve) for curve in runs)
-        rounds = [number for number, _ in runs[0][:length]]
-        values = np.array([[a for _, a in curve[:length]] for curve in runs])
-        (line,) = axes.plot(rounds, values.mean(axis=0), label=name)
+    drawn = [(name, *_mean_and_range(runs)) for name, runs in named]
+    last = sorted((float(mean[-1]) for _, _, mean, _, _ in drawn), reverse=True)
+    least = last[_CURVES - 1] if len(last) > _CURVES else -np.inf
+    behind = 0
+    for name, rounds, mean, low, high in drawn:
+        if mean[-1] < least:
+            behind += 1
+            axes.plot(rounds, mean, color="0.8", linewidth=0.8, zorder=1)
+            continue
+        (line,) = axes.plot(rounds, mean, label=name)
         axes.fill_between(
-            rounds,
-            values.min(axis=0),
-            values.max(axis=0),
-            color=line.get_color(),
-            alpha=0.15,
-            linewidth=0,
+            rounds, low, high, color=line.get_color(), alpha=0.15, linewidth=0
         )
+    if behind:
+        axes.plot([], [], color="0.8", linewidth=0.8, label=f"{behind} others")
     axes.set_xlabel("round")
     axes.set_ylabel("mean test accuracy of clients, before aggregation")
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(fontsize="small", ncols=2)
+        longest = max(len(name) for name, *_ in drawn)
+        axes.legend(fontsize="small", ncols=2 if longest < _LONG else 1)
     return figure
+
+
+def _mean_and_range(
+    runs: Sequence[Sequence[tuple[int, float]]],
+) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """Rounds, and over the runs mean, least and greatest accuracy of each."""
+    length = min(len(curve) for curve in runs)
+    rounds = [number for number, _ in runs[0][:length]]
+    values = np.array([[a for _, a in curve[:length]] for curve in runs])
+    return rounds, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
 def _import() -> None:
@@ -80,7 +97,7 @@ def _import() -> None:
 
 
 def partition(
-    path: str | os.PathLike,
+    path: str | os.PathLike | BinaryIO,
     made: Partition,
     y_train: np.ndarray,
     label_names: Sequence[str],

@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from fedjax_mrl import references, results
 from fedjax_mrl.results import Result
-from fedjax_mrl.runs import events, summary
+from fedjax_mrl.runs import summary, writers
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import RunDirectory
-from fedjax_mrl.runs.events import Events
 from fedjax_mrl.runs.resuming import restore
 from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.digest import Digester
@@ -41,10 +40,10 @@ class Recorder:
         federation: "Federation",
         directory: RunDirectory,
         kept: Checkpoints,
-        writer: Events | None = None,
+        told: writers.Writers | None = None,
     ) -> None:
         self._federation, self._directory, self._kept = federation, directory, kept
-        self._events = writer  # None in a process that leaves writing to another one
+        self._told = writers.Writers() if told is None else told
         self._flops = federation.flops()
         self._heads = federation.algorithm.heads
         self._architectures = results.architectures(federation.groups)
@@ -81,8 +80,7 @@ class Recorder:
             self.scores = result.scores
             self._directory.append("metrics.csv", metrics)
             self._directory.append("clients.csv", clients)
-        if self._events is not None:
-            self._events.write(state.round, events.values(row, metrics))
+        self._told.round(state.round, writers.values(row, metrics))
         accuracy = cast(float, metrics[0]["mean_accuracy"]) if metrics else None
         return {
             "round": state.round,

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fedjax_mrl import partitions
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import environment, pictures
+from fedjax_mrl.runs import environment, events, pictures, writers
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import Follower, RunDirectory
-from fedjax_mrl.runs.events import Events
 from fedjax_mrl.runs.recorder import Recorder, RoundReport
 from fedjax_mrl.runs.summary import Summary
 from fedjax_mrl.simulation.divergence import Diverged, describe
@@ -71,6 +70,7 @@ def run(
     *,
     stop: Callable[[], int | None] = lambda: None,
     state: State | None = None,
+    told: writers.Writers | None = None,
 ) -> Outcome:
     """Plays all rounds and records each.
 
@@ -81,6 +81,7 @@ def run(
             accuracy (None if not evaluated) and seconds.
         stop: asked after each round; the number of a signal stops the run.
         state: where to go on from (`restore`); the tables end with its round.
+        told: writers that are told of it too, beside that of TensorBoard.
 
     Raises:
         Diverged: after the last good state is saved.
@@ -88,7 +89,7 @@ def run(
         SaveError: if a checkpoint cannot be written; earlier ones are intact.
         OSError: if another file cannot be.
     """
-    (end,) = run_together([Entry(federation, directory, report, state)], stop)
+    (end,) = run_together([Entry(federation, directory, report, state, told)], stop)
     if isinstance(end, Exception):
         raise end
     return end
@@ -101,6 +102,7 @@ class Entry(NamedTuple):
     directory: RunDirectory
     report: Callable[[RoundReport], None] = lambda row: None
     state: State | None = None
+    told: writers.Writers | None = None
 
 
 class _Sent(NamedTuple):
@@ -134,9 +136,7 @@ def run_together(
     with contextlib.ExitStack() as stack:
         courses = []
         for entry in entries:
-            going = _course(
-                entry.federation, entry.directory, entry.report, stop, entry.state
-            )
+            going = _course(entry, stop)
             courses.append(stack.enter_context(contextlib.closing(going)))
         outcomes: list[_Sent | None] = [None] * len(entries)
         while len(ended) < len(entries):
@@ -161,11 +161,7 @@ def run_together(
 
 
 def _course(
-    federation: "Federation",
-    directory: RunDirectory,
-    report: Callable[[RoundReport], None],
-    stop: Callable[[], int | None],
-    state: State | None,
+    entry: Entry, stop: Callable[[], int | None]
 ) -> Generator[State, _Sent | None, Outcome]:
     """Records one run while somebody else plays its rounds.
 
@@ -173,6 +169,7 @@ def _course(
     round that was played from it. So whoever plays may play other runs at the same
     time.
     """
+    federation, directory, report, state, _ = entry
     config = federation.config
     prepare(federation, directory, 1 if state is None else state.round + 1)
     if state is None:
@@ -181,10 +178,12 @@ def _course(
         kept = stack.enter_context(
             Checkpoints(directory.checkpoints, config.keep_checkpoints)
         )
-        events = None
-        if not isinstance(directory, Follower):
-            events = stack.enter_context(Events(directory.events, state.round))
-        recorder = Recorder(federation, directory, kept, events)
+        told = stack.enter_context(_writers(entry))
+        if told:
+            picture = (directory.path / "partition.png").read_bytes()
+            name = directory.path.resolve().name
+            told.begin(writers.start(federation, state.round, name, picture))
+        recorder = Recorder(federation, directory, kept, told)
         recorder.start(state)
         started = federation.stopwatch.lap()
         while state.round < config.rounds:
@@ -210,7 +209,22 @@ def _course(
         if config.rounds == 0:
             recorder.save(state, None)
         kept.wait()
-    return Outcome(recorder.summarise(), recorder.scores)
+        summary = recorder.summarise()
+        told.end(summary)
+    return Outcome(summary, recorder.scores)
+
+
+def _writers(entry: Entry) -> writers.Writers:
+    """The writers of a run: those given, and TensorBoard's if it is installed.
+
+    A process that leaves writing to another one has none.
+    """
+    if isinstance(entry.directory, Follower):
+        return writers.Writers()
+    told = writers.Writers() if entry.told is None else entry.told
+    if not events.available():
+        return told
+    return told.beside(events.TensorBoard(entry.directory.events))
 
 
 def divergence(
