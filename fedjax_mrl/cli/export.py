@@ -30,7 +30,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_choice(parser: argparse.ArgumentParser) -> None:
+def add_choice(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
     """Adds the flags that say how a client infers."""
     parser.add_argument(
         "--head", metavar="NAME", help="inference mode (the headline's)"

@@ -182,14 +182,13 @@ def parse(found: Mapping[str, Any], where: object) -> Description:
         for name in ("shape", "mean", "std", "classes", "unknown_classes"):
             values[name] = tuple(values[name])
         made = Description(**values)
-        sound = made.stored.x_train.ndim == 1 + len(made.shape) and made.classes
+        if made.classes and made.stored.x_train.shape[1:] == made.shape:
+            return made
     except (TypeError, ValueError):
-        sound = False
-    if not sound:
-        raise ExportError(
-            f"{where} is damaged: its values do not fit together. Export it again."
-        )
-    return made
+        pass
+    raise ExportError(
+        f"{where} is damaged: its values do not fit together. Export it again."
+    )
 
 
 def require_known_classes(choice: Choice, unknown: np.ndarray) -> None:

@@ -1,8 +1,6 @@
 """An exported model, ready to be asked."""
 
 import os
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +9,7 @@ from fedjax_mrl.data import own
 from fedjax_mrl.exporting import description as descriptions
 from fedjax_mrl.exporting import extras, folder, likelihood, program
 from fedjax_mrl.exporting.description import Description
+from fedjax_mrl.exporting.program import Logits
 from fedjax_mrl.simulation import prediction
 
 
@@ -25,9 +24,7 @@ class PersonalModel:
         description: where it comes from and what it takes.
     """
 
-    def __init__(
-        self, description: Description, logits: Callable[[np.ndarray], Any]
-    ) -> None:
+    def __init__(self, description: Description, logits: Logits) -> None:
         self.description, self._logits = description, logits
 
     @property

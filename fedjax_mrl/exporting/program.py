@@ -11,7 +11,7 @@ import numpy as np
 
 from fedjax_mrl import numerics
 from fedjax_mrl.exporting.error import ExportError
-from fedjax_mrl.protocol import Algorithm
+from fedjax_mrl.protocol import Algorithm, Array
 from fedjax_mrl.simulation import prediction
 from fedjax_mrl.simulation.population import Group
 
@@ -20,7 +20,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 LOWERING = "native"
 _AXIS = "b"  # of the batch, which may have any length
 
-Logits = Callable[[jax.Array], jax.Array]
+Logits = Callable[[Array], Array]
 
 
 def inference(
@@ -65,7 +65,7 @@ def serialise(
         ExportError: for a network that jax.export cannot take.
     """
 
-    def each(x: jax.Array) -> jax.Array:
+    def each(x: Array) -> Array:
         return jax.vmap(lambda one: logits(one[None])[0])(x)
 
     (length,) = jax.export.symbolic_shape(_AXIS)

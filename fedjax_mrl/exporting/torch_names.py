@@ -50,7 +50,7 @@ def to_torch(networks: Any) -> dict[str, np.ndarray]:
     packed = packing.pack(networks)
     _require_cnns(packed)
     return {
-        _name(path): np.ascontiguousarray(_turned(path, array, _channels(path, packed)))
+        _name(path): np.array(_turned(path, array, _channels(path, packed)), order="C")
         for path, array in packed.items()
     }
 
@@ -92,7 +92,7 @@ def from_torch(named: Mapping[str, Any], *, like: Any) -> Any:
                 f"{list(value.shape)}; is it another network?"
             )
         turned = _turned_back(path, value, channels)
-        found[path] = np.ascontiguousarray(turned, array.dtype)
+        found[path] = np.array(turned, array.dtype, order="C")
     return packing.unpack(found, like)
 
 

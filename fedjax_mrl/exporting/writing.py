@@ -72,7 +72,7 @@ def export(
     expected = federation.predict(
         examples, choice.client, head=choice.head, point=choice.point
     )
-    unknown = (expected <= UNKNOWN).all(axis=0)
+    unknown = np.all(expected <= UNKNOWN, axis=0)
     descriptions.require_known_classes(choice, unknown)
     made = descriptions.describe(
         federation,
@@ -178,7 +178,11 @@ def _normalisation(made: Description) -> dict[str, dict[str, np.ndarray]]:
     if not made.mean:
         return {}
     values = {"mean": made.mean, "std": made.std}
-    return {"normalisation": {n: np.float32(v) for n, v in values.items()}}
+    return {
+        "normalisation": {
+            name: np.asarray(value, np.float32) for name, value in values.items()
+        }
+    }
 
 
 def _safetensors(arrays: Mapping[str, np.ndarray], made: Description) -> bytes:
@@ -190,7 +194,7 @@ def _safetensors(arrays: Mapping[str, np.ndarray], made: Description) -> bytes:
         for name, value in made._asdict().items()
         if value is not None
     }
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.array(array, order="C") for name, array in arrays.items()}
     return safetensors.numpy.save(whole, metadata=metadata)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_mrl import discovery
-from fedjax_mrl.protocol import Algorithm
+from fedjax_mrl.protocol import Algorithm, Array
 from fedjax_mrl.simulation.evaluation import POINTS
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.state import State, read_clients, require_live
@@ -143,7 +143,7 @@ def _pairs(
                 yield group, number, pair
 
 
-def in_blocks(ask: Callable[[np.ndarray], jax.Array], x: np.ndarray) -> np.ndarray:
+def in_blocks(ask: Callable[[np.ndarray], Array], x: np.ndarray) -> np.ndarray:
     """Logits [B, L] of images in blocks of few sizes, each of which is compiled."""
     size = min(_IMAGES, 1 << (len(x) - 1).bit_length())
     logits = []
