@@ -73,9 +73,9 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
-        raise DatasetError(
-            "an image of floating point numbers has no fixed black and white; give "
-            "arrays in an npy or npz file"
+        raise ValueError(
+            "its floating point numbers have no fixed black and white; give arrays in "
+            "an npy or npz file"
         )
     return image.convert(mode)
 
