@@ -8,7 +8,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedjax_mrl.cli import export, options
+from fedjax_mrl.cli import devices, export, options
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _model(args: argparse.Namespace) -> "PersonalModel":
         return asking.of_federation(
             federation, client, args.head, args.point or "local"
         )
+    devices.require()
     from fedjax_mrl.exporting import loaded
 
     model = loaded.load_model(path)
@@ -120,7 +121,9 @@ def _lines(names: list[str], guesses: list[list[Guess]]) -> list[str]:
     else:
         between = "\t"
     return [
-        between.join([name, *(f"{g.name}{between}{g.probability:.4f}" for g in row)])
+        between.join(
+            [name, *(f"{_printable(g.name)}{between}{g.probability:.4f}" for g in row)]
+        )
         for name, row in zip(shown, guesses, strict=True)
     ]
 

@@ -73,7 +73,21 @@ def write(
     Raises:
         OSError: if they cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    missing = [each for each in path.parents if not each.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, description, files)
+    except BaseException:
+        for each in missing:  # which are empty, the innermost first
+            with contextlib.suppress(OSError):
+                each.rmdir()
+        raise
+
+
+def _write(
+    path: pathlib.Path, description: Mapping[str, Any], files: Mapping[str, bytes]
+) -> None:
+    """Does what `write` does, below a folder that exists."""
     made = _new_folder(path.parent)
     try:
         listed = {

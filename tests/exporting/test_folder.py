@@ -78,6 +78,8 @@ def test_a_full_disk_leaves_all_as_it_was(old, federation, tmp_path, monkeypatch
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         federation.export(tmp_path / "model", 1, overwrite=True)
+    with pytest.raises(OSError, match="No space left"):
+        federation.export(tmp_path / "new" / "folders" / "model", 1)
     assert contents(tmp_path) == before
     assert os.listdir(tmp_path) == ["model"] * old
 
