@@ -3,18 +3,17 @@
 import numpy as np
 
 from fedjax_mrl.exporting.error import ExportError
-from fedjax_mrl.protocol import UNKNOWN
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """The softmax over the classes that a head knows; 0 for the others.
+    """The softmax, which is 0 for a class that a head knows nothing of.
 
     Of heads whose logits are no log-probabilities, such as minus the distance to a
     prototype, it orders classes as the logits do, but is flat: it is no estimate of how
     often the head is right.
 
     Args:
-        logits: [B, L], `UNKNOWN` for a class that a head knows nothing of.
+        logits: [B, L], `protocol.UNKNOWN` for such a class.
 
     Returns:
         float64 [B, L]; rows sum to 1. Where no class is known all are 1 / L.
@@ -29,8 +28,5 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
             f"The logits of example {bad[0]} are not finite: the model diverged, or "
             "the example has numbers or tokens that it was never trained on."
         )
-    known = logits > UNKNOWN / 2
-    known |= ~known.any(axis=-1, keepdims=True)
-    logits = np.where(known, logits, -np.inf)
     shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shares / shares.sum(axis=-1, keepdims=True)

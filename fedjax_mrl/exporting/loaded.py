@@ -2,6 +2,7 @@
 
 import os
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -9,6 +10,7 @@ from fedjax_mrl.data import own
 from fedjax_mrl.exporting import description as descriptions
 from fedjax_mrl.exporting import extras, folder, likelihood, program
 from fedjax_mrl.exporting.description import Description
+from fedjax_mrl.exporting.error import ExportError
 from fedjax_mrl.exporting.program import Logits
 from fedjax_mrl.simulation import prediction
 
@@ -108,4 +110,20 @@ def load_model(path: str | os.PathLike) -> PersonalModel:
     made = descriptions.parse(found, where / folder.DESCRIPTION)
     content = folder.content(where, found, folder.PROGRAM)
     extras.require("flatbuffers", "Reading an exported program")
-    return PersonalModel(made, program.restore(content))
+    logits = program.restore(content)
+    _require_fit(made, logits)
+    return PersonalModel(made, logits)
+
+
+def _require_fit(made: Description, logits: Logits) -> None:
+    """Refuses a program that takes or tells apart something else than is described."""
+    one = jax.ShapeDtypeStruct((1, *made.shape), made.dtype)
+    try:
+        shape = jax.eval_shape(logits, one).shape
+    except (TypeError, ValueError):
+        shape = ()
+    if shape != (1, len(made.classes)):
+        raise ExportError(
+            f"{folder.DESCRIPTION} does not fit {folder.PROGRAM}: another shape, type "
+            "or number of classes. Export the model again."
+        )

@@ -127,6 +127,9 @@ HARM = {
     "a lost value": (lambda p: rewritten(p, lost="head"), "lacks head"),
     "a wrong value": (lambda p: rewritten(p, shape=3), "do not fit together"),
     "no classes": (lambda p: rewritten(p, classes=[]), "do not fit together"),
+    "a lost class": (lambda p: rewritten(p, classes=["a", "b"]), "does not fit model"),
+    "another size": (lambda p: rewritten(p, shape=[7]), "does not fit model"),
+    "another type": (lambda p: rewritten(p, dtype="int32"), "does not fit model"),
     "lost files": (lambda p: rewritten(p, files={}), "exported without model.jax"),
 }
 
