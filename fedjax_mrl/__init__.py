@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fedjax_mrl.comparing import compare as compare
     from fedjax_mrl.config import RunConfig as RunConfig
     from fedjax_mrl.data.own import arrays as arrays
+    from fedjax_mrl.exporting.loaded import load_model as load_model
+    from fedjax_mrl.exporting.torch_names import from_torch as from_torch
+    from fedjax_mrl.exporting.torch_names import to_torch as to_torch
     from fedjax_mrl.federation import Federation as Federation
     from fedjax_mrl.loading import load as load
     from fedjax_mrl.models.own import model as model
@@ -41,9 +44,12 @@ _PUBLIC = {
     "Writer": "fedjax_mrl.runs.writers",
     "arrays": "fedjax_mrl.data.own",
     "compare": "fedjax_mrl.comparing",
+    "from_torch": "fedjax_mrl.exporting.torch_names",
     "load": "fedjax_mrl.loading",
+    "load_model": "fedjax_mrl.exporting.loaded",
     "model": "fedjax_mrl.models.own",
     "pack": "fedjax_mrl.packing",
+    "to_torch": "fedjax_mrl.exporting.torch_names",
     "unpack": "fedjax_mrl.packing",
 }
 __all__ = ["__version__", *_PUBLIC]  # pyrefly: ignore[unresolvable-dunder-all]

@@ -3,8 +3,9 @@
 import copy
 import dataclasses
 import os
+import pathlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from fedjax_mrl import (
 from fedjax_mrl import config as configs
 from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.config import RunConfig
+from fedjax_mrl.exporting import description, writing
 from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
 from fedjax_mrl.results import Result, Row
@@ -339,6 +341,37 @@ class Federation(Programs):
             1
         """
         saving.save(self, path, overwrite=overwrite)
+
+    def export(
+        self,
+        path: str | os.PathLike,
+        client: int,
+        *,
+        head: str | None = None,
+        point: str = "local",
+        formats: str | Iterable[str] | None = None,
+        overwrite: bool = False,
+    ) -> pathlib.Path:
+        """Writes a client's personal model of the newest state; docs/export.md.
+
+        Args:
+            path: the folder, new or empty; `fm.load_model` reads it.
+            client: its number.
+            head: the inference mode, as of `predict`.
+            point: likewise.
+            formats: some of "jax", "safetensors" and "torch"; by default the first two.
+            overwrite: replace the model that is there.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: for what there is not, or cannot be exported.
+            OSError: if it cannot be written; then nothing is.
+        """
+        self._given(None)
+        choice = description.choose(self, client, head, point)
+        return writing.export(self, path, choice, formats=formats, overwrite=overwrite)
 
     def rounds(
         self, state: State | None = None, until: int | None = None

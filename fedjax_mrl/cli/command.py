@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 from fedjax_mrl import paths
 
 # Metavars of options and arguments whose values are paths.
-PATHS = ("DIR", "FILE", "PATH", "RUN")
+PATHS = ("DIR", "FILE", "PATH", "RUN", "MODEL", "IMAGE")
 
 
 class UsageError(ValueError):

@@ -73,6 +73,46 @@ def read(path: Path, into: np.ndarray, *, resize: bool) -> None:
         into[...] = np.asarray(shown).reshape(into.shape)
 
 
+def example(path: Path, shape: tuple[int, ...], *, resize: bool = False) -> np.ndarray:
+    """Reads one image file as an example for a trained model.
+
+    Args:
+        path: of the file.
+        shape: (H, W, C) that the model takes.
+        resize: whether to bring another size to this one, whatever that does to the
+            proportions.
+
+    Returns:
+        uint8 [H, W, C].
+
+    Raises:
+        DatasetError: for a file that is no image, damaged, or of another size, and for
+            a model of other channels than image files have.
+    """
+    height, width, channels = shape
+    if channels not in (1, 3):
+        raise DatasetError(
+            f"Image files have 1 or 3 channels, but examples here have {channels}; "
+            "give arrays in an npy or npz file."
+        )
+    if path.is_dir():
+        raise DatasetError(
+            f"{path} is a folder; give the image files in it, as {path}/*.png."
+        )
+    if not path.exists():
+        raise DatasetError(f"There is no file {path}.")
+    found = header(path)
+    if not resize and (found.height, found.width) != (height, width):
+        raise DatasetError(
+            f"{path} must have {width}x{height} pixels (width x height), as the images "
+            f"that the model was trained on, but has {found.width}x{found.height}; "
+            "resize it, or give --resize."
+        )
+    into = np.empty(shape, np.uint8)
+    read(path, into, resize=resize)
+    return into
+
+
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
     """The image of a file; whatever its decoder says of damage is one sentence."""

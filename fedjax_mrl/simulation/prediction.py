@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_mrl import discovery
-from fedjax_mrl.protocol import Algorithm
+from fedjax_mrl.protocol import Algorithm, Array
 from fedjax_mrl.simulation.evaluation import POINTS
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.state import State, read_clients, require_live
@@ -105,7 +106,17 @@ def require_client(client: Any, number: int) -> int:
 
 
 def program(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
-    """Returns the compiled inference of a group.
+    """Returns the compiled inference of a group; arguments as of `logits_of`."""
+    return jax.jit(logits_of(algorithm, group, prepare), static_argnames="head")
+
+
+def logits_of(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
+    """Returns the inference of a group.
+
+    Args:
+        algorithm: the method.
+        group: its clients have one architecture.
+        prepare: images, index -> network inputs.
 
     Returns:
         A function of a shared part, a private state, images [B, ...] as stored and
@@ -114,10 +125,10 @@ def program(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
     predict = algorithm.client(group.model).predict
 
     def logits(shared, private, images, *, head):
-        x = prepare(images, np.arange(images.shape[0], dtype=np.int32))
+        x = prepare(images, jnp.arange(images.shape[0], dtype=jnp.int32))
         return predict(shared, private, x)[head]
 
-    return jax.jit(logits, static_argnames="head")
+    return logits
 
 
 def _pairs(
@@ -132,7 +143,7 @@ def _pairs(
                 yield group, number, pair
 
 
-def in_blocks(ask: Callable[[np.ndarray], jax.Array], x: np.ndarray) -> np.ndarray:
+def in_blocks(ask: Callable[[np.ndarray], Array], x: np.ndarray) -> np.ndarray:
     """Logits [B, L] of images in blocks of few sizes, each of which is compiled."""
     size = min(_IMAGES, 1 << (len(x) - 1).bit_length())
     logits = []

@@ -1,0 +1,23 @@
+"""The packages of the extra `export`, which not everybody has installed."""
+
+import importlib.util
+
+from fedjax_mrl.exporting.error import ExportError
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require(package: str, purpose: str) -> None:
+    """Refuses a purpose that a missing package is needed for.
+
+    Raises:
+        ExportError: with the command that installs it.
+    """
+    if not installed(package):
+        raise ExportError(
+            f"{purpose} needs the package {package}, which is not installed: "
+            f"pip install {package}, or install fedjax_mrl with its extra [export]."
+        )
