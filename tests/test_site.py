@@ -1,6 +1,9 @@
 """The documentation site: what is generated from the code, and its checks."""
 
+import ast
+import functools
 import re
+import shlex
 
 import pytest
 
@@ -102,3 +105,47 @@ def test_every_page_of_the_documents_is_in_the_contents():
     for path in documents.documents():
         if path.parent == pages.ROOT / "docs":
             assert path.stem in {*listed, *inside}, f"name {path.name} in docs/index.md"
+
+
+def fits(pattern, text):
+    """Whether a quoted message fits a text; `…` stands for anything."""
+    parts = map(re.escape, re.split(r"\s*…\s*", " ".join(pattern.split())))
+    return re.search(r"\s*.*?\s*".join(parts), " ".join(text.split()))
+
+
+def quoted():
+    """The messages of docs/errors.md."""
+    found = [
+        block.text.strip()
+        for block in documents.blocks()
+        if block.document == "docs/errors.md" and block.language == "text"
+    ]
+    assert len(found) > 20
+    return found
+
+
+@functools.cache
+def templates():
+    """Every text of the source; what is filled in is left out."""
+    found = []
+    for path in (pages.ROOT / "fedjax_mrl").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [getattr(part, "value", "…") for part in node.values]
+                found.append("".join(p if isinstance(p, str) else "…" for p in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+@pytest.mark.parametrize("text", [text for text in quoted() if text[0] == "$"])
+def test_commands_of_the_page_of_errors_say_so(text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command, _, message = text.partition("\n")
+    assert cli.main(shlex.split(command)[2:]) == 2
+    assert fits(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("text", [text for text in quoted() if text[0] != "$"])
+def test_other_messages_of_the_page_of_errors_exist(text):
+    assert any(fits(text, template) for template in templates())
