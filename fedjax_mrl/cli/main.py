@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fedjax_mrl import discovery
-from fedjax_mrl.cli import signals, streams
+from fedjax_mrl.cli import completion, signals, streams
 from fedjax_mrl.cli.command import Command, Parser, UsageError
 
 
@@ -21,6 +21,7 @@ def parser() -> Parser:
         description="Federated learning where every client has its own model.",
     )
     made.add_argument("--version", action="store_true", help="print the version")
+    completion.add(made)
     choices = made.add_subparsers(dest="command", metavar="command")
     for name, command in commands().items():
         below = choices.add_parser(name, help=command.help, description=command.help)
@@ -39,7 +40,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args, unknown = reader.parse_known_args(argv)
     if args.command is not None:
         reader.commands[args.command].refuse_unknown(unknown)
-    elif not args.version:
+    elif not (args.version or args.print_completion):
         reader.print_help()
     return args
 
@@ -70,6 +71,9 @@ def _run(argv: Sequence[str]) -> int:
             from fedjax_mrl import __version__
 
             print(f"fedjax-mrl {__version__}")
+            return 0
+        if args.command is None and args.print_completion:
+            print(completion.script(parser(), args.print_completion))
             return 0
         if args.command is None:
             return 2
