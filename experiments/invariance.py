@@ -3,7 +3,7 @@
     .venv/bin/python -m experiments.invariance [--algorithms a,b] [--models mlp]
 
 Runs on eight devices of the host; two processes are started where that is compared.
-Prints a table for docs/reliability.md.
+Prints a table for docs/reproducibility.md.
 """
 
 import argparse

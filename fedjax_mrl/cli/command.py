@@ -28,10 +28,14 @@ class Parser(argparse.ArgumentParser):
 
     Values of options whose metavar is one of `PATHS` are paths of this machine, with
     a leading `~` replaced; others are refused.
+
+    Attributes:
+        commands: the parsers of its subcommands by name.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.commands: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")

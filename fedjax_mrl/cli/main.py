@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fedjax_mrl import discovery
-from fedjax_mrl.cli import signals, streams
+from fedjax_mrl.cli import completion, signals, streams
 from fedjax_mrl.cli.command import Command, Parser, UsageError
 
 
@@ -14,27 +14,34 @@ def commands() -> dict[str, Command]:
     return discovery.find("fedjax_mrl.cli")
 
 
+def parser() -> Parser:
+    """The parser of the command line, with every command below it."""
+    made = Parser(
+        prog="fedjax-mrl",
+        description="Federated learning where every client has its own model.",
+    )
+    made.add_argument("--version", action="store_true", help="print the version")
+    completion.add(made)
+    choices = made.add_subparsers(dest="command", metavar="command")
+    for name, command in commands().items():
+        below = choices.add_parser(name, help=command.help, description=command.help)
+        command.configure(below)
+        made.commands[name] = below
+    return made
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads a command line; `command` is None where no command is named.
 
     Raises:
         UsageError: for an unknown command or option, with the nearest valid one.
     """
-    parser = Parser(
-        prog="fedjax-mrl",
-        description="Federated learning where every client has its own model.",
-    )
-    parser.add_argument("--version", action="store_true", help="print the version")
-    choices = parser.add_subparsers(dest="command", metavar="command")
-    for name, command in commands().items():
-        command.configure(
-            choices.add_parser(name, help=command.help, description=command.help)
-        )
-    args, unknown = parser.parse_known_args(argv)
+    reader = parser()
+    args, unknown = reader.parse_known_args(argv)
     if args.command is not None:
-        choices.choices[args.command].refuse_unknown(unknown)
-    elif not args.version:
-        parser.print_help()
+        reader.commands[args.command].refuse_unknown(unknown)
+    elif not (args.version or args.print_completion):
+        reader.print_help()
     return args
 
 
@@ -64,6 +71,9 @@ def _run(argv: Sequence[str]) -> int:
             from fedjax_mrl import __version__
 
             print(f"fedjax-mrl {__version__}")
+            return 0
+        if args.command is None and args.print_completion:
+            print(completion.script(parser(), args.print_completion))
             return 0
         if args.command is None:
             return 2

@@ -1,0 +1,1 @@
+"""The tools that make the documentation site; see docs/conf.py."""
