@@ -11,7 +11,9 @@ import jax
 import jax.experimental
 
 # jax 0.8 gave it the shorter name; later ones drop the longer.
-_enable_x64 = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # pyrefly: ignore
+_enable_x64 = (
+    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # pyrefly: ignore[missing-attribute]
+)
 
 
 @contextlib.contextmanager
