@@ -69,6 +69,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print only the table")
     telling.add(parser)
     options.add(parser)
+    options.add_programs(parser)
 
 
 class _Asked(NamedTuple):

@@ -172,11 +172,25 @@ def agreed(stop: Callable[[], int | None]) -> Callable[[], int | None]:
     return ask
 
 
-def provide(config: "RunConfig") -> None:
+def provide(config: "RunConfig", *, keep: bool = True) -> None:
     """Makes the CPU devices, by default one a core, and sets flags that a run asks for.
 
     Only effective before the first use of a device; a notebook sets them itself.
+
+    Args:
+        config: of the run.
+        keep: whether compiled programs are kept for the next process.
     """
+    _make(config)
+    if keep:
+        from fedjax_mrl import program_cache
+
+        reason = program_cache.use()
+        if reason is not None:
+            print(f"fedjax-mrl: {reason}", file=sys.stderr)
+
+
+def _make(config: "RunConfig") -> None:
     if config.deterministic:
         flag = "--xla_gpu_deterministic_ops=true"
         flags = os.environ.get("XLA_FLAGS", "")

@@ -41,6 +41,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="of the clients' devices, one number or by architecture, as in "
         "cnn1=20,cnn2=5 (default 10)",
     )
+    options.add_programs(parser)
 
 
 def _execute(args: argparse.Namespace) -> int:

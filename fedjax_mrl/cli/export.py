@@ -28,6 +28,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the model that is in --out"
     )
+    options.add_programs(parser)
 
 
 def add_choice(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:

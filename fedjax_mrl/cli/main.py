@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fedjax_mrl import discovery
-from fedjax_mrl.cli import completion, signals, streams
+from fedjax_mrl.cli import completion, options, signals, streams
 from fedjax_mrl.cli.command import Command, Parser, UsageError
 
 
@@ -77,6 +77,7 @@ def _run(argv: Sequence[str]) -> int:
             return 0
         if args.command is None:
             return 2
+        options.heed_programs(args)
         return commands()[args.command].execute(args)
     except UsageError as error:
         return fail(error, 2)

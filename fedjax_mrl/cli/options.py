@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +36,26 @@ def add(parser: argparse.ArgumentParser) -> None:
             metavar=field.metadata.get("metavar", "VALUE"),
             help=(field.metadata["help"] + suffix).replace("%", "%%"),
         )
+
+
+def add_programs(parser: argparse.ArgumentParser) -> None:
+    """Adds --no-compilation-cache."""
+    parser.add_argument(
+        "--no-compilation-cache",
+        action="store_true",
+        help="neither load compiled programs of earlier commands nor keep new ones",
+    )
+
+
+def heed_programs(args: argparse.Namespace) -> None:
+    """Tells JAX of --no-compilation-cache, before it is imported or after."""
+    if not getattr(args, "no_compilation_cache", False):
+        return
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    if "jax" in sys.modules:
+        import jax
+
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def layers(args: argparse.Namespace) -> list[Mapping[str, Any]]:

@@ -57,6 +57,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace that csv")
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lies now")
+    options.add_programs(parser)
 
 
 def _execute(args: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ def _execute(args: argparse.Namespace) -> int:
             )
         devices.join(args)  # refuses what needs --distributed
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        devices.provide(config)
+        devices.provide(config, keep=False)  # what compiling takes is measured
         devices.require()
         # Of the runner only its libraries, which a run holds in memory too.
         from fedjax_mrl.federation import Federation

@@ -20,6 +20,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     telling.add(parser)
     devices.add(parser)
     options.add(parser)
+    options.add_programs(parser)
 
 
 def _execute(args: argparse.Namespace) -> int:

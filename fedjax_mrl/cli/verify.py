@@ -19,6 +19,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", metavar="N", help="on N devices")
     parser.add_argument("--client-store", metavar="KIND", help="device, host or disk")
     parser.add_argument("--quiet", action="store_true", help="print only the verdict")
+    options.add_programs(parser)
 
 
 def _execute(args: argparse.Namespace) -> int:
