@@ -32,10 +32,8 @@ def use(folder: str | os.PathLike | None = None, *, limit: int = LIMIT) -> str |
     Returns:
         Why nothing is kept, in a sentence; None if programs are kept.
     """
-    if (
-        jax.config.jax_compilation_cache_dir
-        or not jax.config.jax_enable_compilation_cache
-    ):
+    known = jax.config.read
+    if known("jax_compilation_cache_dir") or not known("jax_enable_compilation_cache"):
         return None
     base = pathlib.Path(folder) if folder is not None else _of_user()
     place = base / _machine()

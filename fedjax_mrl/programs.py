@@ -16,7 +16,7 @@ from fedjax_mrl import numerics, paths, references, sharding, stores
 from fedjax_mrl.building import from_config, pieces, splits, visit_flops
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.data import own
+from fedjax_mrl.data import images, own
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Examples, Setup
@@ -74,13 +74,13 @@ class Programs:
         self.mesh = sharding.mesh(config.devices)
         self.store = stores.make(config.client_store, self.mesh, client_folder)
         data = self.dataset
-        self.examples = jax.device_put(
-            _examples(data.x_train, data.y_train), sharding.everywhere(self.mesh)
+        platform = self.mesh.devices.flat[0].platform
+        stored = lambda x, y: jax.device_put(
+            _examples(images.pack(x, platform), y), sharding.everywhere(self.mesh)
         )
+        self.examples = stored(data.x_train, data.y_train)
         self.test = evaluation.EvaluationSet(
-            jax.device_put(
-                _examples(data.x_test, data.y_test), sharding.everywhere(self.mesh)
-            ),
+            stored(data.x_test, data.y_test),
             self.partition.test[: config.num_training_clients],
             self.setup.prepare.test,
         )

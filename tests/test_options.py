@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedjax_mrl.config import RunConfig, fields
+from fedjax_mrl.data import images
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.runs import runner
@@ -187,3 +188,27 @@ def test_the_default_optimizer_takes_the_authors_steps(x64):
             theirs[name] = value - 0.01 * velocity[name]
     for name, value in theirs.items():
         np.testing.assert_allclose(ours[name], value, atol=1e-12)
+
+
+def test_images_that_are_packed_for_an_accelerator_are_the_same(monkeypatch):
+    """To rounding: another program multiplies and adds in one step or in two."""
+
+    def played(**options):
+        built = federation(**options)
+        state, _ = built.play(built.init())
+        return built.arrays(state)["clients"]
+
+    expected, others = played(), played(augmentation="none")
+    pack, seen = images.pack, []
+
+    def packed(x, platform):
+        seen.append(platform)
+        return pack(x, "tpu")
+
+    monkeypatch.setattr(images, "pack", packed)
+    found = played()
+    assert seen == ["cpu", "cpu"]
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, found, expected)
+    with pytest.raises(AssertionError):
+        jax.tree.map(close, found, others)

@@ -274,7 +274,12 @@ def setup(
             weight_decay=config.weight_decay,
             clip_norm=config.clip_norm,
         ),
-        prepare=images.prepare(data.mean, data.std, augmentation(config, data)),
+        prepare=images.prepare(
+            data.mean,
+            data.std,
+            augmentation(config, data),
+            shape=data.x_train.shape[1:],
+        ),
         num_rounds=config.schedule_rounds or config.rounds,
     )
 

@@ -2,8 +2,8 @@
 
 The data set stays on the device as it was stored, and a minibatch is a row of
 positions in it. Every output pixel is traced back to the one stored pixel that it
-shows, so flip, erasing and crop together are a single gather, and only the pixels
-of the minibatch are ever turned into floats.
+shows, so flip, erasing and crop together are one choice of pixels, and only those of
+the minibatch are ever turned into floats.
 """
 
 import math
@@ -28,7 +28,7 @@ class Preparation(NamedTuple):
     """How stored images become network inputs.
 
     Attributes:
-        train: key, images [n, H, W, C], index [B] -> inputs [B, H, W, C].
+        train: key, images [n, H, W, C], or packed, index [B] -> inputs [B, H, W, C].
         test: the same without a key and without augmentation.
 
     An index of -1 (no example) gives some image; the caller masks it.
@@ -59,6 +59,8 @@ def prepare(
     std: Sequence[float],
     augmentation: str,
     dtype: jax.typing.DTypeLike = jnp.float32,
+    *,
+    shape: tuple[int, ...] | None = None,
 ) -> Preparation:
     """Builds the preparation of a data set's images.
 
@@ -73,6 +75,7 @@ def prepare(
             normalised image); "none" only normalises; "raw" hands images on as they
             are stored, dtype included, for data that is prepared already.
         dtype: of the inputs; the arithmetic is in float32.
+        shape: (H, W, C), to take images that are packed as well, see `pack`.
 
     Raises:
         ValueError: for an unknown augmentation, or unusable `mean` and `std`. The
@@ -86,19 +89,18 @@ def prepare(
     normalise, num_channels = _normalisation(mean, std), len(mean)
 
     def test(images, index):
-        _check(images, num_channels)
-        return normalise(_take(images, index)).astype(dtype)
+        _check(images, num_channels, shape)
+        return normalise(_take(images, index, shape)).astype(dtype)
 
     def train(key, images, index):
-        _check(images, num_channels)
-        _, height, width, _ = images.shape
+        _check(images, num_channels, shape)
+        height, width, _ = images.shape[1:] if shape is None else shape
         changes = draw(key, index.shape[0], height, width)
         rows, columns, keep = _trace(changes, height, width)
-        # Three indices and not one flat position: 30% less time on a CPU, and no
-        # overflow of int32 for large data sets. Clipping is free here.
-        pixels = images.at[
-            jnp.maximum(index, 0)[:, None, None], rows[:, :, None], columns[:, None, :]
-        ].get(mode="clip")
+        if images.ndim == 4:
+            pixels = _gather_pixels(images, index, rows, columns)
+        else:
+            pixels = _select_pixels(_take(images, index, shape), rows, columns)
         # Zeros are zeros of the normalised image, as if put there after normalising.
         inputs = jnp.where(keep[..., None], normalise(pixels), jnp.float32(0))
         return inputs.astype(dtype)
@@ -191,16 +193,82 @@ def _trace(changes: Changes, height: int, width: int):
     return rows, jnp.where(flip, width - 1 - columns, columns), keep
 
 
-def _take(images: jax.Array, index: jax.Array) -> jax.Array:
-    return images.at[jnp.maximum(index, 0)].get(mode="clip")
+def _gather_pixels(
+    images: jax.Array, index: jax.Array, rows: jax.Array, columns: jax.Array
+) -> jax.Array:
+    """Looks every pixel up by itself.
+
+    Args:
+        images: stored, uint8 [n, H, W, C].
+        index: of each image [B].
+        rows: of the stored pixel that each output row shows [B, H].
+        columns: likewise [B, W].
+
+    Returns:
+        uint8 [B, H, W, C], with any values where a row or column is out of the image.
+    """
+    # Three indices and not one flat position: 30% less time, and no overflow of int32
+    # for large data sets. Clipping is free here.
+    places = jnp.maximum(index, 0)[:, None, None], rows[:, :, None], columns[:, None, :]
+    return images.at[places].get(mode="clip")
 
 
-def _check(images: jax.Array, num_channels: int):
+def _select_pixels(taken: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """The same of images that are looked up already, by products with rows of one 1.
+
+    Each sum has one term that is not zero, and bfloat16 has all integers up to 256, so
+    that the products are exact. A row or column that is out of the image gives zeros.
+
+    Args:
+        taken: uint8 [B, H, W, C].
+        rows: as of `_gather_pixels`.
+        columns: likewise.
+    """
+    channels_first = taken.transpose(0, 3, 1, 2).astype(jnp.bfloat16)
+    chosen = lambda places, size: jax.nn.one_hot(places, size, dtype=jnp.bfloat16)
+    by_row = jnp.einsum("bij,bcjw->bciw", chosen(rows, taken.shape[1]), channels_first)
+    both = jnp.einsum("bkw,bciw->bcik", chosen(columns, taken.shape[2]), by_row)
+    return both.astype(jnp.uint8).transpose(0, 2, 3, 1)
+
+
+def pack(x: np.ndarray, platform: str) -> np.ndarray:
+    """Images as the devices of a platform store them best; `Preparation` takes both.
+
+    A TPU pads [n, H, W, C] to its registers, forty-fold where there are three channels,
+    and looks single pixels up one after the other: 18.5 GB a minibatch of 1,024 images
+    of CIFAR-10 by the compiler's count for a v5e, 0.25 GB from [n, C H W].
+
+    Args:
+        x: uint8 [n, H, W, C]; anything else is returned as it is.
+        platform: of the devices.
+
+    Returns:
+        uint8 [n, C H W], or on a CPU the images themselves.
+    """
+    if platform == "cpu" or x.dtype != np.uint8 or x.ndim != 4:
+        return x
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).reshape(len(x), -1)
+
+
+def _take(
+    images: jax.Array, index: jax.Array, shape: tuple[int, ...] | None = None
+) -> jax.Array:
+    """The images [B, H, W, C] of some positions, also of images that are packed."""
+    taken = images.at[jnp.maximum(index, 0)].get(mode="clip")
+    if shape is None or images.ndim == 4:
+        return taken
+    height, width, channels = shape
+    return taken.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+
+
+def _check(images: jax.Array, num_channels: int, shape: tuple[int, ...] | None):
     if images.dtype != jnp.uint8:
         raise TypeError(
             f"Images must be uint8 to be normalised, but they are {images.dtype}; "
             'use augmentation "raw" for images that are prepared already.'
         )
+    if shape is not None and images.shape[1:] == (math.prod(shape),):
+        return  # packed
     if images.ndim != 4 or images.shape[-1] != num_channels:
         raise ValueError(
             f"Images must have the shape [n, H, W, {num_channels}], as mean and std "

@@ -59,6 +59,29 @@ def test_training_inputs_equal_the_three_operations_done_in_order(height, width)
     np.testing.assert_allclose(train(jax.random.key(3), x, index), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("height,width", [(HEIGHT, WIDTH), (32, 32), (3, 5)])
+def test_packed_images_give_the_same_bits(height, width):
+    x, index = stored(7, height, width), positions(7, 64).at[3].set(-1)
+    packed = jnp.asarray(images.pack(np.asarray(x), "tpu"))
+    assert packed.shape == (7, 3 * height * width)
+    both = images.prepare(MEAN, STD, "flip_erase_crop", shape=(height, width, 3))
+    found, expected = (
+        [jax.jit(both.train)(jax.random.key(3), given, index), both.test(given, index)]
+        for given in (packed, x)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"must have the shape \[n, H, W, 3\]"):
+        both.test(packed[:, 1:], index)
+
+
+def test_only_uint8_images_off_a_cpu_are_packed():
+    x = np.asarray(stored())
+    assert images.pack(x, "cpu") is x
+    for other in (x.astype(np.float32), x[..., 0, 0]):
+        assert images.pack(other, "gpu") is other
+
+
 def test_test_inputs_are_normalised_and_nothing_else():
     x, index = stored(), positions(7, 5)
     expected = normalised(x)[np.asarray(index)]
