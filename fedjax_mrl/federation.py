@@ -162,7 +162,7 @@ class Federation(Programs):
             >>> len(clients), sorted(fm.pack(state))[:2]
             (2, ['extractor/fc1/bias', 'extractor/fc1/kernel'])
         """
-        number = prediction.require_client(number, len(self.train))
+        number = prediction.require_client(number, self._taking_part(number))
         return engines.ClientEngine(self, self._assembled(1), number)
 
     def server(self) -> engines.ServerEngine:
@@ -218,7 +218,20 @@ class Federation(Programs):
             >>> federation.predict(federation.dataset.x_test[0]).shape
             (5, 10)
         """
+        self._taking_part(client)
         return self.logits(self._given(state), x, client, head, point)
+
+    def _taking_part(self, client: Any) -> int:
+        """How many clients take part; refuses one that is held out."""
+        number = len(self.train)
+        if isinstance(client, (int, np.integer)) and (
+            number <= client < self.config.num_clients
+        ):
+            raise ValueError(
+                f"client {client} is held out and takes part in no round; "
+                f"personalize([{client}]) brings it in."
+            )
+        return number
 
     def _given(self, state: State | None) -> State:
         """The state, or the newest one."""
@@ -310,7 +323,7 @@ class Federation(Programs):
         """
         state = self._given(state)
         require_live(state)
-        number = prediction.require_client(client, len(self.train))
+        number = prediction.require_client(client, self._taking_part(client))
         some = np.array([number])
         read = read_clients(state, self.groups, some, self.store)
         private, shared = read[number]

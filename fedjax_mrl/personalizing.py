@@ -48,7 +48,7 @@ class Asked(NamedTuple):
     model: Any = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Personalized:
     """Clients that came to a federation after its rounds.
 
@@ -212,7 +212,7 @@ def play(federation: "Federation", state: State, come: "Come") -> Personalized:
         state.round,
         come.asked,
         come.algorithm.heads,
-        tuple(joined.states),
+        tuple(sorted(joined.states)),
         come.trains_shared,
         joined.states,
         come,

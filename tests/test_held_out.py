@@ -50,8 +50,12 @@ def test_nobody_who_is_held_out_is_sampled_trained_averaged_or_kept():
     private = held.arrays(held.state)["clients"][group.name]
     assert private.private.header["kernel"].shape[0] == 3
     assert held.scores(held.state).num_test.size == 3
-    with pytest.raises(ValueError, match="from 0 to 2"):
-        held.predict(held.dataset.x_test[:1], client=3)
+    image = held.dataset.x_test[:1]
+    for ask in (held.client, held.networks, lambda k: held.predict(image, client=k)):
+        with pytest.raises(ValueError, match="client 3 is held out"):
+            ask(3)
+        with pytest.raises(ValueError, match="from 0 to 2"):
+            ask(5)
     assert max(max(held.server().sample(round=t)) for t in range(1, 30)) == 2
 
 

@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 import fedjax_mrl as fm
+from fedjax_mrl import algorithms, personalizing
 from tests.helpers import assert_trees_equal
 from tests.test_held_out import federation, with_two_held_out
 
@@ -170,6 +171,54 @@ def test_data_and_models_that_do_not_fit_are_refused():
         ask(data=fm.arrays(x, y, x_test, y_test, label_names=names))
     with pytest.raises(ValueError, match="cnn11"):
         ask(data=own(), model="cnn11")
+
+
+def halving(setup: fm.Setup) -> fm.Algorithm:
+    """FedAvg whose clients halve what they hold, outside of any training."""
+    made = algorithms.build("fedavg", setup)
+
+    def client(model):
+        usual = made.client(model)
+
+        def update(*given):
+            out = usual.update(*given)
+            half = jax.tree.map(lambda leaf: leaf / 2, out.shared)
+            return out._replace(shared=half)
+
+        return usual._replace(update=update)
+
+    return made._replace(client=client)
+
+
+def test_a_method_that_moves_what_is_frozen_is_refused_before_training():
+    built = federation(algorithm=halving, shared_dim=None, held_out_clients=1)
+    with pytest.raises(ValueError, match="cannot be frozen"):
+        personalizing.prepare(built, personalizing.Asked(shared="frozen"))
+    assert personalizing.prepare(built, personalizing.Asked()).trains_shared
+
+
+def test_a_model_that_the_method_cannot_work_with_is_refused():
+    built = federation(algorithm="fedavg", shared_dim=None)
+    asked = personalizing.Asked(data=own(), model=fm.model(Wide()))
+    with pytest.raises(ValueError, match="FedAvg"):
+        personalizing.prepare(built, asked)
+
+
+def test_newcomers_of_tasks_learn_their_own():
+    parity = [i % 2 for i in range(10)]
+    built = federation(
+        algorithm="standalone",
+        shared_dim=None,
+        held_out_clients=2,
+        rounds=1,
+        tasks={"digit": list(range(10)), "parity": parity},
+    )
+    built.fit()
+    found = built.personalize(epochs=1)
+    assert [row["architecture"] for row in found.rows()] == ["mlp@parity", "mlp@digit"]
+    image = built.dataset.x_test[0]
+    assert found.predict(image, 3).shape == (2,)
+    assert found.predict(image, 4).shape == (10,)
 
 
 def test_there_must_be_a_round_and_somebody_held_out():

@@ -1,0 +1,190 @@
+"""`fedjax-mrl personalize` as its user sees it: table, files, statuses."""
+
+import csv
+import errno
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+import fedjax_mrl as fm
+from fedjax_mrl.cli.main import main
+from fedjax_mrl.runs.directory import RunDirectory
+
+SMALL = ["--models", "mlp", "--shared-model", "mlp", "--feature-dim", "8"]
+SMALL += ["--shared-dim", "4", "--num-clients", "5", "--held-out-clients", "2"]
+SMALL += ["--limit-train", "200", "--rounds", "1", "--quiet"]
+TABLE = "personalized-fine-tuned.csv"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs by the store that they kept their states in, made when they are needed."""
+    made = {}
+
+    def run(store="device"):
+        if store not in made:
+            made[store] = tmp_path_factory.mktemp(store) / "a"
+            argv = ["run", *SMALL, "--client-store", store]
+            assert main([*argv, "--out", str(made[store])]) == 0
+        return made[store]
+
+    return run
+
+
+def table(path):
+    with pathlib.Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def sums(folder):
+    """Checksums of all files but the lock."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.name != ".lock"
+    }
+
+
+@pytest.mark.parametrize("store", ["host", "disk"])
+def test_the_table_is_added_and_no_other_file_changes(store, runs, capsys):
+    run = runs(store)
+    before = sums(run)
+    assert main(["personalize", str(run), "--epochs", "1"]) == 0
+    after = sums(run)
+    assert after.pop(TABLE) and after == before
+    rows = table(run / TABLE)
+    (run / TABLE).unlink()
+    assert [row["client"] for row in rows] == ["3"] * 4 + ["4"] * 4
+    shown = capsys.readouterr().out
+    assert f"written to {run / TABLE}" in shown
+    for row in rows:
+        about = row["round"], row["shared"], row["epochs"], row["learning_rate"]
+        assert about == ("1", "fine-tuned", "1", "0.01")
+        assert f"{float(row['after']):.4f}" in shown
+    found = fm.load(run).personalize(epochs=1).rows()
+    assert [float(row["after"]) for row in rows] == pytest.approx(
+        [row["after"] for row in found], abs=1e-5
+    )
+
+
+def test_an_earlier_table_is_replaced_only_if_asked(runs, tmp_path, capsys):
+    run, out = runs(), tmp_path / "x.csv"
+    ask = ["personalize", str(run), "--epochs", "1", "--clients", "4"]
+    ask += ["--shared", "frozen", "--out", str(out)]
+    assert main(ask) == 0
+    first = out.read_bytes()
+    capsys.readouterr()
+    assert main([*ask, "--learning-rate", "0.1"]) == 2
+    said = capsys.readouterr()
+    assert "Give --overwrite" in said.err and not said.out  # before any training
+    assert out.read_bytes() == first
+    assert main([*ask, "--learning-rate", "0.1", "--overwrite"]) == 0
+    assert {row["learning_rate"] for row in table(out)} == {"0.1"}
+    assert {row["shared"] for row in table(out)} == {"frozen"}
+    assert os.listdir(tmp_path) == ["x.csv"]
+
+
+def test_into_a_run_that_is_being_written_nothing_is_written(runs, capsys):
+    run = runs()
+    other = RunDirectory.open(run)
+    other.lock()
+    before = sums(run)
+    try:
+        assert main(["personalize", str(run), "--epochs", "1"]) == 0
+    finally:
+        other.unlock()
+    said = capsys.readouterr()
+    assert "mix_large" in said.out and "written to" not in said.out
+    assert "another process is writing that run" in said.err
+    assert sums(run) == before
+
+
+def test_a_full_disk_leaves_nothing_half_written(runs, capsys, monkeypatch):
+    run = runs()
+    before = sums(run)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("fedjax_mrl.runs.newcomers.os.fsync", full)
+    assert main(["personalize", str(run), "--epochs", "1"]) == 1
+    said = capsys.readouterr()
+    assert "mix_large" in said.out  # it was computed, and is shown
+    assert "No space left on device" in said.err and len(said.err.splitlines()) == 1
+    assert sums(run) == before
+
+
+def test_a_client_from_outside_comes_with_its_file(runs, tmp_path, capsys):
+    data = fm.load(runs()).dataset
+    some = np.flatnonzero(np.isin(data.y_train, (3, 7)))[:30]  # two classes of ten
+    arrays = {"x_train": data.x_train[some], "y_train": data.y_train[some]}
+    arrays |= {"x_test": data.x_train[some[:8]], "y_test": data.y_train[some[:8]]}
+    file, out = tmp_path / "new.npz", tmp_path / "new.csv"
+    np.savez(file, **arrays)
+    ask = ["personalize", str(runs()), "--epochs", "1", "--data", str(file)]
+    ask += ["--model", "mlp", "--out", str(out)]
+    assert main(ask) == 0
+    (row, *_) = table(out)
+    wanted = {"client": "5", "architecture": "mlp", "num_train": "30", "num_test": "8"}
+    assert wanted.items() <= row.items()
+    np.savez(file, label_names=[f"animal {i}" for i in range(10)], **arrays)
+    assert main([*ask, "--overwrite"]) == 2
+    assert "label_names must be those of the federation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--clients", "1"], "client 1 took part in the rounds"),
+        (["--clients", "7"], "There is no client 7"),
+        (["--clients", "3,x"], "--clients takes whole numbers"),
+        (["--epochs", "0"], "--epochs takes a whole number"),
+        (["--learning-rate", "fast"], "--learning-rate takes a number"),
+        (["--learning-rate", "-1"], "learning_rate must be a number, at least 0"),
+        (["--shared", "frosen"], "Did you mean frozen?"),
+        (["--model", "cnn1"], "Give data as well"),
+        (["--data", "nowhere.npz"], "Cannot read the data set nowhere.npz"),
+        (["--out", "nowhere/x.csv"], "does not exist"),
+        (["--out", "."], "is a folder"),
+    ],
+)
+def test_wrong_use_exits_2_with_a_sentence(words, answer, runs, capsys):
+    before = sums(runs())
+    assert main(["personalize", str(runs()), *words]) == 2
+    said = capsys.readouterr()
+    assert answer in said.err and len(said.err.splitlines()) == 1 and not said.out
+    assert sums(runs()) == before
+
+
+def test_divergence_exits_3_and_writes_nothing(runs, capsys):
+    before = sums(runs())
+    ask = ["personalize", str(runs()), "--epochs", "1", "--learning-rate", "1e30"]
+    assert main(ask) == 3
+    assert "client 3" in capsys.readouterr().err
+    assert sums(runs()) == before
+
+
+def test_there_must_be_a_run_with_a_checkpoint(runs, tmp_path, capsys):
+    assert main(["personalize", str(tmp_path)]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    begun = RunDirectory.create(
+        tmp_path / "b", config=(runs() / "config.json").read_text()
+    )
+    begun.unlock()
+    (tmp_path / "b" / "partition.npz").write_bytes(
+        (runs() / "partition.npz").read_bytes()
+    )
+    assert main(["personalize", str(tmp_path / "b")]) == 2
+    assert "There is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_new_run_in_the_folder_takes_the_table_with_it(tmp_path):
+    (tmp_path / TABLE).write_text("of the run before\n")
+    argv = ["run", *SMALL, "--rounds", "0", "--out", str(tmp_path)]
+    assert main(argv) == 2
+    assert main([*argv, "--overwrite"]) == 0
+    assert not (tmp_path / TABLE).exists()
