@@ -95,7 +95,7 @@ def load_model(path: str | os.PathLike) -> PersonalModel:
         >>> import tempfile
         >>> import fedjax_mrl as fm
         >>> federation = fm.Federation(
-        ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+        ...     algorithm="standalone", models=("mlp",), num_clients=5, rounds=1
         ... )
         >>> _ = federation.fit()
         >>> folder = federation.export(tempfile.mkdtemp() + "/model", client=3)
