@@ -130,6 +130,35 @@ def test_a_personal_model_of_fedmrl_has_the_exported_heads_logits(tmp_path):
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("algorithm", ["fml", "fedavg"])
+def test_a_client_predicts_with_networks_that_come_from_pytorch(algorithm):
+    x = np.random.default_rng(1).integers(0, 256, (6, *SHAPE))
+    federation = fm.Federation(
+        algorithm=algorithm,
+        models=("cnn5",),
+        shared_model="cnn5",
+        dataset=fm.arrays(x, np.arange(6) % 3, x, np.arange(6) % 3),
+        feature_dim=6,
+        num_clients=1,
+        partition="iid",
+        rounds=1,
+    )
+    federation.state = federation.init()
+    like = federation.networks(0)
+    named = {name: 1.5 * array for name, array in fm.to_torch(like).items()}
+    networks = fm.from_torch(named, like=like)
+    client = federation.client(0)
+    state = client.from_networks(networks)
+    assert_trees_equal(state[1], networks["shared"])
+    part = networks.get("private", networks["shared"])
+    model = federation.groups[0].model
+    inputs = federation.setup.prepare.test(jax.numpy.asarray(x, np.uint8), np.arange(6))
+    found = client.predict(state, x.astype(np.uint8))
+    np.testing.assert_allclose(found, model.logits(part, inputs), atol=1e-4)
+    with pytest.raises(ValueError, match="are missing"):
+        client.from_networks({})
+
+
 def test_networks_come_back_bit_for_bit_whatever_the_order_of_names():
     model = models.build("cnn3", SHAPE, 7, feature_dim=11)
     network, other = (model.init(jax.random.key(seed)) for seed in (0, 1))
