@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_mrl import numerics, sharding
+from fedjax_mrl import numerics, packing, sharding
 from fedjax_mrl.protocol import Examples
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation import faults, phases
@@ -59,6 +59,24 @@ class ClientEngine:
         built = self._federation
         some = np.array([self.id])
         return read_clients(built.init(), built.groups, some, built.store)[self.id]
+
+    def from_networks(self, networks: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Returns the state that holds some networks, such as PyTorch's.
+
+        Args:
+            networks: by name, as `Federation.networks` returns a client's.
+
+        Raises:
+            ValueError: for networks of another structure or other shapes.
+        """
+        private, shared = self.init()
+        kept = private._asdict() if hasattr(private, "_asdict") else {"state": private}
+        like = {"shared": shared, **kept}
+        held = packing.unpack(packing.pack(dict(networks)), like)
+        shared = held.pop("shared")
+        if hasattr(private, "_asdict"):
+            return type(private)(**held), shared
+        return held["state"], shared
 
     def update(self, broadcast: Any, state: Any, round: int) -> tuple[Any, Report]:
         """Trains in one round.

@@ -8,7 +8,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedjax_mrl.cli import devices, export, options
+from fedjax_mrl.cli import devices, export, options, streams
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _model(args: argparse.Namespace) -> "PersonalModel":
     devices.require()
     from fedjax_mrl.exporting import loaded
 
-    model = loaded.load_model(path)
+    with streams.silenced():  # XLA says more of a program that it cannot read
+        model = loaded.load_model(path)
     if given:
         raise UsageError(
             f"--{given[0]} is for a run directory; {path} is the model of client "

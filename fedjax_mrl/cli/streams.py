@@ -85,6 +85,19 @@ def own() -> None:
     sys.unraisablehook = _without_late_writers(sys.unraisablehook)
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Drops what libraries below Python write to stderr meanwhile."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 def _without_late_writers(tell: Hook) -> Hook:
     """Drops what threads say that still write when their checkpoint has failed.
 

@@ -202,6 +202,8 @@ def content(path: pathlib.Path, description: Mapping[str, Any], name: str) -> by
 
 
 def _no_model(path: pathlib.Path) -> str:
+    if path.name in FILES:
+        return f"{path} is a part of a model; give the folder {path.parent}."
     what = f"holds no {DESCRIPTION}" if path.is_dir() else "is no folder"
     inside: list[str] = []
     with contextlib.suppress(OSError):

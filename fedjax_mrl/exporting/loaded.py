@@ -95,7 +95,7 @@ def load_model(path: str | os.PathLike) -> PersonalModel:
         >>> import tempfile
         >>> import fedjax_mrl as fm
         >>> federation = fm.Federation(
-        ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+        ...     algorithm="standalone", models=("mlp",), num_clients=5, rounds=1
         ... )
         >>> _ = federation.fit()
         >>> folder = federation.export(tempfile.mkdtemp() + "/model", client=3)
@@ -116,12 +116,21 @@ def load_model(path: str | os.PathLike) -> PersonalModel:
 
 
 def _require_fit(made: Description, logits: Logits) -> None:
-    """Refuses a program that takes or tells apart something else than is described."""
+    """Refuses a program that is not what is described, or cannot be compiled here."""
     one = jax.ShapeDtypeStruct((1, *made.shape), made.dtype)
     try:
         shape = jax.eval_shape(logits, one).shape
+        jax.jit(logits).lower(one)
     except (TypeError, ValueError):
         shape = ()
+    except jax.errors.JaxRuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(
+            f"{folder.PROGRAM} cannot be read ({reason}): it was exported with jax "
+            f"{made.versions.get('jax')}, and this is {jax.__version__}. JAX reads "
+            "programs of earlier versions; install a newer one, or export the model "
+            "again with this one."
+        ) from error
     if shape != (1, len(made.classes)):
         raise ExportError(
             f"{folder.DESCRIPTION} does not fit {folder.PROGRAM}: another shape, type "

@@ -1,9 +1,13 @@
 """A model is written as a whole or not at all, and damage to it is noticed."""
 
+import dataclasses
 import errno
 import json
 import os
+import re
 
+import jax
+import jax.export
 import pytest
 
 import fedjax_mrl as fm
@@ -151,10 +155,26 @@ def test_a_program_that_jax_cannot_read_is_refused(federation, tmp_path):
         fm.load_model(tmp_path / "other")
 
 
+def test_a_program_of_a_later_jax_is_refused_with_both_versions(federation, tmp_path):
+    path = federation.export(tmp_path / "model", 0)
+    found = folder.read(path)[1]
+    program = jax.export.deserialize(bytearray((path / folder.PROGRAM).read_bytes()))
+    later = dataclasses.replace(program, mlir_module_serialized=b"ML\xefRlater")
+    found["versions"] = {"jax": "99.0.0"}
+    folder.write(tmp_path / "other", found, {folder.PROGRAM: bytes(later.serialize())})
+    versions = f"exported with jax 99.0.0, and this is {re.escape(jax.__version__)}"
+    with pytest.raises(ExportError, match=versions):
+        fm.load_model(tmp_path / "other")
+
+
 def test_what_is_no_model_is_refused_and_a_near_one_named(federation, tmp_path):
     with pytest.raises(ExportError, match="is no folder"):
         fm.load_model(tmp_path / "nothing")
-    federation.export(tmp_path / "model", 0)
+    path = federation.export(tmp_path / "model", 0)
+    with pytest.raises(
+        ExportError, match=r"part of a model; give the folder .*model\."
+    ):
+        fm.load_model(path / "model.jax")
     with pytest.raises(ExportError, match=r"holds no model.json.* Is it .*/model\?"):
         fm.load_model(tmp_path)
 

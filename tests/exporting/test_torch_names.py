@@ -102,17 +102,17 @@ def test_a_personal_model_of_fedmrl_has_the_exported_heads_logits(tmp_path):
     draw = np.random.default_rng(1)
     x, y = draw.integers(0, 256, (12, *SHAPE)), np.arange(12) % 3
     federation = fm.Federation(
-        models=("cnn1", "cnn5"),
+        models=("cnn2",),
         shared_model="cnn5",
         dataset=fm.arrays(x, y, x, y, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.4)),
         shared_dim=4,
         feature_dim=6,
-        num_clients=2,
+        num_clients=1,
         partition="iid",
         rounds=1,
     )
     federation.state = federation.init()
-    path = federation.export(tmp_path / "model", 1, formats=["torch"])
+    path = federation.export(tmp_path / "model", 0, formats=["torch"])
     file = path / "torch_state_dict.safetensors"
     with safetensors.safe_open(file, "np") as opened:
         facts = opened.metadata()
@@ -126,8 +126,37 @@ def test_a_personal_model_of_fedmrl_has_the_exported_heads_logits(tmp_path):
         "mix_large": dense(fused, named, "private.fc3"),
         "mix_small": dense(fused[:, :4], named, "shared.fc3"),
     }.items():
-        expected = federation.predict(x, client=1, head=head)
+        expected = federation.predict(x, client=0, head=head)
         np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["fml", "fedavg"])
+def test_a_client_predicts_with_networks_that_come_from_pytorch(algorithm):
+    x = np.random.default_rng(1).integers(0, 256, (6, *SHAPE))
+    federation = fm.Federation(
+        algorithm=algorithm,
+        models=("cnn5",),
+        shared_model="cnn5",
+        dataset=fm.arrays(x, np.arange(6) % 3, x, np.arange(6) % 3),
+        feature_dim=6,
+        num_clients=1,
+        partition="iid",
+        rounds=1,
+    )
+    federation.state = federation.init()
+    like = federation.networks(0)
+    named = {name: 1.5 * array for name, array in fm.to_torch(like).items()}
+    networks = fm.from_torch(named, like=like)
+    client = federation.client(0)
+    state = client.from_networks(networks)
+    assert_trees_equal(state[1], networks["shared"])
+    part = networks.get("private", networks["shared"])
+    model = federation.groups[0].model
+    inputs = federation.setup.prepare.test(jax.numpy.asarray(x, np.uint8), np.arange(6))
+    found = client.predict(state, x.astype(np.uint8))
+    np.testing.assert_allclose(found, model.logits(part, inputs), atol=1e-4)
+    with pytest.raises(ValueError, match="are missing"):
+        client.from_networks({})
 
 
 def test_networks_come_back_bit_for_bit_whatever_the_order_of_names():
