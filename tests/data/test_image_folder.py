@@ -254,3 +254,5 @@ def test_a_name_of_this_library_is_no_folder(tmp_path, monkeypatch):
         datasets.load("photo")
     with pytest.raises(DatasetError, match="--image-size is for a folder of images"):
         datasets.load("digits", image_size=8)
+    with pytest.raises(config.ConfigError, match="nothing is read from"):
+        fm.RunConfig(dataset="gs://bucket/photos")
