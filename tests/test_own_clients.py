@@ -8,6 +8,7 @@ import pytest
 import fedjax_mrl as fm
 from fedjax_mrl import partitions
 from fedjax_mrl.cli.main import main
+from fedjax_mrl.data import drawn_test
 from fedjax_mrl.data.dataset import DatasetError
 from fedjax_mrl.partitions import PartitionError
 
@@ -234,7 +235,8 @@ def test_a_saved_split_with_names_is_a_split(file):
         np.testing.assert_array_equal(one, two)
 
 
-def test_examples_are_the_same_wherever_the_data_come_from(file):
+def test_examples_are_the_same_wherever_the_data_come_from(file, monkeypatch):
+    monkeypatch.setattr(drawn_test, "_AT_ONCE", 7)  # of 96
     x, y = table()
     ids = np.array(["zoë", "al b", "c"])[np.arange(120) % 3]
     options = {**SMALL, "partition": "natural", "num_clients": 3}

@@ -193,6 +193,7 @@ def bomb(path, side):
         ),
         (lambda p: bomb(p / "a b" / "x.png", 30000), "at most 67,108,864 pixels"),
         (lambda p: bomb(p / "a b" / "x.png", 9000), "x.png claims more of 9000 x 9000"),
+        (lambda p: (p / "a b" / "x\n.png").write_bytes(b"no"), r"x\\n.png' must be an"),
         (lambda p: (p / "empty").mkdir(), "taken for a class, but .*empty holds no"),
         (lambda p: [f.unlink() for f in p.rglob("*.png")], "holds no image"),
         (lambda p: shutil.rmtree(p), "but .* is not there"),
