@@ -263,3 +263,18 @@ def test_data_that_were_moved_are_given_again(file, capsys):
     assert "not those that" in capsys.readouterr().err
     assert main(["resume", "a", "--rounds", "3", "--dataset", "digits"]) == 2
     assert "but these differ: dataset" in capsys.readouterr().err
+
+
+def test_the_checksum_covers_whose_the_examples_are():
+    x, y = table()
+    sums = [
+        fm.arrays(x, y, *table(30), clients=ids, clients_test=tests).sha256()
+        for ids, tests in (
+            (None, None),
+            (np.arange(120) % 2, None),
+            (np.arange(120) % 3, None),
+            (np.arange(120) % 3 + 5, None),
+            (np.arange(120) % 3, np.zeros(30, int)),
+        )
+    ]
+    assert len({*sums}) == len(sums)
