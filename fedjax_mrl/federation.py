@@ -54,8 +54,8 @@ class Federation(Programs):
         models: names, such references, or networks as `fm.model` makes them and
             `models.own.architecture` lists them; client k gets entry k mod length.
         shared_model: the one that all share, likewise.
-        dataset: a name, the path of an npz file, or data as `fm.arrays` makes them,
-            whose name the configuration takes over.
+        dataset: a name, the path of an npz file or a folder (`datasets.FORMS`), or data
+            as `fm.arrays` makes them, whose name the configuration takes over.
         partition: a text such as "class:2", or a split to use instead of making one:
             a pair (train, test), each a list or dict with the positions of every
             client's examples; one array as test is for all clients, and without test

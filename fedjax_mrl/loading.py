@@ -37,7 +37,7 @@ _ATTEMPTS = 5  # while another process replaces checkpoints
 def load(
     path: str | os.PathLike,
     *,
-    dataset: Dataset | None = None,
+    dataset: Dataset | str | os.PathLike | None = None,
     algorithm: Callable[..., Algorithm] | None = None,
     models: Sequence[Any] = (),
     **changes: Any,
@@ -53,7 +53,7 @@ def load(
 
     Args:
         path: the run directory, `--out` of `fedjax-mrl run`.
-        dataset: the data, if they have no name here.
+        dataset: the data, if they have no name here, or where they lie now.
         algorithm: the method, if it was a function that cannot be imported.
         models: networks likewise, the private ones and the shared one.
         **changes: settings that change no number of any round, as `data_dir`,
@@ -82,9 +82,9 @@ def load(
     if not _present(directory):
         raise _no_checkpoint(directory, [])
     config = _changed(RunConfig.from_json(directory.read_text("config.json")), changes)
-    overlay = None
-    if config.client_store == "disk":
-        overlay = _Overlay(directory.clients)
+    on_disk = config.client_store == "disk"
+    overlay = _Overlay(directory.clients) if on_disk else None
+    dataset = _read(dataset, config)
     given = {"algorithm": algorithm, "models": models, "dataset": dataset}
     named = {name: value for name, value in given.items() if value}
     values = take(named)[1]
@@ -94,6 +94,16 @@ def load(
     built.history.begin_with(tables(directory, built.state.round))
     built.keeps = overlay  # also of its other trials
     return built
+
+
+def _read(
+    dataset: Dataset | str | os.PathLike | None, config: RunConfig
+) -> Dataset | None:
+    """The data that were given, read if it was their path."""
+    if isinstance(dataset, str | os.PathLike):
+        where = os.fspath(dataset)
+        return datasets.load(where, config.data_dir, config.image_size)
+    return dataset
 
 
 def federation(

@@ -74,7 +74,7 @@ def is_data_path(text: str) -> bool:
     """
     if text.endswith(".npz") or text.startswith(("/", "./", "../", "~")):
         return True
-    if text in (".", ".."):
+    if text in (".", "..") or "://" in text:  # an address is refused as a path
         return True
     return os.path.isdir(text) and text not in discovery.find("fedjax_mrl.datasets")
 

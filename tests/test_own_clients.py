@@ -8,6 +8,7 @@ import pytest
 import fedjax_mrl as fm
 from fedjax_mrl import partitions
 from fedjax_mrl.cli.main import main
+from fedjax_mrl.data import drawn_test
 from fedjax_mrl.data.dataset import DatasetError
 from fedjax_mrl.partitions import PartitionError
 
@@ -232,3 +233,48 @@ def test_a_saved_split_with_names_is_a_split(file):
     assert other.pieces.notes == ()
     for one, two in zip(built.partition.train, other.partition.train, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_examples_are_the_same_wherever_the_data_come_from(file, monkeypatch):
+    monkeypatch.setattr(drawn_test, "_AT_ONCE", 7)  # of 96
+    x, y = table()
+    ids = np.array(["zoë", "al b", "c"])[np.arange(120) % 3]
+    options = {**SMALL, "partition": "natural", "num_clients": 3}
+    given = fm.Federation(dataset=fm.arrays(x, y, clients=ids), **options)
+    read = fm.Federation(dataset="own.npz", **options)  # overwritten in place
+    assert given.dataset.sha256() == read.dataset.sha256()
+    np.testing.assert_array_equal(x, table()[0])  # the user's own is left alone
+
+
+def test_data_that_were_moved_are_given_again(file, capsys):
+    flags = [*FLAGS, "--partition", "iid", "--num-clients", "2", "--quiet"]
+    assert main(["run", "--dataset", "own.npz", *flags, "--out", "a"]) == 0
+    (file / "new").mkdir()
+    (file / "own.npz").rename(file / "new" / "own.npz")
+    assert main(["resume", "a", "--rounds", "2"]) == 2
+    assert "No such file" in capsys.readouterr().err
+    assert fm.load("a", dataset="new/own.npz").state.round == 1
+    moved = ["--dataset", "new/own.npz", "--quiet"]
+    assert main(["resume", "a", "--rounds", "2", *moved]) == 0
+    assert main(["verify", "a"]) == 0
+    x, y = table(seed=9)
+    np.savez("other.npz", x=x, y=y)
+    assert main(["resume", "a", "--rounds", "3", "--dataset", "other.npz"]) == 2
+    assert "not those that" in capsys.readouterr().err
+    assert main(["resume", "a", "--rounds", "3", "--dataset", "digits"]) == 2
+    assert "but these differ: dataset" in capsys.readouterr().err
+
+
+def test_the_checksum_covers_whose_the_examples_are():
+    x, y = table()
+    sums = [
+        fm.arrays(x, y, *table(30), clients=ids, clients_test=tests).sha256()
+        for ids, tests in (
+            (None, None),
+            (np.arange(120) % 2, None),
+            (np.arange(120) % 3, None),
+            (np.arange(120) % 3 + 5, None),
+            (np.arange(120) % 3, np.zeros(30, int)),
+        )
+    ]
+    assert len({*sums}) == len(sums)

@@ -216,6 +216,7 @@ def data(config: RunConfig, given: Dataset | None = None) -> Dataset:
         ConfigError: for an unknown augmentation, or a fraction for testing that the
             data have no use for.
     """
+    read_here = given is None
     if given is None:
         given = datasets.load(config.dataset, config.data_dir, config.image_size)
     elif config.image_size not in (None, *given.x_train.shape[1:2]):
@@ -230,7 +231,8 @@ def data(config: RunConfig, given: Dataset | None = None) -> Dataset:
         )
     checked = own.check(given, chosen)
     if not len(checked.y_test):
-        return drawn_test.draw(checked, config.test_fraction, config.data_seed)
+        fraction, seed = config.test_fraction, config.data_seed
+        return drawn_test.draw(checked, fraction, seed, in_place=read_here)
     if config.test_fraction is not None and not checked.test_drawn:
         raise ConfigError(
             f"--test-fraction is for data without a test part, but {checked.name} has "

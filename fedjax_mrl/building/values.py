@@ -79,7 +79,7 @@ def take(options: Mapping[str, Any]) -> tuple[dict[str, Any], Values]:
         named["dataset"] = dataset.name
     else:
         raise DatasetError(
-            "dataset must be a name, a path, or a Dataset, as fm.arrays(x, y, x_test, "
+            "dataset must be a path, a name or a Dataset, as fm.arrays(x, y, x_test, "
             f"y_test) makes one; got {type(dataset).__name__}."
         )
     partition = named.get("partition")

@@ -39,7 +39,7 @@ class RunConfig:
     )
     image_size: int | None = _option(
         None,
-        "side of the square, in pixels, that all images of a folder are brought to "
+        "side in pixels of the square that all images of --dataset DIR are brought to "
         "(default: their own size, which must be one)",
         low=1,
         high=4096,

@@ -10,9 +10,12 @@ from fedjax_mrl.data.dataset import Clients, Dataset
 from fedjax_mrl.data.error import DatasetError
 
 FRACTION = 0.2  # unless the user says otherwise
+_AT_ONCE = 256  # examples that are moved
 
 
-def draw(data: Dataset, fraction: float | None, seed: int) -> Dataset:
+def draw(
+    data: Dataset, fraction: float | None, seed: int, *, in_place: bool = False
+) -> Dataset:
     """Keeps some training examples for testing.
 
     Where the data name clients, each gives the fraction of its own examples, else each
@@ -23,6 +26,8 @@ def draw(data: Dataset, fraction: float | None, seed: int) -> Dataset:
         data: without test examples.
         fraction: above 0 and below 1; None is `FRACTION`.
         seed: the data seed.
+        in_place: whether the array of the examples may be overwritten, which saves the
+            memory of a second one.
 
     Returns:
         The data with both parts, and a note that says so; the mean and deviation of
@@ -49,10 +54,12 @@ def draw(data: Dataset, fraction: float | None, seed: int) -> Dataset:
         f"{share:.3g} of every {whose}'s, are kept for testing (--test-fraction; drawn "
         "by --data-seed)."
     )
+    x_test = data.x_train[tested]  # before its examples are overwritten
+    x = data.x_train
     made = data._replace(
-        x_train=data.x_train[~tested],
+        x_train=_moved_up(x, ~tested) if in_place else x[~tested],
         y_train=data.y_train[~tested],
-        x_test=data.x_train[tested],
+        x_test=x_test,
         y_test=data.y_train[tested],
         clients=_parted(data.clients, tested),
         test_drawn=True,
@@ -62,6 +69,15 @@ def draw(data: Dataset, fraction: float | None, seed: int) -> Dataset:
         return made
     mean, std = own.moments_of(made.x_train)
     return made._replace(mean=mean, std=std)
+
+
+def _moved_up(x: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The examples that are kept, in order, at the beginning of the same array."""
+    positions = np.flatnonzero(kept)
+    for start in range(0, positions.size, _AT_ONCE):
+        some = positions[start : start + _AT_ONCE]
+        x[start : start + some.size] = x[some]  # they come from there or further on
+    return x[: positions.size]
 
 
 def _chosen(data: Dataset, share: float, seed: int) -> np.ndarray:

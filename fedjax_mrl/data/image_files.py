@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fedjax_mrl.data.dataset import border
 from fedjax_mrl.data.error import DatasetError
@@ -116,12 +116,15 @@ def example(path: Path, shape: tuple[int, ...], *, resize: bool = False) -> np.n
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
     """The image of a file; whatever its decoder says of damage is one sentence."""
-    with border(path, "an image"), warnings.catch_warnings():
+    name = str(path) if str(path).isprintable() else repr(str(path))
+    with border(name, "an image"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, and of odd metadata
         try:
             opened = Image.open(path, formats=_FORMATS)
         except Image.DecompressionBombError:
             raise _too_large(path, "") from None
+        except UnidentifiedImageError:
+            raise ValueError(f"it begins as none of {', '.join(_FORMATS)}") from None
         with opened as image:
             width, height = image.size
             if width * height > _MOST_PIXELS:

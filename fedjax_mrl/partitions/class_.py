@@ -85,7 +85,8 @@ def _num_portions(num_clients: int, per_client: int, num_classes: int) -> int:
             f"{num_classes} classes; change num_clients to a multiple of "
             f"{num_classes // math.gcd(num_classes, per_client)}, or the classes a "
             f"client to a multiple of "
-            f"{num_classes // math.gcd(num_classes, num_clients)}."
+            f"{num_classes // math.gcd(num_classes, num_clients)}; or take another "
+            "partition, as dirichlet:0.5, which suits any number."
         )
     return wanted // num_classes
 

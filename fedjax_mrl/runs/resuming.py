@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs.checkpoint import CheckpointError, Checkpoints
 from fedjax_mrl.runs.directory import RunDirectory
@@ -73,6 +74,11 @@ def may_differ(key: str, old: object, new: object) -> bool:
     """Whether a run may go on with another value of a setting."""
     if key == "client_store" and "disk" in (old, new):
         return old == new  # a checkpoint of files does not suit another store
+    if (
+        key == "dataset"
+    ):  # files that were moved; a checksum says whether they are the same
+        paths = [references.is_data_path(str(text)) for text in (old, new)]
+        return old == new or all(paths)
     return key in FREE or old == new
 
 

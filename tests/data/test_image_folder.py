@@ -193,6 +193,7 @@ def bomb(path, side):
         ),
         (lambda p: bomb(p / "a b" / "x.png", 30000), "at most 67,108,864 pixels"),
         (lambda p: bomb(p / "a b" / "x.png", 9000), "x.png claims more of 9000 x 9000"),
+        (lambda p: (p / "a b" / "x\n.png").write_bytes(b"no"), r"x\\n.png' must be an"),
         (lambda p: (p / "empty").mkdir(), "taken for a class, but .*empty holds no"),
         (lambda p: [f.unlink() for f in p.rglob("*.png")], "holds no image"),
         (lambda p: shutil.rmtree(p), "but .* is not there"),
@@ -254,3 +255,5 @@ def test_a_name_of_this_library_is_no_folder(tmp_path, monkeypatch):
         datasets.load("photo")
     with pytest.raises(DatasetError, match="--image-size is for a folder of images"):
         datasets.load("digits", image_size=8)
+    with pytest.raises(config.ConfigError, match="nothing is read from"):
+        fm.RunConfig(dataset="gs://bucket/photos")
