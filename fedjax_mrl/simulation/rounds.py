@@ -108,15 +108,18 @@ def player(
 
 def player_of(
     pieces: Pieces,
-) -> Callable[[Sequence[Trial], Sequence[State | None]], list[Any]]:
-    """Returns `play` of `player`, of pieces that are assembled already."""
+) -> Callable[..., list[Any]]:
+    """Returns `play` of `player`, of pieces that are assembled already.
 
-    def play(trials, states):
+    It takes a third argument, `watch` of `phases.train`.
+    """
+
+    def play(trials, states, watch=None):
         active = [number for number, state in enumerate(states) if state is not None]
         if not active:
             return [None] * len(states)
         select = lambda values: [values[number] for number in active]
-        results = _play(pieces, select(trials), select(states))
+        results = _play(pieces, select(trials), select(states), watch)
         by_number = dict(zip(active, results, strict=True))
         return [by_number.get(number) for number in range(len(states))]
 
@@ -158,7 +161,10 @@ def assemble(
 
 
 def _play(
-    pieces: Pieces, trials: Sequence[Trial], states: Sequence[State]
+    pieces: Pieces,
+    trials: Sequence[Trial],
+    states: Sequence[State],
+    watch: phases.Watch | None = None,
 ) -> list[tuple[State, Played]]:
     """Plays one round of each trial: plan, train, aggregate, store."""
     require_live(*states)
@@ -167,7 +173,7 @@ def _play(
         for trial, state in zip(trials, states, strict=True)
     ]
     bytes_down = [pieces.server.broadcast_bytes(state.server) for state in states]
-    trained, reports = phases.train(pieces, plans, states)
+    trained, reports = phases.train(pieces, plans, states, watch)
     aggregated = phases.aggregate(pieces, plans, states, reports)
     del reports  # the uploads of a cohort are gone before its states are copied
     new_states = phases.store(pieces, plans, states, trained, aggregated)
