@@ -195,11 +195,12 @@ def _read(
     for option in ("models", "shared_model"):
         listed = named.get(option)
         if isinstance(listed, Sequence) and not isinstance(listed, str):
-            named[option] = []
+            names_of = []
             for value in listed:
                 taken, own = take({option: value})
-                named[option].append(taken[option])
+                names_of.append(taken[option])
                 values = values.under(own)
+            named[option] = names_of
     split = [option for option in named if option.replace("-", "_") in grids.SPLIT]
     if split and values.partition is not None:
         raise ValueError(

@@ -40,10 +40,10 @@ class _Teller:
     def __init__(self) -> None:
         self._started = self._compiling = 0.0
 
-    def took(self, event: str, seconds: float, **_: object) -> None:
+    def took(self, event: str, duration_secs: float, **_: str | int) -> None:
         """Counts what JAX says of compiling."""
         if event == _COMPILED:
-            self._compiling += seconds
+            self._compiling += duration_secs
 
     def tell(self, visits: "Visits") -> None:
         """Prints of a group."""
