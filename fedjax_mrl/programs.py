@@ -28,7 +28,7 @@ from fedjax_mrl.simulation import (
 )
 from fedjax_mrl.simulation.cohorts import Sampler, Trial
 from fedjax_mrl.simulation.digest import Digester
-from fedjax_mrl.simulation.phases import Pieces
+from fedjax_mrl.simulation.phases import Pieces, Watch
 from fedjax_mrl.simulation.population import Group, Population
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.state import Played, State, require_live
@@ -51,6 +51,8 @@ class Programs:
         test: what clients are tested on, on the devices.
         trial: seed and learning rate, by which trials of one federation differ.
         client_folder: as given, whole.
+        watch: is told of every group that trains, see `simulation.phases.train`; None
+            by default, and then nothing is waited for.
         code_sha256: of the user's own code when this was built, by reference.
 
     The others are described at `Federation`.
@@ -69,6 +71,7 @@ class Programs:
         self.client_folder = client_folder
         self.pieces = pieces.resolve(config, values)
         self.code_sha256 = references.checksums(config.code)  # as it is now
+        self.watch: Watch | None = None
         self.trial = Trial(config.seed, config.learning_rate)
         self.stopwatch = Stopwatch()
         self.mesh = sharding.mesh(config.devices)
@@ -178,14 +181,14 @@ class Programs:
             What `play` would return for each by itself; None for those left out.
         """
         play = self._player(len(trials))
-        reached = [self.stopwatch.reached] * timed
+        told = {"reached": self.stopwatch.reached} if timed else {}
         self.stopwatch.lap()
         trials = [
             trial if state is None else self.trial_in_round(trial, state.round + 1)
             for trial, state in zip(trials, states, strict=True)
         ]
         with numerics.fixed(self.config.precision):
-            return play(trials, states, *reached)
+            return play(trials, states, watch=self.watch, **told)
 
     @property
     def population(self) -> Population:
@@ -248,10 +251,15 @@ class Programs:
             logits = prediction.in_blocks(ask, x)
         return logits[0] if single else logits
 
-    def scores(self, state: State) -> evaluation.Scores:
-        """Tests all clients of a state, in all heads, at both points."""
+    def scores(
+        self, state: State, done: Callable[[int], object] = lambda clients: None
+    ) -> evaluation.Scores:
+        """Tests all clients of a state, in all heads, at both points.
+
+        `done` is told how many clients were tested, group by group.
+        """
         with numerics.fixed(self.config.precision):
-            return self._compiled["evaluate"](state)
+            return self._compiled["evaluate"](state, done)
 
     def logits(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
+from tqdm import auto
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
@@ -22,6 +22,33 @@ if TYPE_CHECKING:
     from fedjax_mrl.simulation.population import Group
 
 _STYLE: Any = {"box": box.SIMPLE_HEAD, "title_justify": "left"}
+
+
+def bar(
+    label: str, total: int, unit: str, *, start: int = 0, quiet: bool = False
+) -> auto.tqdm:
+    """A progress bar with rate and time left; on a terminal only, else it is nothing.
+
+    Args:
+        label: stands before the bar.
+        total: how many there will be.
+        unit: of what.
+        start: how many there are already.
+        quiet: whether to show none.
+    """
+    shown = not quiet and sys.stdout is not None and sys.stdout.isatty()
+    size = shutil.get_terminal_size()
+    return auto.tqdm(
+        total=total,
+        initial=start,
+        desc=label,
+        unit=unit,
+        file=sys.stdout,
+        disable=not shown,
+        # By itself tqdm shows nothing on a terminal that reports no size.
+        ncols=size.columns,
+        nrows=size.lines,
+    )
 
 
 class Progress:
@@ -38,26 +65,13 @@ class Progress:
         self, label: str, rounds: int, *, start: int = 0, quiet: bool = False
     ) -> None:
         self._quiet = quiet
-        self._bar = None
-        if not quiet and sys.stdout is not None and sys.stdout.isatty():
-            size = shutil.get_terminal_size()
-            self._bar = tqdm(
-                total=rounds,
-                initial=start,
-                desc=label,
-                unit="round",
-                file=sys.stdout,
-                # By itself tqdm shows nothing on a terminal that reports no size.
-                ncols=size.columns,
-                nrows=size.lines,
-            )
+        self._bar = bar(label, rounds, "round", start=start, quiet=quiet)
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def __call__(self, row: "RoundReport") -> None:
         """Takes the report of a round of the only run."""
@@ -72,7 +86,7 @@ class Progress:
             return
         accuracy = row["accuracy"]
         shown = "" if accuracy is None else f"{accuracy:.4f}"
-        if self._bar is not None:
+        if not self._bar.disable:
             self._bar.set_postfix(loss=f"{row['train_loss']:.4f}", accuracy=shown)
             self._bar.update()
             return

@@ -60,7 +60,8 @@ def _execute(args: argparse.Namespace) -> int:
         state = loading.newest(federation, directory, unusable.append)
     for text in unusable:
         print(f"fedjax-mrl: {text}", file=sys.stderr)
-    scores = federation.evaluate(state)
+    with console.bar("evaluate", config.num_clients, "client") as bar:
+        scores = federation.scores(state, bar.update)
     heads = federation.algorithm.heads
     title = f"{config.title}, round {state.round}: mean test accuracy of clients"
     console.show(console.accuracy_table(title, federation.groups, heads, scores))

@@ -49,15 +49,19 @@ def _execute(args: argparse.Namespace) -> int:
         devices.provide(config, keep=False)  # what compiling takes is measured
         devices.require()
         # Of the runner only its libraries, which a run holds in memory too.
+        from fedjax_mrl.cli import console
         from fedjax_mrl.federation import Federation
         from fedjax_mrl.planning import plan as planning
         from fedjax_mrl.runs import runner  # noqa: F401
 
         federation = Federation(config, client_folder=args.out or "runs")
-        made = planning.make(federation, limit=limit, calibrate=not args.no_calibration)
+        calibrate = not args.no_calibration
+        steps = len(federation.groups) * (1 + calibrate)
+        with console.bar("plan", steps, "step", quiet=args.quiet) as bar:
+            made = planning.make(
+                federation, limit=limit, calibrate=calibrate, done=bar.update
+            )
     if not args.quiet:
-        from fedjax_mrl.cli import console
-
         console.tell(*federation.pieces.notes)
         title = f"{config.title}, {config.rounds} rounds"
         console.show(_groups(title, made), _memory(made), *_lines(config, made))

@@ -26,7 +26,7 @@ def play(
     The status is 0 if it is done, 1 if the disk or another process failed, 3 if it
     diverged, and 128 plus its number if a signal stopped it, such as 143.
     """
-    from fedjax_mrl.cli import console, devices, signals
+    from fedjax_mrl.cli import console, devices, signals, verbose
     from fedjax_mrl.runs import runner
 
     rounds = federation.config.rounds
@@ -36,6 +36,7 @@ def play(
         with (
             signals.Stop() as stop,
             console.Progress(label, rounds, start=start, quiet=told.quiet) as progress,
+            verbose.watching(federation, shown=told.verbose),
         ):
             outcome = runner.run(
                 federation,
@@ -69,14 +70,17 @@ def play_together(
 
     `stop` says the number of the signal that asked to stop, or None.
     """
-    from fedjax_mrl.cli import console
+    from fedjax_mrl.cli import console, verbose
     from fedjax_mrl.runs import runner
 
     rounds = entries[0].federation.config.rounds * len(entries)
     start = sum(entry.state.round for entry in entries if entry.state is not None)
     _warn_unprotected([entry.directory for entry in entries])
     try:
-        with console.Progress(label, rounds, start=start, quiet=told.quiet) as progress:
+        with (
+            console.Progress(label, rounds, start=start, quiet=told.quiet) as progress,
+            verbose.watching(entries[0].federation, shown=told.verbose),
+        ):
             reporting = [
                 entry._replace(
                     report=progress.of(entry.directory.path.name), told=told.make()

@@ -68,8 +68,7 @@ class Trials:
                     return
                 self._play_together(batch, federation)
             except ValueError as error:
-                for run in batch:
-                    self._end(run, str(error), 2)
+                self._end(batch, str(error), 2)
             waiting = waiting[len(batch) :]
 
     def _stopped(self) -> bool:
@@ -96,7 +95,7 @@ class Trials:
                     run, trial, overwrite=run.path in self._place.replaced
                 )
             except ValueError as error:
-                self._end(run, str(error), 2)
+                self._end([run], str(error), 2)
             else:
                 if state is not None:
                     text = f"going on after round {state.round} of {run.config.rounds}"
@@ -114,13 +113,15 @@ class Trials:
             if headline:
                 accuracy = f"{headline['head']} {headline['last']:.4f}"
                 self._say(f"{self._label(run)}: {accuracy}")
-            self._end(run, message or "done", status)
+            self._end([run], message or "done", status)
 
-    def _end(self, run: "Run", text: str, status: int) -> None:
-        """Notes what became of a run, and says so if it is not done."""
-        self.ends[run.path], self.status = text, max(self.status, status)
+    def _end(self, runs: "list[Run]", text: str, status: int) -> None:
+        """Notes what became of some runs, and says so if they are not done."""
+        self.ends |= {run.path: text for run in runs}
+        self.status = max(self.status, status)
         if text != "done":
-            print(f"fedjax-mrl: {run.path.name}: {text}", file=sys.stderr)
+            more = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
+            print(f"fedjax-mrl: {runs[0].path.name}{more}: {text}", file=sys.stderr)
 
     def _label(self, run: "Run") -> str:
         runs = self._place.runs

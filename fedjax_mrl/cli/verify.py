@@ -4,6 +4,7 @@ import argparse
 import atexit
 import pathlib
 import shutil
+import sys
 import tempfile
 
 from fedjax_mrl.cli import options, stored
@@ -38,13 +39,18 @@ def _execute(args: argparse.Namespace) -> int:
         folder = pathlib.Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         federation = stored.federation(directory, config, client_folder=folder)
+        from fedjax_mrl.cli import console
         from fedjax_mrl.runs import verification
 
-    def report(round: int, equal: bool) -> None:
-        if not args.quiet:
-            print(f"round {round}: {'equal' if equal else 'DIFFERENT'}", flush=True)
+    with console.bar("verify", rounds, "round", quiet=args.quiet) as bar:
 
-    verdict = verification.verify(federation, directory, rounds, report)
+        def report(round: int, equal: bool) -> None:
+            bar.update(round - bar.n)
+            if not args.quiet:
+                bar.write(f"round {round}: {'equal' if equal else 'DIFFERENT'}")
+                sys.stdout.flush()
+
+        verdict = verification.verify(federation, directory, rounds, report)
     for change in verdict.environment:
         print(f"environment: {change}")
     if verdict.difference is None:

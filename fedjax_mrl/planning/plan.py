@@ -4,6 +4,7 @@ Trains nothing. The compiler says how much memory a group's program needs; the r
 is counted from shapes. Only the calibration computes, a few steps of each program.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +69,11 @@ class Plan(NamedTuple):
 
 
 def make(
-    federation: Federation, *, limit: int | None = None, calibrate: bool = True
+    federation: Federation,
+    *,
+    limit: int | None = None,
+    calibrate: bool = True,
+    done: Callable[[], object] = lambda: None,
 ) -> Plan:
     """Plans a run.
 
@@ -77,6 +82,7 @@ def make(
         limit: bytes of memory, of the host for CPUs, else of each device; by default
             those of this machine (`available`).
         calibrate: also compute a few local steps of every group, for the time.
+        done: called when a group was compiled, and when one was timed.
 
     Raises:
         DoesNotFit: if the peak is above the limit; nothing has been computed then.
@@ -84,7 +90,7 @@ def make(
     limit = available(federation) if limit is None else limit
     with numerics.fixed(federation.config.precision):
         planner = Planner(federation)
-        programs = planner.compile_all(federation.round_config)
+        programs = planner.compile_all(federation.round_config, done)
         # With all programs compiled: compiling takes more than their own size.
         process = host_memory.resident()
         peak = memory.at_peak(planner, federation.round_config, programs, process)
@@ -93,7 +99,7 @@ def make(
         groups = [_group(compiled) for compiled in programs]
         seconds = None
         if calibrate:
-            groups, seconds = _calibrated(planner, programs, groups)
+            groups, seconds = _calibrated(planner, programs, groups, done)
     cohort_size = federation.round_config.cohort_size
     return Plan(
         groups=groups,
@@ -154,7 +160,10 @@ def _group(compiled: Compiled) -> GroupPlan:
 
 
 def _calibrated(
-    planner: Planner, programs: list[Compiled], groups: list[GroupPlan]
+    planner: Planner,
+    programs: list[Compiled],
+    groups: list[GroupPlan],
+    done: Callable[[], object],
 ) -> tuple[list[GroupPlan], float]:
     """The groups with their visits' time, and the seconds of a round's training.
 
@@ -179,4 +188,5 @@ def _calibrated(
         total += members * seconds / devices
         longest = max(longest, seconds * together)
         timed.append(group._replace(seconds=seconds))
+        done()
     return timed, max(total, longest)

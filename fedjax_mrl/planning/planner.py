@@ -1,5 +1,6 @@
 """Compiles the programs of a federation for a plan, also under other settings."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -64,10 +65,16 @@ class Planner:
         of_one = lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype)
         return Compiled(program, pair, jax.tree.map(of_one, reports.upload), working)
 
-    def compile_all(self, config: RoundConfig) -> list[Compiled]:
-        """The programs of all groups, compiled."""
+    def compile_all(
+        self, config: RoundConfig, done: Callable[[], object] = lambda: None
+    ) -> list[Compiled]:
+        """The programs of all groups, compiled; `done` is called after each."""
         self._compile_starts()
-        return [self.compile(group, config) for group in self.federation.groups]
+        found = []
+        for group in self.federation.groups:
+            found.append(self.compile(group, config))
+            done()
+        return found
 
     def _compile_starts(self) -> None:
         """Compiles what draws first weights, for what that takes of the process."""

@@ -133,15 +133,16 @@ def cells(grid: Grid) -> list[dict[str, object]]:
 def apply(base: RunConfig, cell: Mapping[str, object]) -> RunConfig:
     """The configuration with the values of a cell."""
     known = configs.fields()
-    settings: dict[str, Any] = {k: value for k, value in base.set if k not in cell}
+    settings: dict[str, Any] = {k: v for k, v in base.set if k not in cell}
     settings |= {key: value for key, value in cell.items() if key not in known}
-    changes: dict[str, Any] = {k: value for k, value in cell.items() if k in known}
+    changes: dict[str, Any] = {k: v for k, v in cell.items() if k in known}
     return dataclasses.replace(base, **changes, set=tuple(settings.items()))
 
 
 def adopt(base: RunConfig, other: RunConfig, columns: Iterable[str]) -> RunConfig:
     """The configuration with what another one has in some columns."""
-    settings, changes = dict(base.set), {}
+    settings = dict(base.set)
+    changes: dict[str, Any] = {}
     theirs = dict(other.set)
     for column in columns:
         prefix, dot, option = column.partition(".")

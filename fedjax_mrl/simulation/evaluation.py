@@ -82,8 +82,11 @@ def make(
     batch_size: int = 128,
     chunks: Mapping[str, int] = types.MappingProxyType({}),
     store: Store | None = None,
-) -> Callable[[State], Scores]:
+) -> Callable[..., Scores]:
     """Returns `evaluate`, from a state to the scores of all clients.
+
+    It takes a second argument, a function that is told how many clients were tested,
+    group by group.
 
     Args:
         algorithm: what is running.
@@ -114,7 +117,9 @@ def make(
     tests = [test_of(group) for group in groups]
     broadcast_of = jax.jit(algorithm.server.broadcast, out_shardings=whole)
 
-    def evaluate(state: State) -> Scores:
+    def evaluate(
+        state: State, done: Callable[[int], object] = lambda clients: None
+    ) -> Scores:
         require_live(state)
         broadcast = broadcast_of(state.server)
         # All are begun before the first is waited for.
@@ -127,6 +132,7 @@ def make(
             for scores, column in zip((correct, loss, counted), columns, strict=True):
                 values = np.concatenate(column)[: group.clients.size]
                 scores[:, :, group.clients] = np.moveaxis(values, 0, -1)
+            done(group.clients.size)
         return Scores(correct, loss, num_test, counted)
 
     return evaluate

@@ -175,7 +175,7 @@ def join(
     pieces = _pieces(algorithm, newcomers, start.trial.seed, config, store)
     for plan in _plans(newcomers.ids, start, config.cohort_size):
         trained, (report,) = phases.train(
-            pieces, [plan], [state], Purpose.PERSONALIZATION
+            pieces, [plan], [state], purpose=Purpose.PERSONALIZATION
         )
         _require_finite(plan, report)
         unchanged = Aggregated(state.server, report, jnp.bool_(True))

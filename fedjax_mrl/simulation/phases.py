@@ -3,7 +3,7 @@
 Several trials go through them at once; each argument has a list of one value a trial.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +32,25 @@ class Pieces(NamedTuple):
     num_trials: int  # J
 
 
+class Visits(NamedTuple):
+    """The visits of a group's participants, before and after them.
+
+    Attributes:
+        group: its name.
+        plans: of every trial.
+        present: trial, as its place in `plans`, and id of each participant.
+        losses: the mean training loss of each [len(present)]; None before.
+    """
+
+    group: str
+    plans: Sequence[RoundPlan]
+    present: Sequence[tuple[int, int]]
+    losses: np.ndarray | None = None
+
+
+Watch = Callable[[Visits], None]
+
+
 class Trained(NamedTuple):
     """The members of a wave after their training."""
 
@@ -53,6 +72,7 @@ def train(
     pieces: Pieces,
     plans: Sequence[RoundPlan],
     states: Sequence[State],
+    watch: Watch | None = None,
     purpose: Purpose = Purpose.CLIENT_UPDATE,
 ) -> tuple[list[Trained], list[Report]]:
     """Lets the participants train, group by group and wave by wave.
@@ -62,6 +82,8 @@ def train(
         plans: of each trial's round.
         states: of each trial.
         purpose: of the participants' keys.
+        watch: is told when a group with participants begins, and when it is done; only
+            for this is anything waited for.
 
     Returns:
         Every wave after it, and for each trial the reports [K, ...] in cohort order,
@@ -84,6 +106,9 @@ def train(
         ]
         waves, busy = program.waves(present, schedule, busy)
         handles = [state.clients[group.name] for state in states]
+        if watch is not None and present:
+            watch(Visits(group.name, plans, present))
+        losses = []
         for wave in waves:
             before = pieces.store.take(handles, wave.trial, wave.rows)
             pairs, report = program.train(before, inputs, wave.members)
@@ -95,7 +120,14 @@ def train(
                 pieces.server.gather(so_far, at, report)
                 for so_far, at in zip(reports, places, strict=True)
             ]
+            losses.append(report.metrics["total"])
             del before, report
+        if watch is not None and present:
+            found = [
+                np.asarray(of)[w.places] for w, of in zip(waves, losses, strict=True)
+            ]
+            members = [member for wave in waves for member in wave.present]
+            watch(Visits(group.name, plans, members, np.concatenate(found)))
     return trained, reports
 
 

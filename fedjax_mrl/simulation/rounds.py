@@ -108,20 +108,20 @@ def player(
 
 def player_of(
     pieces: Pieces,
-) -> Callable[[Sequence[Trial], Sequence[State | None]], list[Any]]:
+) -> Callable[..., list[Any]]:
     """Returns `play` of `player`, of pieces that are assembled already.
 
-    As a third argument `play` takes a function that is told of the end of each part of
-    the round: its name, "local" or "server", and the arrays that it makes, which may
-    still be computed.
+    Beside trials and states `play` takes `watch` of `phases.train`, and `reached`,
+    which is told of the end of each part of the round: its name, "local" or "server",
+    and the arrays that it makes, which may still be computed.
     """
 
-    def play(trials, states, reached=_pass):
+    def play(trials, states, *, reached=_pass, watch=None):
         active = [number for number, state in enumerate(states) if state is not None]
         if not active:
             return [None] * len(states)
         select = lambda values: [values[number] for number in active]
-        results = _play(pieces, select(trials), select(states), reached)
+        results = _play(pieces, select(trials), select(states), reached, watch)
         by_number = dict(zip(active, results, strict=True))
         return [by_number.get(number) for number in range(len(states))]
 
@@ -171,6 +171,7 @@ def _play(
     trials: Sequence[Trial],
     states: Sequence[State],
     reached: Callable[[str, Any], None],
+    watch: phases.Watch | None,
 ) -> list[tuple[State, Played]]:
     """Plays one round of each trial: plan, train, aggregate, store."""
     require_live(*states)
@@ -179,7 +180,7 @@ def _play(
         for trial, state in zip(trials, states, strict=True)
     ]
     bytes_down = [pieces.server.broadcast_bytes(state.server) for state in states]
-    trained, reports = phases.train(pieces, plans, states)
+    trained, reports = phases.train(pieces, plans, states, watch=watch)
     reached("local", (trained, reports))
     aggregated = phases.aggregate(pieces, plans, states, reports)
     del reports  # the uploads of a cohort are gone before its states are copied
