@@ -32,8 +32,8 @@ def use(folder: str | os.PathLike | None = None, *, limit: int = LIMIT) -> str |
     Returns:
         Why nothing is kept, in a sentence; None if programs are kept.
     """
-    enabled: bool = getattr(jax.config, "jax_enable_compilation_cache")  # noqa: B009
-    if jax.config.jax_compilation_cache_dir or not enabled:
+    told = lambda name: getattr(jax.config, f"jax_{name}")
+    if told("compilation_cache_dir") or not told("enable_compilation_cache"):
         return None
     base = pathlib.Path(folder) if folder is not None else _of_user()
     place = base / _machine()
