@@ -8,10 +8,6 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
-import jax.experimental
-
-# jax 0.8 gave it the shorter name; later ones drop the longer.
-_enable_x64 = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
 
 
 @contextlib.contextmanager
@@ -33,7 +29,7 @@ def fixed(precision: str = "default") -> Iterator[None]:
             "federations cannot do without: a round would take hours. Unset it."
         )
     with (
-        _enable_x64(False),
+        jax.enable_x64(False),
         jax.threefry_partitionable(True),
         jax.default_matmul_precision(precision),
     ):
