@@ -8,12 +8,6 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
-import jax.experimental
-
-# jax 0.8 gave it the shorter name; later ones drop the longer.
-_enable_x64 = (
-    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # pyrefly: ignore[missing-attribute]
-)
 
 
 @contextlib.contextmanager
@@ -35,7 +29,7 @@ def fixed(precision: str = "default") -> Iterator[None]:
             "federations cannot do without: a round would take hours. Unset it."
         )
     with (
-        _enable_x64(False),
+        jax.enable_x64(False),
         jax.threefry_partitionable(True),
         jax.default_matmul_precision(precision),
     ):
