@@ -22,7 +22,7 @@ from fedjax_mrl.simulation.state import read_clients
 from fedjax_mrl.simulation.visit import Report
 
 if TYPE_CHECKING:
-    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.trained import Trained
 
 
 class ClientData(NamedTuple):
@@ -47,7 +47,7 @@ class ClientEngine:
         num_train: how many examples it trains on.
     """
 
-    def __init__(self, federation: "Federation", pieces: Pieces, client: int) -> None:
+    def __init__(self, federation: "Trained", pieces: Pieces, client: int) -> None:
         self.id = client
         self._federation, self._pieces = federation, pieces
         self._program = next(p for p in pieces.programs if client in p.group.clients)
@@ -210,7 +210,7 @@ class ServerEngine:
     Its state goes in and comes out as a pytree of NumPy arrays.
     """
 
-    def __init__(self, federation: "Federation", pieces: Pieces) -> None:
+    def __init__(self, federation: "Trained", pieces: Pieces) -> None:
         self._federation, self._pieces = federation, pieces
         whole = sharding.everywhere(pieces.store.mesh)
         self._whole = whole

@@ -31,7 +31,7 @@ from fedjax_mrl.simulation.state import State, require_live
 if TYPE_CHECKING:
     import pandas
 
-    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.trained import Trained
 
 MODES = ("fine-tuned", "frozen")
 EPOCHS = 10  # of a newcomer by default
@@ -167,7 +167,7 @@ class Personalized:
         }
 
 
-def prepare(federation: "Federation", asked: Asked) -> "Come":
+def prepare(federation: "Trained", asked: Asked) -> "Come":
     """Finds out who comes, and checks that they can; trains nothing.
 
     Args:
@@ -190,7 +190,7 @@ def prepare(federation: "Federation", asked: Asked) -> "Come":
         return come._replace(trains_shared=_trains_shared(come))
 
 
-def play(federation: "Federation", state: State, come: "Come") -> Personalized:
+def play(federation: "Trained", state: State, come: "Come") -> Personalized:
     """Trains those who come. Nothing of the federation changes.
 
     Args:
@@ -290,7 +290,7 @@ def _require_sound(asked: Asked) -> None:
         )
 
 
-def _held_out(federation: "Federation", asked: Asked) -> Come:
+def _held_out(federation: "Trained", asked: Asked) -> Come:
     """The clients that the configuration holds out, or some of them."""
     pieces, held = federation.pieces, federation.pieces.held_out
     first, number = len(federation.train), federation.config.num_clients
@@ -347,7 +347,7 @@ def _span(first: int, number: int) -> str:
     return str(first) if first == number - 1 else f"{first} to {number - 1}"
 
 
-def _from_outside(federation: "Federation", asked: Asked) -> Come:
+def _from_outside(federation: "Trained", asked: Asked) -> Come:
     """A client that is not in the federation's split, with data of its own."""
     config, pieces = federation.config, federation.pieces
     client = config.num_clients
@@ -404,7 +404,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 
 
 def _with(
-    federation: "Federation",
+    federation: "Trained",
     assembler: Assembler,
     come: Callable[..., Come],
     data: Dataset,
@@ -421,7 +421,7 @@ def _with(
     )
 
 
-def _start(federation: "Federation", state: State, asked: Asked) -> Start:
+def _start(federation: "Trained", state: State, asked: Asked) -> Start:
     """What all newcomers begin with."""
     rate = asked.learning_rate
     trial = Trial(
@@ -433,7 +433,7 @@ def _start(federation: "Federation", state: State, asked: Asked) -> Start:
 
 
 def _join(
-    federation: "Federation",
+    federation: "Trained",
     come: Come,
     algorithm: Algorithm,
     start: Start,

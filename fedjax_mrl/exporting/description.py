@@ -12,7 +12,7 @@ from fedjax_mrl.simulation.evaluation import POINTS
 from fedjax_mrl.simulation.population import Group
 
 if TYPE_CHECKING:
-    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.trained import Trained
 
 
 class Choice(NamedTuple):
@@ -83,7 +83,7 @@ class Description(NamedTuple):
 
 
 def choose(
-    federation: "Federation", client: object, head: str | None, point: str
+    federation: "Trained", client: object, head: str | None, point: str
 ) -> Choice:
     """Checks what is to be exported.
 
@@ -106,7 +106,7 @@ def choose(
 
 
 def describe(
-    federation: "Federation",
+    federation: "Trained",
     choice: Choice,
     *,
     run: str | None,

@@ -20,7 +20,7 @@ from fedjax_mrl.protocol import UNKNOWN
 from fedjax_mrl.simulation.state import read_clients, require_live
 
 if TYPE_CHECKING:
-    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.trained import Trained
 
 # Format to its file, and the package that writes it.
 FORMATS = {
@@ -36,7 +36,7 @@ _TOLERANCE = 0.02
 
 
 def export(
-    federation: "Federation",
+    federation: "Trained",
     given: str | os.PathLike,
     choice: Choice,
     *,
@@ -114,7 +114,7 @@ def require_formats(given: str | Iterable[str] | None) -> tuple[str, ...]:
     return wanted
 
 
-def networks_of(federation: "Federation", choice: Choice) -> tuple[Any, Any]:
+def networks_of(federation: "Trained", choice: Choice) -> tuple[Any, Any]:
     """The client's private state, and the shared part at the chosen point."""
     state, some = federation.state, np.array([choice.client])
     assert state is not None
@@ -135,7 +135,7 @@ def _named(networks: tuple[Any, Any]) -> dict[str, Any]:
 
 
 def _program(
-    federation: "Federation", choice: Choice, networks: tuple[Any, Any], digest: str
+    federation: "Trained", choice: Choice, networks: tuple[Any, Any], digest: str
 ) -> bytes:
     """The client's inference as a portable program."""
     algorithm, groups = federation.pieces.assembler.lowered(program.LOWERING)
