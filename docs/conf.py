@@ -22,7 +22,7 @@ exclude_patterns = ["generated/README.md"]
 
 # Docstrings are written for readers of the source: backticks are code.
 default_role = "code"
-smartquotes = False  # `--rounds` keeps both of its dashes
+smartquotes_action = "D"  # quotes stay as they are
 toc_object_entries = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -67,7 +67,7 @@ def methods() -> dict[str, str]:
         "paper. [What travels](../../methods.md) has the bytes of all of them in one "
         "table, [Deviations](../../deviations.md) where sources disagree.",
         "\n".join(["| method | in a sentence |", "| --- | --- |", *rows]),
-        toctree([*names, "../../methods", "../../deviations"]),
+        toctree([*names, "What travels <../../methods>", "../../deviations"]),
     ]
     pages = {f"methods/{name}": method(name) for name in names}
     return {"methods/index": join(index), **pages}
