@@ -12,10 +12,13 @@ import pathlib
 import platform
 import stat
 import tempfile
+import warnings
+import zlib
 
 import jax
 import jaxlib
 
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"  # the first bytes of what it compressed
 LIMIT = 2 * 10**9  # bytes of all programs, unless said otherwise
 
 
@@ -44,11 +47,14 @@ def use(folder: str | os.PathLike | None = None, *, limit: int = LIMIT) -> str |
         with tempfile.TemporaryFile(dir=place):
             pass
         trim(base, limit)
+        drop_damaged(place)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         return (
             f"Compiled programs are not kept, since {place} cannot be used: {reason}."
         )
+    # A program that cannot be kept or read is compiled, which needs no word.
+    warnings.filterwarnings("ignore", "Error .* persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -76,6 +82,45 @@ def trim(base: pathlib.Path, limit: int) -> None:
             return
         path.unlink(missing_ok=True)
         total -= size
+
+
+def drop_damaged(place: pathlib.Path) -> None:
+    """Removes programs that a full disk or a kill cut short.
+
+    JAX would fail to read each time, and never replace it. Only files that are newer
+    than the last look are looked at.
+
+    Args:
+        place: the folder of this machine's programs.
+    """
+    stamp = place / "looked"
+    try:
+        last = stamp.stat().st_mtime_ns
+    except FileNotFoundError:
+        last = 0
+    new = [path for path in place.glob("*-cache") if path.stat().st_mtime_ns >= last]
+    stamp.touch()
+    for path in new:
+        if not _whole(path.read_bytes()):
+            path.unlink(missing_ok=True)
+
+
+def _whole(data: bytes) -> bool:
+    """Whether a file of JAX's is complete, as far as can be told.
+
+    It is compressed by zlib, or by zstandard where that is installed, which is not
+    looked into.
+    """
+    if data.startswith(_ZSTANDARD):
+        return True
+    reader = zlib.decompressobj()
+    try:
+        while data and not reader.eof:
+            reader.decompress(data, 2**24)
+            data = reader.unconsumed_tail
+    except zlib.error:
+        return False
+    return reader.eof
 
 
 def _of_user() -> pathlib.Path:

@@ -61,7 +61,7 @@ class Trained(Programs):
             >>> len(clients), sorted(fm.pack(state))[:2]
             (2, ['extractor/fc1/bias', 'extractor/fc1/kernel'])
         """
-        number = prediction.require_client(number, self._taking_part(number))
+        number = prediction.require_client(number, self.taking_part(number))
         return engines.ClientEngine(self, self._assembled(1), number)
 
     def server(self) -> engines.ServerEngine:
@@ -117,11 +117,15 @@ class Trained(Programs):
             >>> federation.predict(federation.dataset.x_test[0]).shape
             (5, 10)
         """
-        self._taking_part(client)
+        self.taking_part(client)
         return self.logits(self._given(state), x, client, head, point)
 
-    def _taking_part(self, client: Any) -> int:
-        """How many clients take part; refuses one that is held out."""
+    def taking_part(self, client: Any) -> int:
+        """How many clients take part.
+
+        Raises:
+            ValueError: for a client that is held out.
+        """
         number = len(self.train)
         if isinstance(client, (int, np.integer)) and (
             number <= client < self.config.num_clients
@@ -222,7 +226,7 @@ class Trained(Programs):
         """
         state = self._given(state)
         require_live(state)
-        number = prediction.require_client(client, self._taking_part(client))
+        number = prediction.require_client(client, self.taking_part(client))
         some = np.array([number])
         read = read_clients(state, self.groups, some, self.store)
         private, shared = read[number]

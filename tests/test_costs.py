@@ -219,6 +219,8 @@ def test_evaluate_shows_gains_and_costs(two_runs, capsys):
         (["--bandwidth", "20"], "two numbers"),
         (["--bandwidth", "20,5", "--device-speed", "mlp=x"], "mlp=x"),
         (["--bandwidth", "20,5", "--device-speed", "cnn=1"], "cnn"),
+        (["--bandwidth", "20,5", "--device-speed", "mlp=1,mlp=2"], "mlp=1,mlp=2"),
+        (["--device-speed", "3"], "needs --bandwidth"),
         (["--standalone", "{fml}"], "differs in algorithm"),
     ],
 )

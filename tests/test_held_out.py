@@ -51,7 +51,12 @@ def test_nobody_who_is_held_out_is_sampled_trained_averaged_or_kept():
     assert private.private.header["kernel"].shape[0] == 3
     assert held.scores(held.state).num_test.size == 3
     image = held.dataset.x_test[:1]
-    for ask in (held.client, held.networks, lambda k: held.predict(image, client=k)):
+    for ask in (
+        held.client,
+        held.networks,
+        lambda k: held.predict(image, client=k),
+        lambda k: held.export("never", client=k),
+    ):
         with pytest.raises(ValueError, match="client 3 is held out"):
             ask(3)
         with pytest.raises(ValueError, match="from 0 to 2"):

@@ -619,3 +619,79 @@ def test_jax_sees_no_value_of_the_host_in_own_functions():
     )  # fmt: skip
     assert federation.fit().frame()["mean_accuracy"].between(0, 1).all()
     assert federation.groups[0].name == "pair"
+
+
+EXTRACTOR = """
+from flax import linen as nn
+
+
+class Small(nn.Module):
+    feature_dim: int = 6
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.relu(nn.Dense(self.feature_dim)(x))
+
+
+class Fixed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x)
+
+
+class Deep(nn.Module):
+    layers: int
+    feature_dim: int = 6
+
+    def __call__(self, x):
+        return x
+"""
+
+
+def test_an_extractor_with_a_width_is_a_network_as_it_stands(tmp_path):
+    (tmp_path / "mine.py").write_text(EXTRACTOR)
+    small = lambda name: globals()["small"](
+        models=(f"{tmp_path}/mine.py:{name}",),
+        shared_model=f"{tmp_path}/mine.py:Small",
+        dataset=features(),
+        shared_dim=4,
+    )
+    built = small("Small")
+    (group,) = built.groups
+    assert (group.name, group.model.feature_dim) == ("Small", 6)
+    assert built.setup.shared(4).feature_dim == 4
+    with pytest.raises(
+        ValueError, match=r"give that \(on the command line FILE.py:net"
+    ):
+        small("Fixed")
+    with pytest.raises(ValueError, match=r"a field has no default .*fm.model\(Deep"):
+        small("Deep")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": np.full((9, 2), "a")}, "which is text; a column of words"),
+        (
+            {"clients": np.array(["a"] * 9, object)},
+            "clients in .* holds Python objects",
+        ),
+        ({"y": np.array(list("abcabcabc"))}, "number the classes of all examples"),
+        ({"x": np.where(np.eye(9, 2) > 0, [[1, np.nan]], 0)}, r"the first at \[1, 1\]"),
+    ],
+)
+def test_a_table_is_refused_in_the_words_of_tables(arrays, words, tmp_path):
+    table = {"x": np.eye(9, 2), "y": np.arange(9) % 3} | arrays
+    np.savez(tmp_path / "t.npz", **table)
+    with pytest.raises(ValueError, match=words):
+        fm.Federation(dataset=str(tmp_path / "t.npz"), models=("mlp",))
+
+
+def test_files_of_another_kind_say_what_a_table_becomes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("t.csv", "t.npz"):
+        (tmp_path / name).write_text("x,y\n1,2\n")
+    with pytest.raises(ValueError, match=r"A table goes into an npz file by np.savez"):
+        fm.Federation(dataset="t.csv")
+    with pytest.raises(ValueError, match=r"but is a file of another kind\.$"):
+        fm.Federation(dataset="t.npz")

@@ -40,7 +40,7 @@ def require(
         raise ConfigError(
             f'metrics of {what} must have a "total", the loss that tables show; got '
             f'{", ".join(out.metrics) or "none"}. Add it to Terms(loss, {{"total": '
-            "loss}})."
+            "loss})."
         )
     _require_same(out.state, of.private, f"state of {what}", "Client.init makes it")
     _require_same(out.shared, of.broadcast, f"shared of {what}", "Server.broadcast is")

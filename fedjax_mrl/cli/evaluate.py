@@ -37,7 +37,6 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device-speed",
         metavar="GFLOPS",
-        default="10",
         help="of the clients' devices, one number or by architecture, as in "
         "cnn1=20,cnn2=5 (default 10)",
     )
@@ -110,20 +109,24 @@ def _machines(args: argparse.Namespace, federation: "Federation") -> "Machines |
     from fedjax_mrl import costs
 
     if args.bandwidth is None:
+        if args.device_speed is not None:
+            raise UsageError("--device-speed needs --bandwidth DOWN,UP beside it.")
         return None
+    speeds = args.device_speed or "10"
     try:
         down, up = (float(word) for word in args.bandwidth.split(","))
-        words = args.device_speed.split(",")
-        if "=" in args.device_speed:
-            pairs = (word.split("=") for word in words)
+        if "=" in speeds:
+            pairs = [word.split("=") for word in speeds.split(",")]
             speed = {name.strip(): float(number) for name, number in pairs}
+            if len(speed) < len(pairs):
+                raise ValueError("an architecture twice")
         else:
-            speed = float(args.device_speed)
+            speed = float(speeds)
     except ValueError:
         raise UsageError(
             "--bandwidth takes two numbers, as in 20,5, and --device-speed one, or one "
             f"for each architecture, as in cnn1=20,cnn2=5; got {args.bandwidth!r} and "
-            f"{args.device_speed!r}."
+            f"{speeds!r}."
         ) from None
     return costs.machines((down, up), speed, federation.groups)
 

@@ -37,6 +37,12 @@ def images(x: Any, what: str, *, raw: bool = False) -> np.ndarray:
         x = x[..., None]
     kind = "float32" if raw else "uint8"
     name = what.split()[0]
+    if x.ndim != 4 and x.dtype.kind in "USOT":
+        raise DatasetError(
+            f"{what} must be numbers, but is {_of(x)}, which is text; a column of words "
+            "becomes one of 0 and 1 for each word, and features are floating-point "
+            "numbers [n, F]."
+        )
     if x.ndim != 4:
         raise DatasetError(
             f"{what} must be {kind} [n, H, W, C], but is {_of(x)}; give one image "
@@ -104,7 +110,7 @@ def labels(y: Any, what: str, count: int) -> np.ndarray:
     Args:
         y: an array, or what NumPy makes one of.
         what: their name, for messages.
-        count: n, the number of images.
+        count: n, the number of examples.
 
     Returns:
         int32 [n].
@@ -114,19 +120,18 @@ def labels(y: Any, what: str, count: int) -> np.ndarray:
     """
     if y is None:
         raise DatasetError(
-            f"{what} must be integers [{count}], one an image; it is None."
+            f"{what} must be integers [{count}], one an example; it is None."
         )
     y = _whole_objects(_array(y, what))
     name = what.split()[0]
-    must = f"{what} must be integers [{count}], one an image, but is {_of(y)}"
+    must = f"{what} must be integers [{count}], one an example, but is {_of(y)}"
     other = _not_numbers(y)
     if other:
         raise DatasetError(f"{must}, {other}; give the number of a class, from 0.")
     if y.dtype.kind in "USOT":
         raise DatasetError(
-            f"{must}, which is text; number the classes: label_names, y = np.unique("
-            "np.concatenate([y_train, y_test]), return_inverse=True); y_train, y_test "
-            "= np.split(y, [len(y_train)])."
+            f"{must}, which is text; number the classes of all examples together: "
+            "label_names, y = np.unique(y, return_inverse=True)."
         )
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -267,6 +272,12 @@ def _of(array: np.ndarray) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
+def _first(bad: np.ndarray) -> str:
+    """The position of the first that is True, as an index of the array."""
+    place = np.unravel_index(int(bad.argmax()), bad.shape)
+    return str(list(map(int, place)))
+
+
 def _floats(x: np.ndarray, what: str, name: str) -> np.ndarray:
     if x.dtype.kind != "f":
         raise DatasetError(
@@ -279,7 +290,7 @@ def _floats(x: np.ndarray, what: str, name: str) -> np.ndarray:
     if bad.any():
         raise DatasetError(
             f"{what} must be finite, but {int(bad.sum())} of them hold NaN or "
-            f"infinity, the first at position {int(bad.argmax())}; mend or remove them."
+            f"infinity, the first at {_first(~np.isfinite(x))}; mend or remove them."
         )
     return x
 

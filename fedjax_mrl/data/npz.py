@@ -52,6 +52,23 @@ def read(file: str) -> Dataset:
     return made._replace(notes=(note,))
 
 
+def _array(found: Any, name: str, file: str) -> np.ndarray:
+    """One array of a file.
+
+    Raises:
+        DatasetError: if it holds Python objects, which only a pickle could bring back.
+    """
+    try:
+        return found[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise DatasetError(
+            f"{name} in {file} holds Python objects, as a column of text from pandas "
+            f"does, which are not read; save {name}.astype(str), or numbers."
+        ) from None
+
+
 def arrays_of(file: str) -> dict[str, np.ndarray]:
     """The arrays of a file by name, unchecked; those of `NEEDED` are there.
 
@@ -60,8 +77,15 @@ def arrays_of(file: str) -> dict[str, np.ndarray]:
     """
     path = paths.local(file, "The data set")
     try:
+        if not zipfile.is_zipfile(path) and path.is_file():
+            raise DatasetError(
+                f"{file} must be an npz file of arrays, as np.savez writes it, but is "
+                "a file of another kind."
+            )
         with np.load(path, allow_pickle=False) as found:
-            held = {name: found[name] for name in found.files}
+            held = {name: _array(found, name, file) for name in found.files}
+    except DatasetError:
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise DatasetError(f"Cannot read the data set {file}: {reason}.") from None

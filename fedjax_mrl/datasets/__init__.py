@@ -44,6 +44,16 @@ def default_data_dir() -> Path:
     return paths.local(given, "$TFDS_DATA_DIR")
 
 
+def _found(name: str) -> str:
+    """Says what lies at a path that is no data set."""
+    if not os.path.isfile(name):
+        return "there is no folder of that name here."
+    return (
+        f"{name} is a file of another kind. A table goes into an npz file by "
+        "np.savez('FILE.npz', x=x, y=y), see docs/own_data.md."
+    )
+
+
 def load(
     name: str, data_dir: str | Path | None = None, image_size: int | None = None
 ) -> Dataset:
@@ -72,7 +82,7 @@ def load(
         if name not in known:
             raise ValueError(
                 f"{discovery.unknown('dataset', name, known)} Or give the path of your "
-                f"own data: {', '.join(FORMS)}; there is no folder of that name here."
+                f"own data: {', '.join(FORMS)}; {_found(name)}"
             )
     elif not name.endswith(".npz"):
         return folders.read(name, image_size)

@@ -88,13 +88,14 @@ def choose(
     """Checks what is to be exported.
 
     Raises:
-        ValueError: for a client, head or point that there is not.
+        ValueError: for a client, head or point that there is not, or a client that was
+            held out.
     """
     heads = federation.algorithm.heads
     head = heads[0] if head is None else head
     prediction.require_known("head", head, heads)
     prediction.require_known("point", point, POINTS)
-    number = federation.config.num_clients
+    number = federation.taking_part(client)
     whole = isinstance(client, (int, np.integer)) and not isinstance(client, bool)
     if not whole or not 0 <= client < number:
         got = "none was given" if client is None else f"got {client!r}"

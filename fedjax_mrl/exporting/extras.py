@@ -1,5 +1,6 @@
 """The packages of the extra `export`, which not everybody has installed."""
 
+import importlib
 import importlib.util
 
 from fedjax_mrl.exporting.error import ExportError
@@ -21,3 +22,11 @@ def require(package: str, purpose: str) -> None:
             f"{purpose} needs the package {package}, which is not installed: "
             f"pip install {package}, or install fedjax_mrl with its extra [export]."
         )
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # whatever a broken package raises
+        raise ExportError(
+            f"{purpose} needs the package {package}, which cannot be imported "
+            f"({type(error).__name__}: {error}); install it anew: pip install "
+            f"--force-reinstall {package}."
+        ) from None

@@ -121,7 +121,8 @@ def architecture(value: Any) -> Architecture:
 
     Args:
         value: a name or a reference (`references`); a `protocol.Model`; what `model`
-            returns; a linen module with methods `features` and `head`, or an nnx module
+            returns; a linen module with methods `features` and `head`, or one with a
+            field `feature_dim` alone, on which a linear head is put; an nnx module
             with a method `features` and a submodule `head`; a class of either, made
             with those of `num_classes`, `feature_dim` that it takes; or a function
             `(input_shape, num_classes, *, feature_dim)` to a model.
@@ -138,6 +139,10 @@ def architecture(value: Any) -> Architecture:
         return Architecture(value.name, functools.partial(_as_given, value), True)
     if isinstance(value, Blueprint):
         return Architecture(value.name, functools.partial(_assemble, value), True)
+    if _is_extractor(value):
+        return architecture(model(value))
+    if _is_linen_class(value) and _is_extractor_class(value):
+        return architecture(model(_made(value)))
     if isinstance(value, nn.Module) or parts.is_nnx(value):
         return architecture(_split(value))
     if parts.is_nnx_class(value) or _is_linen_class(value):
@@ -152,6 +157,32 @@ def architecture(value: Any) -> Architecture:
         "head, fm.model(features, head), a protocol.Model, or a function of "
         f"(input_shape, num_classes, *, feature_dim); got {value!r}."
     )
+
+
+def _is_extractor(value: Any) -> bool:
+    """Whether a linen module's field `feature_dim` says that it is an extractor."""
+    return isinstance(value, nn.Module) and _is_extractor_class(type(value))
+
+
+def _is_extractor_class(kind: type) -> bool:
+    halves = all(callable(getattr(kind, half, None)) for half in ("features", "head"))
+    return not halves and "feature_dim" in parts.parameters(kind)
+
+
+def _made(kind: type) -> Any:
+    """A module of a class with the defaults of its fields.
+
+    Raises:
+        ValueError: if a field has none.
+    """
+    try:
+        return kind()
+    except TypeError as error:
+        raise ValueError(
+            f"{kind.__name__} must be made before it is given, since a field has no "
+            f"default ({error}): write net = fm.model({kind.__name__}(...)) and give "
+            "that, on the command line FILE.py:net."
+        ) from None
 
 
 def _is_linen_class(value: Any) -> bool:
@@ -173,8 +204,9 @@ def _built_in(name: str) -> Architecture:
         if not jnp.issubdtype(sample.dtype, jnp.floating):
             raise ValueError(
                 f"{name} needs images or features, but the data are tokens "
-                f"[{', '.join(map(str, sample.shape))}]. Give models and shared_model "
-                "of your own that embed them, as fm.model(features)."
+                f"[{', '.join(map(str, sample.shape))}]. If that is a table of whole "
+                "numbers, give x.astype(float); else give models and shared_model of "
+                "your own that embed tokens, as fm.model(features)."
             )
         wide = {} if width is None else {"feature_dim": width}
         return make(sample.shape, sample.num_classes, lowering=lowering, **wide)
@@ -226,8 +258,9 @@ def _split(module: Any) -> Blueprint:
     if not all(callable(getattr(module, half, None)) for half in ("features", "head")):
         raise ValueError(
             f"{name} must say where its representation ends: give it methods "
-            "features(x) and head(h), or build the model of two modules, as "
-            f"fm.model({name}(...)), whose head is then one linear layer."
+            "features(x) and head(h), or a field feature_dim if its output is the "
+            f"representation, or write net = fm.model({name}(...)), whose head is then "
+            "one linear layer, and give that (on the command line FILE.py:net)."
         )
     features = parts.linen(module, "features", method="features")
     return Blueprint(name, features, parts.linen(module, "head", method="head"), None)

@@ -19,7 +19,16 @@ from fedjax_mrl.config import ConfigError, RunConfig, values
 Grid = Mapping[str, Sequence[object]]
 # Options that decide who has which examples: accuracies of several are of several
 # tasks, so that none of them is the best.
-SPLIT = ("partition", "num_clients", "data_seed", "limit_train", "limit_test")
+SPLIT = (
+    "partition",
+    "num_clients",
+    "held_out_clients",
+    "data_seed",
+    "limit_train",
+    "limit_test",
+    "test_fraction",
+    "image_size",
+)
 TRIAL = ("seed", "learning_rate")  # which the runs of one program differ in
 _NO_RESULT = "it changes no result; give it once, as an option of its own"
 _ROUNDS = (

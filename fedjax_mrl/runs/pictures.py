@@ -129,7 +129,7 @@ def split(made: Partition, y_train: np.ndarray, label_names: Sequence[str]) -> "
     )
     _draw_sizes(sizes, counts, [part.size for part in made.test])
     image = _draw_cells(cells, counts, label_names)
-    figure.colorbar(image, ax=cells, label="images of the class", pad=0.01)
+    figure.colorbar(image, ax=cells, label="examples of the class", pad=0.01)
     if max(counts.shape) <= _NUMBERS:
         _number_cells(cells, counts)
     return figure
@@ -149,10 +149,10 @@ def _draw_sizes(axes: "Axes", counts: np.ndarray, num_test: Sequence[int]) -> No
         axes.bar(place, height, color="tab:blue", width=0.8)
     else:  # ten thousand bars take ten seconds
         axes.fill_between(place, height, color="tab:blue", step="mid", linewidth=0)
-    axes.set_ylabel("images")
+    axes.set_ylabel("examples")
     axes.set_title(
-        f"Training images of {num_clients} clients, {counts.sum():,} in all "
-        f"({min(num_test):,} to {max(num_test):,} test images each)",
+        f"Training examples of {num_clients} clients, {counts.sum():,} in all "
+        f"({min(num_test):,} to {max(num_test):,} test examples each)",
         fontsize="medium",
     )
     axes.spines[["top", "right"]].set_visible(False)

@@ -188,3 +188,15 @@ def test_a_new_run_in_the_folder_takes_the_table_with_it(tmp_path):
     assert main(argv) == 2
     assert main([*argv, "--overwrite"]) == 0
     assert not (tmp_path / TABLE).exists()
+
+
+@pytest.mark.parametrize("command", ["export", "predict"])
+def test_who_was_held_out_has_no_model_yet(command, runs, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.zeros((1, 32, 32, 3), np.uint8))
+    words = [command, str(runs()), "--client", "4"]
+    words += ["--out", str(tmp_path / "m")] * (command == "export")
+    words += [str(tmp_path / "x.npy")] * (command == "predict")
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "client 4 is held out" in err and err.count("\n") == 1
+    assert not (tmp_path / "m").exists()
