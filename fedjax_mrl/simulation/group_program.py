@@ -167,12 +167,11 @@ class GroupProgram:
 def _labelled(group: Group, examples: Examples, mesh: Mesh) -> Examples:
     """The examples as the group's task labels them, on every device.
 
-    Of shapes, the shapes.
+    Shapes stay as they are, which no task changes.
     """
-    whole = sharding.everywhere(mesh)
     if isinstance(examples.y, jax.ShapeDtypeStruct):
-        return sharding.shapes(jax.eval_shape(group.relabel, examples), whole)
-    return jax.device_put(group.relabel(examples), whole)
+        return examples
+    return jax.device_put(group.relabel(examples), sharding.everywhere(mesh))
 
 
 def _program(visit_once: Callable, mesh: Mesh, chunk: int, keeps: bool = False):

@@ -1,6 +1,7 @@
 """Plans for machines that are not here."""
 
 import importlib.util
+import types
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,15 @@ from fedjax_mrl.config import RunConfig
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.models import mlp
 from fedjax_mrl.ops import backend, conv, matmul
-from fedjax_mrl.planning import afar, planner, subject, target, timing
+from fedjax_mrl.planning import (
+    advice,
+    afar,
+    memory,
+    planner,
+    subject,
+    target,
+    timing,
+)
 from fedjax_mrl.planning import plan as planning
 from fedjax_mrl.simulation import shapes, strategies
 from fedjax_mrl.simulation.group_program import GroupProgram
@@ -210,6 +219,29 @@ def test_what_the_compiler_refuses_for_its_memory_does_not_fit(monkeypatch):
     monkeypatch.setattr(planner, "_wanted", lambda said: None)
     with pytest.raises(jax.errors.JaxRuntimeError):
         afar.make(planned, 2**30)
+
+
+def test_on_an_accelerator_programs_and_what_it_holds_count(monkeypatch):
+    """Of the host nothing, though it may hold more; a CPU has programs there."""
+    built = Federation(**OPTIONS)
+    (compiled,) = planner.Planner(built).compile_all(built.round_config)
+    account = compiled.account._replace(code_bytes=2**20)
+    compiled = compiled._replace(account=account)
+    device = types.SimpleNamespace(platform="tpu")
+    mesh = types.SimpleNamespace(size=1, devices=np.array([device]))
+    fields = ("dataset", "config", "train")
+    other = types.SimpleNamespace(
+        mesh=mesh, **{name: getattr(built, name) for name in fields}
+    )
+    made = types.SimpleNamespace(federation=other, server=planner.Planner(built).server)
+    found = memory.at_peak(made, built.round_config, [compiled], 10**12)
+    assert found.device["compiled programs"] == 2**20 and found.peak < 2**30
+    here = memory.at_peak(planner.Planner(built), built.round_config, [compiled], 0)
+    assert "compiled programs" not in here.device
+    monkeypatch.setattr(advice, "_smaller", lambda federation: ())
+    said = advice.refusal(made, found, [compiled], 10**12, 2**20)
+    largest = max(found.device, key=found.device.get)
+    assert f"most of it is {largest}" in said and "on each device" in said
 
 
 # --- the command ----------------------------------------------------------------------
