@@ -79,7 +79,7 @@ class Programs:
         data = self.dataset
         platform = self.mesh.devices.flat[0].platform
         stored = lambda x, y: jax.device_put(
-            _examples(images.pack(x, platform), y), sharding.everywhere(self.mesh)
+            stored_for(platform, x, y), sharding.everywhere(self.mesh)
         )
         self.examples = stored(data.x_train, data.y_train)
         self.test = evaluation.EvaluationSet(
@@ -330,5 +330,6 @@ class Programs:
         )
 
 
-def _examples(x: np.ndarray, y: np.ndarray) -> Examples:
-    return Examples(np.asarray(x), np.asarray(y, np.int32))
+def stored_for(platform: str, x: np.ndarray, y: np.ndarray) -> Examples:
+    """Examples as the devices of a platform store them, still on the host."""
+    return Examples(np.asarray(images.pack(x, platform)), np.asarray(y, np.int32))

@@ -1,5 +1,7 @@
 """How clients are laid out over devices: along one axis."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -32,6 +34,12 @@ def mesh(num_devices: int = 0) -> Mesh:
             f"{number}. Give --devices 0."
         )
     return Mesh(np.array(found[:number]), (AXIS,))
+
+
+def shapes(values: Any, placed: NamedSharding) -> Any:
+    """Shapes of arrays that lie so, of arrays or shapes; for devices not here too."""
+    shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed)
+    return jax.tree.map(shape, values)
 
 
 def over_clients(mesh: Mesh) -> NamedSharding:

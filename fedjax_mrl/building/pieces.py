@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from fedjax_mrl import algorithms, discovery
@@ -14,7 +13,7 @@ from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import schedules
-from fedjax_mrl.ops import conv
+from fedjax_mrl.ops import backend, conv
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Setup
 from fedjax_mrl.simulation import population, strategies
@@ -77,7 +76,7 @@ class Pieces:
 
 
 def resolve(config: RunConfig, values: Values) -> Pieces:
-    """Makes the pieces.
+    """Makes the pieces, for the platform that is traced for (`ops.backend`).
 
     Raises:
         ValueError: for anything in the configuration that cannot be run; also its
@@ -91,7 +90,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     data = from_config.data(config, values.dataset)
     partition = splits.split(config, data, values.partition)
     own = [architectures[name].name for name in config.models]
-    fallback = strategies.default(config.lowering, config.chunk, jax.default_backend())
+    fallback = strategies.default(config.lowering, config.chunk, backend.current())
     known = strategies.parse(config.strategies, own)
     chosen = {name: known.get(name, fallback) for name in own}
     tasks = values.tasks

@@ -213,6 +213,16 @@ def _make(config: "RunConfig") -> None:
             return  # the devices are there already; too few are refused later
 
 
+def none() -> None:
+    """Keeps JAX on the CPU of this machine, for work that needs no other device.
+
+    Only effective before the first use of a device.
+    """
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
 def require() -> None:
     """Refuses a machine on which JAX finds no device, before anything is written.
 

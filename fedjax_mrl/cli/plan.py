@@ -5,14 +5,13 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import devices, options
+from fedjax_mrl.cli import devices, options, plan_tables, plan_target
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from fedjax_mrl.config import RunConfig
-    from fedjax_mrl.planning.memory import Memory
     from fedjax_mrl.planning.plan import Plan
 
 __all__ = ["plan"]
@@ -28,6 +27,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--no-calibration",
         action="store_true",
         help="compute nothing, and leave out the time",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="CHIP[:N]",
+        help="plan for N chips that are not here: v5e, v6e (TPU) or h200; only their "
+        'compiler is needed, from the extra "tpu" or "cuda"',
     )
     parser.add_argument("--out", metavar="DIR", help="as for run; nothing is written")
     parser.add_argument("--overwrite", action="store_true", help="as for run; ignored")
@@ -46,6 +51,8 @@ def _execute(args: argparse.Namespace) -> int:
             )
         devices.join(args)  # refuses what needs --distributed
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        if args.target is not None:
+            return plan_target.execute(config, args.target, limit, quiet=args.quiet)
         devices.provide(config, keep=False)  # what compiling takes is measured
         devices.require()
         # Of the runner only its libraries, which a run holds in memory too.
@@ -64,7 +71,11 @@ def _execute(args: argparse.Namespace) -> int:
     if not args.quiet:
         console.tell(*federation.pieces.notes)
         title = f"{config.title}, {config.rounds} rounds"
-        console.show(_groups(title, made), _memory(made), *_lines(config, made))
+        console.show(
+            _groups(title, made),
+            plan_tables.at_peak(made.memory),
+            *_lines(config, made),
+        )
     return 0
 
 
@@ -81,18 +92,8 @@ def _limit(word: str | None) -> int | None:
     return int(number * 2**30)
 
 
-def _table(title: str, *columns: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    return table
-
-
 def _groups(title: str, made: "Plan") -> "Table":
-    table = _table(
+    table = plan_tables.table(
         title,
         "architecture",
         "clients",
@@ -115,43 +116,6 @@ def _groups(title: str, made: "Plan") -> "Table":
     return table
 
 
-def _memory(made: "Plan") -> "Table":
-    """The memory at the peak by purpose, in MB whose rows and columns add up.
-
-    CPUs share the memory of the host, so their column is of all of them, and a last one
-    adds it to the host's. Other devices have their own, and the column is of each.
-    """
-    memory = made.memory
-    number = memory.num_devices
-    whose = f"{'all' if memory.shares_host else 'each of'} {number} devices"
-    columns = ["host", "device" if number == 1 else whose]
-    columns += ["in all"] * memory.shares_host
-    title = f"memory at the peak, {memory.moment}"
-    table = _table(title, "MB", *columns)
-    rows = {name: _tenths(memory, name) for name in _purposes(memory, held=True)}
-    for name, cells in rows.items():
-        table.add_row(name, *[f"{cell / 10:.1f}" if cell else "-" for cell in cells])
-    sums = [sum(column) for column in zip(*rows.values(), strict=True)]
-    table.add_section()
-    table.add_row("sum", *[f"{cell / 10:.1f}" for cell in sums])
-    return table
-
-
-def _purposes(memory: "Memory", *, held: bool) -> list[str]:
-    """What memory is for: what is held at the peak, or only at other moments."""
-    names = dict.fromkeys([*memory.host, *memory.device])
-    size = lambda name: memory.host.get(name, 0) + memory.device.get(name, 0)
-    return [name for name in names if (size(name) > 0) == held]
-
-
-def _tenths(memory: "Memory", name: str) -> list[int]:
-    """Tenths of MB of a purpose, for the columns of its row."""
-    host, device = (part.get(name, 0) for part in (memory.host, memory.device))
-    cells = [host, device * (memory.num_devices if memory.shares_host else 1)]
-    rounded = [round(cell / 1e5) for cell in cells]
-    return [*rounded, sum(rounded)] if memory.shares_host else rounded
-
-
 def _lines(config: "RunConfig", made: "Plan") -> list[str]:
     memory = made.memory
     most = "at most " if made.at_most else ""
@@ -171,7 +135,7 @@ def _lines(config: "RunConfig", made: "Plan") -> list[str]:
         f"FLOPs         {made.flops:.4g} a round, without evaluation",
         f"memory        {size}{known} {place}",
     ]
-    later = _purposes(memory, held=False)
+    later = plan_tables.purposes(memory, held=False)
     if later:
         lines.append(f"(not at the peak: {', '.join(later)})")
     if made.seconds is None:

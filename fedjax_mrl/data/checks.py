@@ -39,9 +39,9 @@ def images(x: Any, what: str, *, raw: bool = False) -> np.ndarray:
     name = what.split()[0]
     if x.ndim != 4 and x.dtype.kind in "USOT":
         raise DatasetError(
-            f"{what} must be numbers, but is {_of(x)}, which is text; a column of words "
-            "becomes one of 0 and 1 for each word, and features are floating-point "
-            "numbers [n, F]."
+            f"{what} must be numbers, but is {_of(x)}, which is text; a column of "
+            "words becomes one of 0 and 1 for each word, and features are "
+            "floating-point numbers [n, F]."
         )
     if x.ndim != 4:
         raise DatasetError(

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_mrl.ops import conv_pool, matmul, winograd
+from fedjax_mrl.ops import backend, conv_pool, matmul, winograd
 
 Lowering = Literal["auto", "native", "im2col", "fused", "blocked", "winograd"]
 LOWERINGS = ("auto", "native", "im2col", "fused", "blocked", "winograd")
@@ -37,7 +37,7 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def resolve(lowering: str) -> str:
-    """Replaces `auto` by the default of the present backend.
+    """Replaces `auto` by the default of the platform that is traced for.
 
     Raises:
         ValueError: for a name that is none of `LOWERINGS`.
@@ -49,7 +49,7 @@ def resolve(lowering: str) -> str:
         )
     if lowering != "auto":
         return lowering
-    return "winograd" if jax.default_backend() == "cpu" else "fused"
+    return "winograd" if backend.current() == "cpu" else "fused"
 
 
 def conv(

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fedjax_mrl.ops import backend
+
 # Bits of the mantissa of operands; sums are float32.
 _MANTISSA = {"bfloat16": 7, "tensorfloat32": 10}
 _SMALL = 256  # larger results are split by rows and columns, never within a sum
@@ -24,14 +26,14 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
     them to the same bits, to see what that does to accuracy, and is no faster.
     """
     bits = _bits()
-    if bits and jax.default_backend() == "cpu":
+    if bits and backend.current() == "cpu":
         a, b = (lax.reduce_precision(x, 8, bits) for x in (a, b))
     return a @ b
 
 
 def rounds() -> bool:
     """Whether `dot` may take less precise operands, as far as is asked for here."""
-    if jax.default_backend() == "cpu":
+    if backend.current() == "cpu":
         return _bits() is not None
     return _precision() not in ("highest", "float32")
 
@@ -54,7 +56,7 @@ def transposed(x: jax.Array) -> jax.Array:
     it is needed. It does not look into a product. (A number that is not finite makes
     others of its row so.)
     """
-    if jax.default_backend() != "cpu":
+    if backend.current() != "cpu":
         return x.T
     one = jnp.eye(x.shape[1], dtype=x.dtype)
     return lax.dot_general(one, x, (((1,), (1,)), ((), ())), precision="highest")

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from fedjax_mrl import stores
-from fedjax_mrl.federation import Federation
 from fedjax_mrl.planning import memory
 from fedjax_mrl.planning.memory import Memory
 from fedjax_mrl.planning.planner import Compiled, Planner
+from fedjax_mrl.planning.subject import Subject
 from fedjax_mrl.simulation import batches
 from fedjax_mrl.simulation.settings import RoundConfig
 
@@ -44,7 +44,8 @@ def refusal(
         smaller = memory.at_peak(planner, config, again, process)
         if smaller.peak <= limit:
             return f"{text}Give {flags}: {smaller.peak / _GIB:.2f} GiB."
-    largest, _ = max({**peak.host, **peak.device}.items(), key=lambda item: item[1])
+    limited = {**peak.host, **peak.device} if peak.shares_host else peak.device
+    largest, _ = max(limited.items(), key=lambda item: item[1])
     return (
         f"{text}No --client-store, --chunk, --batch-size or --participation makes "
         f"it fit; most of it is {largest}. Use a machine with more memory, or "
@@ -52,7 +53,7 @@ def refusal(
     )
 
 
-def _smaller(federation: Federation) -> Iterator[tuple[str, RoundConfig]]:
+def _smaller(federation: Subject) -> Iterator[tuple[str, RoundConfig]]:
     """Configurations that need less: those that change no number first."""
     config, number = federation.round_config, len(federation.train)
     kind = stores.resolve(config.client_store, federation.mesh)

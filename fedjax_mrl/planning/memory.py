@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from fedjax_mrl import stores
-from fedjax_mrl.federation import Federation
 from fedjax_mrl.planning.planner import Compiled, Planner
+from fedjax_mrl.planning.subject import Subject
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.stores import disk
 
@@ -69,7 +69,7 @@ class _Run(NamedTuple):
     programs: Sequence[Compiled]
 
     @property
-    def federation(self) -> Federation:
+    def federation(self) -> Subject:
         return self.planner.federation
 
     @property
@@ -241,11 +241,15 @@ def _kept(run: _Run, rounds: int) -> int:
 def _on_device(run: _Run) -> _Place:
     """Always on each device."""
     states = sum(run.pairs(run.on_each(run.clients)), _live(0))
-    return {
+    always = {
         "images": _live(_images(run)),
         "client states": states if run.store == "device" else _live(0),
         "server": 2 * _stack(run.planner.server, 1),  # before and after
     }
+    if not run.shares_host:  # those of a CPU are in the process
+        code = sum(compiled.account.code_bytes for compiled in run.programs)
+        always["compiled programs"] = _live(code)
+    return always
 
 
 def _saved(run: _Run) -> np.ndarray:

@@ -90,6 +90,7 @@ def make(
     limit = available(federation) if limit is None else limit
     with numerics.fixed(federation.config.precision):
         planner = Planner(federation)
+        planner.compile_starts()
         programs = planner.compile_all(federation.round_config, done)
         # With all programs compiled: compiling takes more than their own size.
         process = host_memory.resident()

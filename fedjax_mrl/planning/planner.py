@@ -1,17 +1,41 @@
 """Compiles the programs of a federation for a plan, also under other settings."""
 
+import re
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
 from fedjax_mrl import tree
-from fedjax_mrl.federation import Federation
 from fedjax_mrl.planning import timing
+from fedjax_mrl.planning.subject import Subject
 from fedjax_mrl.simulation import shapes
 from fedjax_mrl.simulation.group_program import GroupProgram
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.settings import RoundConfig
+
+
+class Account(NamedTuple):
+    """The compiler's account of a program, on each device.
+
+    A compiler counts what is inside of a loop once. None where it says nothing.
+
+    Attributes:
+        seconds: that compiling took here.
+        working_bytes: that the program needs for itself.
+        code_bytes: of the program.
+        flops: that it computes.
+        bytes_accessed: of the device's memory.
+        model_seconds: that the compiler thinks it takes.
+    """
+
+    seconds: float
+    working_bytes: int = 0
+    code_bytes: int = 0
+    flops: float | None = None
+    bytes_accessed: float | None = None
+    model_seconds: float | None = None
 
 
 class Compiled(NamedTuple):
@@ -21,13 +45,18 @@ class Compiled(NamedTuple):
         program: of the round.
         pair: shapes of one member's private state and shared copy.
         upload: shapes of one member's upload.
-        working_bytes: that the program needs for itself on each device.
+        account: the compiler's.
     """
 
     program: GroupProgram
     pair: Any
     upload: Any
-    working_bytes: int
+    account: Account
+
+    @property
+    def working_bytes(self) -> int:
+        """Bytes that the program needs for itself on each device."""
+        return self.account.working_bytes
 
     @property
     def client_bytes(self) -> int:
@@ -44,7 +73,7 @@ class Planner:
         broadcast: shapes of a broadcast.
     """
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: Subject) -> None:
         self.federation = federation
         known = shapes.of(federation.algorithm, federation.groups[0].model)
         self.server, self.broadcast = known.server, known.broadcast
@@ -60,23 +89,30 @@ class Planner:
         pair = shapes.of(self.federation.algorithm, group.model).pair
         stacked = lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
         inputs = timing.trial_inputs(jax.tree.map(stacked, self.broadcast))
-        stats, reports = program.compile(pair, inputs)
-        working = 0 if stats is None else stats.temp_size_in_bytes
+        start = time.perf_counter()
+        lowered = program.lower(pair, inputs)
+        try:
+            account = _account(program.compile(lowered), time.perf_counter() - start)
+        except jax.errors.JaxRuntimeError as error:
+            working = _wanted(str(error))
+            if working is None:
+                raise
+            account = Account(time.perf_counter() - start, working)
         of_one = lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype)
-        return Compiled(program, pair, jax.tree.map(of_one, reports.upload), working)
+        upload = jax.tree.map(of_one, lowered.out_info[1].upload)
+        return Compiled(program, pair, upload, account)
 
     def compile_all(
         self, config: RoundConfig, done: Callable[[], object] = lambda: None
     ) -> list[Compiled]:
         """The programs of all groups, compiled; `done` is called after each."""
-        self._compile_starts()
         found = []
         for group in self.federation.groups:
             found.append(self.compile(group, config))
             done()
         return found
 
-    def _compile_starts(self) -> None:
+    def compile_starts(self) -> None:
         """Compiles what draws first weights, for what that takes of the process."""
         algorithm = self.federation.algorithm
         clients = [algorithm.client(g.model) for g in self.federation.groups]
@@ -92,7 +128,7 @@ class Planner:
         return [
             old._replace(
                 program=self.program(old.program.group, config),
-                working_bytes=working_bytes,
+                account=old.account._replace(working_bytes=working_bytes),
             )
             for old in programs
         ]
@@ -112,3 +148,30 @@ class Planner:
         largest = max(programs, key=lambda compiled: compiled.working_bytes)
         new = self.compile(largest.program.group, config)
         return self.uncompiled(programs, config, new.working_bytes)
+
+
+def _account(executable: jax.stages.Compiled, seconds: float) -> Account:
+    """The compiler's account of what it made."""
+    memory: Any = executable.memory_analysis()
+    cost: Any = executable.cost_analysis() or {}
+    model = cost.get("optimal_seconds", -1)  # each part it does not know counts -1
+    return Account(
+        seconds,
+        0 if memory is None else memory.temp_size_in_bytes,
+        0 if memory is None else memory.generated_code_size_in_bytes,
+        cost.get("flops"),
+        cost.get("bytes accessed"),
+        model if model >= 0 else None,
+    )
+
+
+def _wanted(said: str) -> int | None:
+    """Bytes that a program needs that a compiler refused for it; None if it did not.
+
+    The most that it speaks of: it also says how much there is.
+    """
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    sizes = re.findall(r"(\d+(?:\.\d+)?)([KMGT])\b", said)
+    if "RESOURCE_EXHAUSTED" not in said or not sizes:
+        return None
+    return int(max(float(number) * units[unit] for number, unit in sizes))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from fedjax_mrl import numerics, rng, sharding
-from fedjax_mrl.federation import Federation
+from fedjax_mrl.planning.subject import Subject
 from fedjax_mrl.simulation import batches
 from fedjax_mrl.simulation.dealing import Members
 from fedjax_mrl.simulation.group_program import GroupProgram, TrialInputs
@@ -32,9 +32,7 @@ class Pace(NamedTuple):
     together: int
 
 
-def program_of(
-    federation: Federation, group: Group, config: RoundConfig
-) -> GroupProgram:
+def program_of(federation: Subject, group: Group, config: RoundConfig) -> GroupProgram:
     """A group's programs, as a round under `config` would make them."""
     batch_size = batches.fitting(config.batch_size, federation.train)
     settings = settings_of(
@@ -51,7 +49,7 @@ def trial_inputs(broadcasts: Any) -> TrialInputs:
 
 
 def measure(
-    federation: Federation,
+    federation: Subject,
     program: GroupProgram,
     pair: Any,
     broadcast: Any,
@@ -93,7 +91,7 @@ class _Visits:
     """
 
     def __init__(
-        self, federation: Federation, program: GroupProgram, pair: Any, broadcast: Any
+        self, federation: Subject, program: GroupProgram, pair: Any, broadcast: Any
     ) -> None:
         mesh = federation.mesh
         self._federation, self._program = federation, program

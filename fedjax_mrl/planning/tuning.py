@@ -4,10 +4,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-
 from fedjax_mrl import numerics
 from fedjax_mrl.federation import Federation
+from fedjax_mrl.ops import backend
 from fedjax_mrl.planning import timing
 from fedjax_mrl.simulation import shapes, strategies
 from fedjax_mrl.simulation.strategies import Strategy
@@ -36,7 +35,7 @@ def measure(
     config = federation.config
     timed: list[Timed] = []
     for strategy in strategies.candidates(
-        config.lowering, config.chunk, jax.default_backend()
+        config.lowering, config.chunk, backend.current()
     ):
         names = [group.name for group in federation.groups]
         words = strategies.write(dict.fromkeys(names, strategy))

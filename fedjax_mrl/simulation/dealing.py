@@ -89,13 +89,31 @@ class Dealer(NamedTuple):
         ]
         return [self._wave(present, plans, wave) for wave in waves], busy
 
+    def shapes(self) -> Members:
+        """Shapes of the members of any wave, on the devices."""
+        nobody = [np.zeros(0, int)] * self.mesh.size
+        return sharding.shapes(
+            self._laid_out([], [], nobody).members, sharding.over_clients(self.mesh)
+        )
+
     def _wave(
         self,
         present: Sequence[tuple[int, int]],
         plans: list[np.ndarray],
         dealt: list[np.ndarray],
     ) -> Wave:
-        """The wave of those of `present` that `dealt` names by device."""
+        """The wave of those of `present` that `dealt` names by device, put there."""
+        wave = self._laid_out(present, plans, dealt)
+        split = sharding.over_clients(self.mesh)
+        return wave._replace(members=jax.device_put(wave.members, split))
+
+    def _laid_out(
+        self,
+        present: Sequence[tuple[int, int]],
+        plans: list[np.ndarray],
+        dealt: list[np.ndarray],
+    ) -> Wave:
+        """The same on the host."""
         chosen = np.concatenate(dealt).astype(int).tolist()
         present = [present[i] for i in chosen]
         trials, ids = np.array(present, np.int32).reshape(-1, 2).T
@@ -117,7 +135,6 @@ class Dealer(NamedTuple):
             sound=np.ones(self.places, bool),
             count=np.array([members.size for members in dealt], np.int32),
         )
-        members = jax.device_put(members, sharding.over_clients(self.mesh))
         rows = self._in_places(places, rows, padding=PADDING_ROW)
         return Wave(present, places, trial, rows, members)
 

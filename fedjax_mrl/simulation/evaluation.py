@@ -128,14 +128,21 @@ def make(
         correct, loss = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         counted = np.zeros(shape, np.int32)
         for group, of_group in zip(groups, blocks, strict=True):
-            columns = zip(*stores.on_host(of_group, store.mesh), strict=True)
-            for scores, column in zip((correct, loss, counted), columns, strict=True):
-                values = np.concatenate(column)[: group.clients.size]
-                scores[:, :, group.clients] = np.moveaxis(values, 0, -1)
+            found = stores.on_host(of_group, store.mesh)
+            _enter((correct, loss, counted), group.clients, found)
             done(group.clients.size)
         return Scores(correct, loss, num_test, counted)
 
     return evaluate
+
+
+def _enter(
+    scores: Sequence[np.ndarray], clients: np.ndarray, blocks: Sequence[Any]
+) -> None:
+    """Enters the sums of a group's blocks into those of all clients."""
+    for whole, column in zip(scores, zip(*blocks, strict=True), strict=True):
+        values = np.concatenate(column)[: clients.size]
+        whole[:, :, clients] = np.moveaxis(values, 0, -1)
 
 
 def _blocks(

@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from fedjax_mrl import rng, sharding, tree
-from fedjax_mrl.protocol import Algorithm, Visit
+from fedjax_mrl.protocol import Algorithm, Examples, Visit
 from fedjax_mrl.simulation import batches, mapping, visit
 from fedjax_mrl.simulation.dealing import Dealer, Members, Wave
 from fedjax_mrl.simulation.population import Group, Population
@@ -72,9 +72,7 @@ class GroupProgram:
         # As wide as for one trial: the same program, so that each has its own bits.
         most = -(-min(group.clients.size, settings.cohort_size) // mesh.size)
         self.chunk = min(settings.chunk or math.ceil(share / mesh.size), most)
-        self._examples = jax.device_put(
-            group.relabel(population.examples), sharding.everywhere(mesh)
-        )
+        self._examples = _labelled(group, population.examples, mesh)
         train = [population.train[client] for client in group.clients]
         holdout = [np.zeros(0, np.int32)] * len(train)
         if population.holdout:
@@ -101,31 +99,35 @@ class GroupProgram:
         """Whether members do something after the server's update."""
         return self._finish is not None
 
-    def compile(self, pair: Any, inputs: TrialInputs) -> tuple[Any, Report]:
-        """Compiles the training program before its first call, for a plan.
+    def lower(self, pair: Any, inputs: TrialInputs) -> jax.stages.Lowered:
+        """The training program before it is compiled, for a plan.
+
+        From shapes alone, so that the devices need not be here. The second of its
+        outputs are the reports [R, ...].
 
         Args:
             pair: shapes of one member's private state and shared copy.
             inputs: as of `train`; shapes suffice.
-
-        Returns:
-            The compiler's account of its memory on each device, in bytes (None where
-            it gives none), and the shapes of the reports [R, ...].
         """
         mesh = self._mesh
         split, whole = sharding.over_clients(mesh), sharding.everywhere(mesh)
-        shape = jax.ShapeDtypeStruct
-        stacked = lambda s: shape((self.places, *s.shape), s.dtype, sharding=split)
-        nobody = lambda trial, client: np.zeros((0, self.batch_size), np.int32)
-        (wave,), _ = self.waves([], nobody, np.zeros(mesh.size))
-        lowered = self._train.lower(
-            jax.tree.map(stacked, pair),
-            jax.tree.map(lambda s: shape(s.shape, s.dtype, sharding=whole), inputs),
-            self._examples,
-            wave.members,
+        stack = lambda s: jax.ShapeDtypeStruct((self.places, *s.shape), s.dtype)
+        return self._train.lower(
+            sharding.shapes(jax.tree.map(stack, pair), split),
+            sharding.shapes(inputs, whole),
+            sharding.shapes(self._examples, whole),
+            self._dealer.shapes(),
         )
+
+    def compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        """Compiles what `lower` gave; `train` uses it from then on.
+
+        Raises:
+            jax.errors.JaxRuntimeError: if the compiler refuses it, as that of a TPU
+                does where the program needs more memory than the chip has.
+        """
         self._train = lowered.compile()
-        return self._train.memory_analysis(), lowered.out_info[1]
+        return self._train
 
     def waves(
         self,
@@ -160,6 +162,16 @@ class GroupProgram:
         """
         members = members._replace(sound=sound)
         return self._finish(states, inputs, self._examples, members)[0]
+
+
+def _labelled(group: Group, examples: Examples, mesh: Mesh) -> Examples:
+    """The examples as the group's task labels them, on every device.
+
+    Shapes stay as they are, which no task changes.
+    """
+    if isinstance(examples.y, jax.ShapeDtypeStruct):
+        return examples
+    return jax.device_put(group.relabel(examples), sharding.everywhere(mesh))
 
 
 def _program(visit_once: Callable, mesh: Mesh, chunk: int, keeps: bool = False):

@@ -123,12 +123,20 @@ def train(
             losses.append(report.metrics["total"])
             del before, report
         if watch is not None and present:
-            found = [
-                np.asarray(of)[w.places] for w, of in zip(waves, losses, strict=True)
-            ]
-            members = [member for wave in waves for member in wave.present]
-            watch(Visits(group.name, plans, members, np.concatenate(found)))
+            watch(_ended(group.name, plans, waves, losses))
     return trained, reports
+
+
+def _ended(
+    name: str,
+    plans: Sequence[RoundPlan],
+    waves: Sequence[Wave],
+    losses: Sequence[jax.Array],
+) -> Visits:
+    """What is told of a group that is done: its members and their losses."""
+    found = [np.asarray(of)[w.places] for w, of in zip(waves, losses, strict=True)]
+    members = [member for wave in waves for member in wave.present]
+    return Visits(name, plans, members, np.concatenate(found))
 
 
 def aggregate(

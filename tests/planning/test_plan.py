@@ -164,7 +164,7 @@ def test_of_an_accelerator_a_moment_alone_counts_and_the_host_does_not(
     programs = planner.compile_all(federation.round_config)
     device = types.SimpleNamespace(platform="gpu")
     mesh = types.SimpleNamespace(size=2, devices=np.array([device, device]))
-    fields = ("dataset", "config")
+    fields = ("dataset", "config", "train")
     other = types.SimpleNamespace(
         mesh=mesh, **{name: getattr(federation, name) for name in fields}
     )

@@ -1,0 +1,38 @@
+"""The platform that programs are traced for: this machine's, or one that is not here.
+
+Some operations are written in another way for a CPU than for an accelerator. They ask
+`current`, so that a program can be compiled for a machine that is only described.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+# Only such a context makes JAX trace its own cached functions anew.
+_elsewhere = jax.make_user_context(None) if hasattr(jax, "make_user_context") else None
+
+
+def current() -> str:
+    """JAX's name of the platform, "cpu" for instance."""
+    named = None if _elsewhere is None else _elsewhere.value
+    return jax.default_backend() if named is None else named
+
+
+@contextlib.contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+    """Whatever is resolved and traced inside is for that platform; in this thread.
+
+    Args:
+        platform: JAX's name of it, "cpu", "gpu" or "tpu".
+
+    Raises:
+        ValueError: if JAX is too old to tell such programs apart.
+    """
+    if _elsewhere is None:
+        raise ValueError(
+            "Programs for another machine need a jax that has make_user_context; "
+            f"this is jax {jax.__version__}. Upgrade it."
+        )
+    with _elsewhere(platform):
+        yield
