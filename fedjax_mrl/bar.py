@@ -22,6 +22,8 @@ class Bar:
         self._bar = auto.tqdm(total=max(total, 0), unit="round", disable=not shown)
 
     def __enter__(self) -> "Bar":
+        if not self._bar.disable:
+            self._bar.set_postfix_str("compiling")  # until the first round is done
         return self
 
     def __exit__(

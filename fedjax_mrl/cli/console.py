@@ -68,6 +68,8 @@ class Progress:
         self._bar = bar(label, rounds, "round", start=start, quiet=quiet)
 
     def __enter__(self) -> "Progress":
+        if not self._bar.disable:
+            self._bar.set_postfix_str("compiling")  # until the first round is done
         return self
 
     def __exit__(self, *_: object) -> None:
