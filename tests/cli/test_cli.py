@@ -283,6 +283,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path, monkeypatch):
     bar = [line for line in text.replace("\n", "\r").split("\r") if "100%|" in line]
     assert bar and "standalone on digits" in bar[-1] and "1/1" in bar[-1]
     assert "accuracy=0." in bar[-1] and "<00:00" in bar[-1]
+    assert "0/1" in text and "compiling" in text and "compiling" not in bar[-1]
     assert "round 1/1" not in text  # the plain line of a pipe
     assert "Written to" in text
 
