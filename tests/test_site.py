@@ -11,6 +11,7 @@ import fedjax_mrl
 from docs.extensions import equations, links, pages
 from fedjax_mrl import algorithms, config
 from fedjax_mrl.cli import main as cli
+from fedjax_mrl.runs import comparison, directory, summary
 from tests import documents
 
 
@@ -105,6 +106,22 @@ def test_every_page_of_the_documents_is_in_the_contents():
     for path in documents.documents():
         if path.parent == pages.ROOT / "docs":
             assert path.stem in {*listed, *inside}, f"name {path.name} in docs/index.md"
+
+
+def test_the_page_of_results_explains_every_file_and_column():
+    page = (pages.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    _, *sections = re.split(r"^## (.*)$", page, flags=re.MULTILINE)
+    explained = {
+        title: re.findall(r"^\| `(\w+)` \| \S", text, re.MULTILINE)
+        for title, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    for table, columns in directory.COLUMNS.items():
+        assert explained[table] == list(columns), table
+    assert explained["comparison.csv"] == list(comparison.COLUMNS)
+    keys = [*summary.Summary.__annotations__, *summary.Headline.__annotations__]
+    assert explained["summary.json"] == keys
+    for name in (*directory.FILES, *directory.FOLDERS, *directory.TABLES):
+        assert re.search(rf"^\| .*`{name}`.* \| \S", page, re.MULTILINE), name
 
 
 def fits(pattern, text):
