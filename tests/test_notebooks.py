@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parent.parent / "experiments"
 NAMES = ("colab.ipynb", "own_data.ipynb")
-SHORT = "ROUNDS, SEEDS = 2, (0, 1)"  # in place of the cell of parameters
+SHORT = "ROUNDS, SEEDS = 2, (0,)"  # in place of the cell of parameters
 
 
 def cells(name):
@@ -53,6 +53,7 @@ def test_a_missing_package_is_installed_beside_the_jax_that_is_there(name, monke
     assert f"jax=={jax.__version__}\n" in limits[0] and "jaxlib==" in limits[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs(name, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
