@@ -544,7 +544,7 @@ def test_compare_names_own_methods_by_their_last_name(code):
             lambda path: np.savez(
                 path, x_train=np.array([{}]), y_train=[1], x_test=[1], y_test=[1]
             ),
-            "must be an npz file",
+            "data.npz holds Python objects",
         ),
     ],
 )

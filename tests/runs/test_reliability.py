@@ -21,7 +21,7 @@ from fedjax_mrl.runs import runner
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory, RunDirectoryError
 from fedjax_mrl.simulation import cohorts, dealing, faults
 from tests import helpers
-from tests.helpers import ROOT, assert_trees_equal
+from tests.helpers import ROOT, assert_trees_equal, clockless
 from tests.networks import SMALL
 
 TINY = ["--algorithm", "lg_fedavg", "--models", SMALL, "--shared-model", SMALL]
@@ -34,9 +34,7 @@ ROUNDS = 5
 def tables(folder):
     """All tables but for the clock."""
     run = RunDirectory.open(folder)
-    return {
-        name: [{**row, "seconds": ""} for row in run.rows(name)] for name in COLUMNS
-    }
+    return {name: [clockless(row) for row in run.rows(name)] for name in COLUMNS}
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +66,11 @@ def test_a_resumed_run_leaves_the_files_of_one_that_never_stopped(whole, copied)
     cut_short(copied)
     assert main(["resume", str(copied), "--quiet"]) == 0
     assert tables(copied) == tables(whole)
-    clockless = lambda text: {**json.loads(text), "seconds": 0}
+    without = lambda text: {**json.loads(text), "seconds": 0}
     for folder in (whole, copied):
-        assert clockless((folder / "summary.json").read_text())["rounds"] == ROUNDS
-    expected = clockless((whole / "summary.json").read_text())
-    assert clockless((copied / "summary.json").read_text()) == expected
+        assert without((folder / "summary.json").read_text())["rounds"] == ROUNDS
+    expected = without((whole / "summary.json").read_text())
+    assert without((copied / "summary.json").read_text()) == expected
 
 
 def test_a_run_of_a_version_with_fewer_settings_goes_on(whole, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
-from tests.helpers import ROOT
+from tests.helpers import ROOT, clockless
 from tests.networks import SMALL
 
 ROUNDS = 4
@@ -71,9 +71,7 @@ class Processes:
 def tables(folder):
     """All tables but for the clock."""
     run = RunDirectory.open(folder)
-    return {
-        name: [{**row, "seconds": ""} for row in run.rows(name)] for name in COLUMNS
-    }
+    return {name: [clockless(row) for row in run.rows(name)] for name in COLUMNS}
 
 
 def wait_for_rounds(folder, number):

@@ -7,7 +7,7 @@ import pytest
 from fedjax_mrl import sharding, stores
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
-from tests.helpers import assert_trees_equal
+from tests.helpers import assert_trees_equal, clockless
 
 NUMBER = 5
 EVERY = np.arange(NUMBER, dtype=np.int32)
@@ -150,9 +150,7 @@ TINY += ["--limit-train", "200", "--limit-test", "50"]
 
 def tables(folder):
     run = RunDirectory.open(folder)
-    return {
-        name: [{**row, "seconds": ""} for row in run.rows(name)] for name in COLUMNS
-    }
+    return {name: [clockless(row) for row in run.rows(name)] for name in COLUMNS}
 
 
 @pytest.mark.slow
