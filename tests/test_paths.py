@@ -20,7 +20,10 @@ RUN += ["--num-clients", "4", "--partition", "iid", "--feature-dim", "8", "--qui
 RUN += ["--rounds", "0", "--devices", "1"]  # a checkpoint there is nevertheless
 # Options that speak of files in their help and take none.
 NO_PATHS = {"overwrite", "download", "partition", "dataset", "tune", "client_store"}
-NO_PATHS |= {"strategies", "algorithm", "models"}  # the last two name code in files
+NO_PATHS |= {"strategies", "algorithm", "models", "writer"}  # these name code in files
+OTHERS = {"predict": ["x", "y"], "data": ["import", "digits"]}  # what a command needs
+OTHERS |= {"compare": ["--algorithms", "standalone"]}
+OTHERS |= dict.fromkeys(("resume", "verify", "evaluate", "personalize", "export"), "x")
 
 
 def options():
@@ -44,6 +47,8 @@ def test_every_option_that_speaks_of_files_is_read_as_a_path():
     expected |= {"plan": "out config data_dir", "resume": "run config data_dir"}
     expected |= {"evaluate": "run data_dir", "verify": "run data_dir"}
     expected |= {"data": "source data_dir", "doctor": "data_dir"}
+    expected |= {"export": "run out data_dir", "predict": "model images csv data_dir"}
+    expected |= {"personalize": "run data out data_dir"}
     for name, dests in expected.items():
         assert {(name, dest) for dest in dests.split()} <= found
 
@@ -57,11 +62,9 @@ def test_every_path_option_refuses_what_is_no_path_here(tmp_path, capsys, value)
         argv = [name]
         if action.option_strings:
             argv += [f"{action.option_strings[0]}={value}"]
-            argv += ["x"] if name in ("resume", "verify", "evaluate") else []
-            argv += ["import", "digits"] if name == "data" else []
-            argv += ["--algorithms", "standalone"] if name == "compare" else []
+            argv += OTHERS.get(name, [])
         else:
-            argv += [value]
+            argv += ["x"] * (action.metavar == "IMAGE") + [value]
         assert main(argv) == 2, argv
         told = capsys.readouterr().err
         subject = (action.option_strings or [action.metavar])[0]
