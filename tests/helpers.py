@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedjax_mrl import algorithms
 from fedjax_mrl.data import images
@@ -27,6 +28,16 @@ for number in (signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
+
+
+def methods():
+    """All methods for a test of each; most of them are left to the slow tests."""
+    return [
+        name
+        if name in ("fedmrl", "fml", "standalone")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in algorithms.names()
+    ]
 
 
 def clockless(row):

@@ -342,6 +342,7 @@ def test_no_value_of_any_field_raises_anything_but_a_configuration_error(
     refused_or_built(lambda: config.build(config.read_yaml(scratch)))
 
 
+@pytest.mark.slow
 @settled
 @hypothesis.given(st.text(max_size=30))
 @hypothesis.example("algorithm.x=!!int ''")

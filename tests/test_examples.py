@@ -13,6 +13,7 @@ def test_networks_of_two_kinds_learn_from_tokens(capsys):
     assert all("Transformer" in line and "Bag" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_is_compared(tmp_path, capsys):
     picture = tmp_path / "new" / "curves.png"
     new_method.main(["--rounds", "2", "--out", str(picture)])

@@ -144,6 +144,7 @@ def test_playing_on_from_a_stored_state_is_as_if_never_stopped(name):
     assert_trees_equal(again, states[4])
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_computing_several_clients_at_once_changes_little(name):
     states = played(name).states

@@ -69,6 +69,7 @@ def digest(federation, state):
     return federation.digester()(state)[0]
 
 
+@pytest.mark.slow
 def test_every_loop_plays_the_same_rounds(federation, digests):
     found = []
     for result in federation.rounds():

@@ -75,6 +75,7 @@ def test_precisions_that_jax_is_set_to_change_nothing(usual):
         assert digests(1) == usual
 
 
+@pytest.mark.slow
 def test_what_finds_mistakes_finds_none_and_changes_nothing(usual):
     with configured(
         jax_debug_nans=True,

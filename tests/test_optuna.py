@@ -30,6 +30,7 @@ def test_a_search_goes_on_from_its_file(tmp_path, capsys, monkeypatch):
     assert one.intermediate_values == {1: one.value} and 0 < one.value < 1
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_or_lags_behind_is_pruned(tmp_path, monkeypatch):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()

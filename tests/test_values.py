@@ -15,7 +15,7 @@ import fedjax_mrl as fm
 from fedjax_mrl import algorithms, references
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.models import mlp
-from tests.helpers import assert_trees_equal
+from tests.helpers import assert_trees_equal, methods
 
 D = 6  # width of all representations
 
@@ -80,15 +80,7 @@ def small(**options):
     return fm.Federation(**{**settings, **options})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        if name in ("fedmrl", "fml")
-        else pytest.param(name, marks=pytest.mark.slow)
-        for name in algorithms.names()
-    ],
-)
+@pytest.mark.parametrize("name", methods())
 def test_every_method_trains_own_networks_on_tokens(name):
     one = fm.model(Tokens())
     two = fm.model(Attention, feature_dim=D)
@@ -330,6 +322,7 @@ def test_nnx_classes_are_made_at_any_width_and_tokens_out_of_range_are_named():
         ).fit()  # fmt: skip
 
 
+@pytest.mark.slow
 def test_clients_may_have_tasks_of_their_own():
     tasks = {"which": [0, 1, 2], "first": [1, 0, 0]}
     federation = small(

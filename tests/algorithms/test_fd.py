@@ -83,6 +83,7 @@ def test_the_toy_is_evaluated_without_nan(played):
     assert np.isfinite(toy.evaluate()(states[-1]).loss).all()
 
 
+@pytest.mark.slow
 def test_without_weight_it_is_standalone_training():
     taught, alone = (
         toy.client_states(toy.after(2))

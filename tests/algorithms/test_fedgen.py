@@ -284,6 +284,7 @@ def played():
         return toy, states, reports
 
 
+@pytest.mark.slow
 def test_generator_and_optimizer_are_trained_and_kept(played):
     _, states, _ = played
     assert [int(state.server.optimizer[0].count) for state in states] == [0, 3, 6]

@@ -93,6 +93,7 @@ def compare(path, dtype):
     return difference
 
 
+@pytest.mark.slow
 def test_two_rounds_equal_the_oracle_in_float64(x64):
     for path in oracle.cases("fedkd"):
         compare(path, jnp.float64).check(1e-9, at_least=327)
@@ -167,6 +168,7 @@ def test_bytes_are_those_of_the_factors_or_of_the_matrix_if_it_is_smaller():
     assert compression.num_bytes(shapes, full) == 4 * (200 + 200 + 7)
 
 
+@pytest.mark.slow
 def test_full_energy_sends_updates_as_they_are(x64):
     ours = Tiny("fedkd", widths=(WIDTH,), energy_start=1, energy_end=1)
     (state, played), *_ = ours.play(1)

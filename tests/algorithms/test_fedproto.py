@@ -48,6 +48,7 @@ def compare(path, dtype):
     return difference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
 def test_two_rounds_equal_the_oracle_in_float64(path, x64):
     compare(path, jnp.float64).check(1e-9, at_least=120)
@@ -92,6 +93,7 @@ def test_the_toy_is_evaluated_without_nan(played):
     assert (scores.num_loss[0, 0] == 0).any()
 
 
+@pytest.mark.slow
 def test_without_weight_it_is_standalone_training():
     pulled, alone = (
         toy.client_states(toy.after(2))

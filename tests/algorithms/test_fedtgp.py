@@ -245,6 +245,7 @@ def played():
         return toy, states, reports
 
 
+@pytest.mark.slow
 def test_every_part_of_the_prototypes_is_trained_and_kept(played):
     _, states, _ = played
     for before, after in itertools.pairwise(states):

@@ -49,6 +49,7 @@ def test_two_rounds_equal_the_oracle_in_float32():
         compare(path, jnp.float32).check(2e-5, at_least=240)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregation", ["uniform", "mean"])
 def test_schedules_and_partial_batches_equal_a_numpy_oracle(aggregation, x64):
     ours = Tiny(

@@ -96,6 +96,7 @@ def different(a, b):
     return [(x != y).any() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)]
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_random_parts_change_all_that_is_trained_by_the_key(name):
     (fixed, again, one, other), _ = visited(name)

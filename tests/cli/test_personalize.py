@@ -88,6 +88,7 @@ def test_an_earlier_table_is_replaced_only_if_asked(runs, tmp_path, capsys):
     assert os.listdir(tmp_path) == ["x.csv"]
 
 
+@pytest.mark.slow
 def test_into_a_run_that_is_being_written_nothing_is_written(runs, capsys):
     run = runs()
     other = RunDirectory.open(run)
@@ -182,6 +183,7 @@ def test_there_must_be_a_run_with_a_checkpoint(runs, tmp_path, capsys):
     assert "There is no checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_new_run_in_the_folder_takes_the_table_with_it(tmp_path):
     (tmp_path / TABLE).write_text("of the run before\n")
     argv = ["run", *SMALL, "--rounds", "0", "--out", str(tmp_path)]

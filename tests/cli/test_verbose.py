@@ -48,6 +48,7 @@ def test_verbose_names_round_group_and_clients(run, tmp_path, capsys):
     assert digests(out) == digests(run)  # to be told changes nothing
 
 
+@pytest.mark.slow
 def test_verbose_tells_trials_apart(tmp_path, capsys):
     words = ["compare", "--algorithms", "standalone", *OPTIONS[2:], "--seeds", "0,1"]
     words += ["--models", "mlp", "--rounds", "1", "--quiet", "--verbose"]

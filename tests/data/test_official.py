@@ -407,6 +407,7 @@ def release(request, tmp_path_factory, toy, write_cifar10, write_idx):
     return spec, arrays, folder / name
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_damage_gives_correct_arrays_or_a_clear_error(release, assert_same, data):

@@ -13,10 +13,11 @@ import safetensors.numpy
 from flax import linen as nn
 
 import fedjax_mrl as fm
-from fedjax_mrl import algorithms, packing
+from fedjax_mrl import packing
 from fedjax_mrl.exporting import folder, program
 from fedjax_mrl.exporting.error import ExportError
 from tests.exporting.federations import features
+from tests.helpers import methods
 
 PROTOTYPES = ("fedproto", "fedtgp")  # clients know no class in the first round
 
@@ -26,7 +27,7 @@ def exported(federation, tmp_path, **options):
     return fm.load_model(federation.export(tmp_path / "model", 2, **options))
 
 
-@pytest.mark.parametrize("algorithm", algorithms.names())
+@pytest.mark.parametrize("algorithm", methods())
 def test_every_method_and_head_has_the_federations_logits(algorithm, tmp_path):
     federation = features(algorithm)
     if algorithm in PROTOTYPES:

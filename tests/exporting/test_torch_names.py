@@ -16,7 +16,7 @@ from fedjax_mrl import algorithms, models
 from fedjax_mrl.exporting.error import ExportError
 from fedjax_mrl.models import cnn
 from fedjax_mrl.protocol import Network
-from tests.helpers import Toy, assert_trees_equal
+from tests.helpers import Toy, assert_trees_equal, methods
 
 SHAPE = (20, 17, 3)  # not square, and not all of a pooled row is used
 
@@ -184,7 +184,7 @@ def test_a_federation_begins_with_a_network_of_pytorch():
     np.testing.assert_allclose(found, model.logits(network, inputs), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", algorithms.names())
+@pytest.mark.parametrize("name", methods())
 def test_every_methods_networks_go_and_come_back(name):
     toy = Toy(name, same=True)
     model = models.build("cnn5", (16, 16, 1), toy.num_classes, feature_dim=toy.width)

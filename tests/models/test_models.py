@@ -120,6 +120,7 @@ def scaled(name, input_shape, feature_dim):
     return weights, biases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "input_shape"),
     [("cnn5", (16, 16, 1)), ("mlp", (4, 4, 1)), ("resnet8", (8, 8, 3))],

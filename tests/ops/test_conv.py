@@ -141,6 +141,7 @@ def test_pooled_lowerings_have_the_native_values_and_gradients(case, dtype, x64)
     compare_with_native(conv.conv_relu_pool, arguments, atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [2, 6], ids=["images", "hidden"])
 @pytest.mark.parametrize("batch", [1, 37, 67])
 def test_blocks_that_are_not_full_change_nothing(batch, channels, x64):

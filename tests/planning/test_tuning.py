@@ -64,6 +64,7 @@ def test_the_default_comes_first_and_fixed_settings_stay():
     assert strategies.candidates("im2col", 2, "cpu") == [Strategy("im2col", 2)]
 
 
+@pytest.mark.slow
 def test_each_architecture_is_computed_as_its_strategy_says():
     words = "cnn5=im2col:2,mlp=fused:1"
     made = Federation(build(SMALL, {"strategies": words}))

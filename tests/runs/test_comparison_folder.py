@@ -127,6 +127,7 @@ def test_overwrite_replaces_what_is_in_the_way_and_nothing_else(copied, capsys):
     assert config["batch_size"] == 32
 
 
+@pytest.mark.slow
 def test_runs_that_did_not_end_are_in_the_tables_as_such(tmp_path):
     rates = ["--learning-rates", "1e18"]
     assert trained(tmp_path, "standalone", "--seeds", "3", *rates) == 3

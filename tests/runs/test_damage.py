@@ -86,6 +86,7 @@ def ran(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @settings(max_examples=4 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(["resume", "verify", "evaluate"]),

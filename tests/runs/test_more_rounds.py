@@ -52,6 +52,7 @@ def test_a_run_of_more_rounds_is_in_nobodys_way(folder, capsys):
     assert contents(folder / "standalone-1") == before
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_to_more_rounds_as_its_runs_would(folder, capsys):
     before = contents(folder / "standalone-1")
     capsys.readouterr()

@@ -82,6 +82,7 @@ def test_all_combinations_are_played_and_stand_in_one_table(swept):
     assert (swept / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_a_cell_has_the_bits_of_its_run_alone(swept, tmp_path):
     words = ["--algorithm", "fml", "--set", "algorithm.alpha=0.75", "--seed", "1"]
     words += ["--learning-rate", "0.05", "--rounds", "1", "--quiet"]

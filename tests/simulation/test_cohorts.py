@@ -20,6 +20,7 @@ def usual():
     return after(np.sort(np.array(CHOSEN)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
     [

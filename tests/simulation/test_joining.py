@@ -9,7 +9,7 @@ from fedjax_mrl import rng
 from fedjax_mrl.learning import freezing
 from fedjax_mrl.protocol import Batches, Visit
 from fedjax_mrl.simulation import joining
-from tests.helpers import assert_trees_equal, names, toy
+from tests.helpers import assert_trees_equal, methods, toy
 
 # Their clients read what is shared and train none of it.
 READERS = {"standalone", "fd", "fedproto", "fedtgp"}
@@ -43,7 +43,7 @@ def equal(one, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", methods())
 def test_frozen_is_frozen_bit_for_bit_and_the_private_part_trains(name):
     broadcast, state, out = trained(name, frozen=True)
     assert_trees_equal(out.shared, broadcast)
@@ -52,7 +52,7 @@ def test_frozen_is_frozen_bit_for_bit_and_the_private_part_trains(name):
     assert np.isfinite(out.metrics["total"]).all()
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", methods())
 def test_fine_tuned_trains_what_clients_train_in_the_rounds(name):
     broadcast, _, out = trained(name, frozen=False)
     assert equal(out.shared, broadcast) == (name in READERS)

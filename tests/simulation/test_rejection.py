@@ -19,6 +19,7 @@ def limited(algorithm, limit, **options):
     return Federation(algorithm=algorithm, set=server | options, **TOY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", BY_CLASS)
 def test_a_client_is_not_rejected_for_having_many_examples(algorithm):
     # Hundreds of examples a client, and numbers of which none is far from 1.

@@ -491,6 +491,7 @@ def test_the_aggregate_is_the_weighted_mean_and_none_of_the_uploads(trained):
         assert min(jax.tree.leaves(far)) > 1e-4
 
 
+@pytest.mark.slow
 def test_networks_of_three_kinds_train_together():
     draw = np.random.default_rng(0)
     examples = Examples(
