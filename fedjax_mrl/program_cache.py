@@ -18,9 +18,6 @@ import zlib
 import jax
 import jaxlib
 
-# Before it, programs of a CPU that are loaded differ in last bits from those that are
-# compiled, and each prints a line (seen with jaxlib 0.10.0).
-_SOUND = (0, 10, 2)
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"  # the first bytes of what it compressed
 LIMIT = 2 * 10**9  # bytes of all programs, unless said otherwise
 
@@ -38,8 +35,6 @@ def use(folder: str | os.PathLike | None = None, *, limit: int = LIMIT) -> str |
     Returns:
         Why nothing is kept, in a sentence; None if programs are kept.
     """
-    if jaxlib.version.__version_info__ < _SOUND:
-        return None
     told = lambda name: getattr(jax.config, f"jax_{name}")
     if told("compilation_cache_dir") or not told("enable_compilation_cache"):
         return None

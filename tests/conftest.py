@@ -12,13 +12,10 @@ import shutil
 import tempfile
 
 # Many tests, and the processes they start, compile equal programs. Each worker keeps
-# what it has compiled in a folder of its own, which is gone when it ends. (Where that
-# changes bits, see `program_cache`, nothing is kept.)
+# what it has compiled in a folder of its own, which is gone when it ends.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="programs-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
-if importlib.metadata.version("jaxlib").startswith(("0.10.0", "0.10.1")):
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 # Halves the time that compiling takes; later versions do not know the flags.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
