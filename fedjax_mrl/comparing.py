@@ -16,6 +16,7 @@ from fedjax_mrl.runs import (
     comparison_gains,
     comparison_tables,
     pictures,
+    summary,
 )
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
@@ -145,11 +146,7 @@ class Comparison:
         """
         curves: dict[str, list[list[tuple[int, float]]]] = {}
         for row, history in zip(self._rows, self.histories.values(), strict=True):
-            curve = [
-                (line["round"], line["mean_accuracy"])
-                for line in history.rows("metrics")
-                if (line["point"], line["head"]) == ("local", history.heads[0])
-            ]
+            curve = summary.headline_curve(history.rows("metrics"), history.heads[0])
             if curve:
                 cell = comparison_tables.cell_of(row, self._columns)
                 several = "learning_rate" in self.options

@@ -116,7 +116,7 @@ def to_targets(
 
     Args:
         federation: whose rounds they are.
-        rounds: rows of rounds.csv.
+        rounds: rows of rounds.csv, in order.
         metrics: rows of metrics.csv.
         targets: accuracies of the headline, between 0 and 1.
         machines: of the clients; None leaves simulated seconds out.
@@ -130,18 +130,14 @@ def to_targets(
     timed = (
         None if machines is None else simulated_seconds(federation, rounds, machines)
     )
-    found = []
+    found: list[dict[str, Any]] = []
     for target in targets:
         reached = summary.reached(curve, rounds, target)
         if reached is None:
             continue
-        until = [int(row["round"]) <= reached["rounds"] for row in rounds]
-        of = lambda values, until=until: sum(
-            float(value) for value, is_in in zip(values, until, strict=True) if is_in
-        )
-        row: dict[str, Any] = {"target": target, **reached}
-        row["seconds"] = round(of(row["seconds"] for row in rounds), 3)
+        played = [row for row in rounds if int(row["round"]) <= reached["rounds"]]
+        seconds = sum(float(row["seconds"]) for row in played)
+        found.append({"target": target, **reached, "seconds": round(seconds, 3)})
         if timed is not None:
-            row["simulated_seconds"] = round(of(timed), 3)
-        found.append(row)
+            found[-1]["simulated_seconds"] = round(sum(timed[: len(played)]), 3)
     return found

@@ -26,7 +26,7 @@ from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.evaluation import EvaluationSet, Scores
 from fedjax_mrl.simulation.joining import Joined, Newcomers, Start
 from fedjax_mrl.simulation.population import Group, Population
-from fedjax_mrl.simulation.state import State, require_live
+from fedjax_mrl.simulation.state import State, named, require_live
 
 if TYPE_CHECKING:
     import pandas
@@ -115,9 +115,7 @@ class Personalized:
         Raises:
             ValueError: for one that did not come.
         """
-        private, shared = self.states[self._known(client)]
-        named = private._asdict() if hasattr(private, "_asdict") else {"state": private}
-        return {"shared": shared, **named}
+        return named(*self.states[self._known(client)])
 
     def predict(
         self, x: ArrayLike, client: int, *, head: str | None = None

@@ -5,7 +5,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +17,7 @@ from fedjax_mrl.building import from_config, pieces, splits, visit_flops
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.data import images, own
-from fedjax_mrl.data.dataset import Dataset
-from fedjax_mrl.partitions import Partition
-from fedjax_mrl.protocol import Algorithm, Examples, Setup
+from fedjax_mrl.protocol import Examples
 from fedjax_mrl.simulation import (
     evaluation,
     initialization,
@@ -30,13 +28,11 @@ from fedjax_mrl.simulation.cohorts import Sampler, Trial
 from fedjax_mrl.simulation.digest import Digester
 from fedjax_mrl.simulation.phases import Pieces, Watch
 from fedjax_mrl.simulation.population import Group, Population
-from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.simulation.state import Played, State, require_live
-from fedjax_mrl.simulation.strategies import Strategy
 from fedjax_mrl.stopwatch import Stopwatch
 
 
-class Programs:
+class Programs(pieces.Resolved):
     """The pieces of a federation and the functions that are compiled of them.
 
     Args:
@@ -101,54 +97,9 @@ class Programs:
         self._player(1)
 
     @property
-    def dataset(self) -> Dataset:
-        """The data."""
-        return self.pieces.dataset
-
-    @property
     def client_names(self) -> tuple[str, ...]:
         """The names of the clients by number, with the partition "natural"."""
         return splits.client_names(self.config, self.dataset)
-
-    @property
-    def partition(self) -> Partition:
-        """Positions of every client's examples."""
-        return self.pieces.partition
-
-    @property
-    def train(self) -> list[np.ndarray]:
-        """Positions of the examples that each client trains on."""
-        return self.pieces.train
-
-    @property
-    def holdout(self) -> list[np.ndarray]:
-        """Positions of those that it keeps out of training."""
-        return self.pieces.holdout
-
-    @property
-    def groups(self) -> list[Group]:
-        """The clients by architecture."""
-        return self.pieces.groups
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """The method, built."""
-        return self.pieces.algorithm
-
-    @property
-    def setup(self) -> Setup:
-        """What the method was built from."""
-        return self.pieces.setup
-
-    @property
-    def strategies(self) -> Mapping[str, Strategy]:
-        """How each group is computed."""
-        return self.pieces.strategies
-
-    @property
-    def round_config(self) -> RoundConfig:
-        """How rounds are played."""
-        return self.pieces.round_config._replace(seed=self.config.seed)
 
     def init(self) -> State:
         """The state before the first round."""
@@ -181,8 +132,10 @@ class Programs:
             What `play` would return for each by itself; None for those left out.
         """
         play = self._player(len(trials))
-        told = {"reached": self.stopwatch.reached} if timed else {}
-        self.stopwatch.lap()
+        told = {}
+        if timed:
+            self.stopwatch.lap()
+            told = {"reached": self.stopwatch.reached}
         trials = [
             trial if state is None else self.trial_in_round(trial, state.round + 1)
             for trial, state in zip(trials, states, strict=True)

@@ -15,7 +15,7 @@ from fedjax_mrl.programs import Programs
 from fedjax_mrl.results import Row
 from fedjax_mrl.runs import pictures, summary
 from fedjax_mrl.simulation import evaluation, prediction
-from fedjax_mrl.simulation.state import State, read_clients, require_live
+from fedjax_mrl.simulation.state import State, named, read_clients, require_live
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -229,9 +229,7 @@ class Trained(Programs):
         number = prediction.require_client(client, self.taking_part(client))
         some = np.array([number])
         read = read_clients(state, self.groups, some, self.store)
-        private, shared = read[number]
-        named = private._asdict() if hasattr(private, "_asdict") else {"state": private}
-        return {"shared": shared, **named}
+        return named(*read[number])
 
     def export(
         self,

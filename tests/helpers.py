@@ -30,6 +30,18 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+def flags(options):
+    """Options of a federation as words of a command line."""
+    return [
+        word
+        for name, value in options.items()
+        for word in (
+            "--" + name.replace("_", "-"),
+            ",".join(value) if isinstance(value, tuple) else str(value),
+        )
+    ]
+
+
 def methods():
     """All methods for a test of each; most of them are left to the slow tests."""
     return [

@@ -75,6 +75,63 @@ class Pieces:
     notes: tuple[str, ...]
 
 
+class Resolved:
+    """Something that was made of pieces, which it hands out by name.
+
+    Attributes:
+        config: the configuration; seed and learning rate may be of another trial.
+        pieces: what it was resolved to.
+    """
+
+    config: RunConfig
+    pieces: Pieces
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data."""
+        return self.pieces.dataset
+
+    @property
+    def partition(self) -> Partition:
+        """Positions of every client's examples."""
+        return self.pieces.partition
+
+    @property
+    def train(self) -> list[np.ndarray]:
+        """Positions of the examples that each client trains on."""
+        return self.pieces.train
+
+    @property
+    def holdout(self) -> list[np.ndarray]:
+        """Positions of those that it keeps out of training."""
+        return self.pieces.holdout
+
+    @property
+    def groups(self) -> list[Group]:
+        """The clients by architecture."""
+        return self.pieces.groups
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The method, built."""
+        return self.pieces.algorithm
+
+    @property
+    def setup(self) -> Setup:
+        """What the method was built from."""
+        return self.pieces.setup
+
+    @property
+    def strategies(self) -> Mapping[str, Strategy]:
+        """How each group is computed."""
+        return self.pieces.strategies
+
+    @property
+    def round_config(self) -> RoundConfig:
+        """How rounds are played."""
+        return self.pieces.round_config._replace(seed=self.config.seed)
+
+
 def resolve(config: RunConfig, values: Values) -> Pieces:
     """Makes the pieces, for the platform that is traced for (`ops.backend`).
 

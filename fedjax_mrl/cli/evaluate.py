@@ -1,7 +1,6 @@
 """`fedjax-mrl evaluate`: every inference mode, every client, from the checkpoint."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import options, stored
@@ -55,10 +54,7 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl import loading
         from fedjax_mrl.cli import console
 
-        unusable: list[str] = []
-        state = loading.newest(federation, directory, unusable.append)
-    for text in unusable:
-        print(f"fedjax-mrl: {text}", file=sys.stderr)
+        state = stored.newest(federation, directory)
     with console.bar("evaluate", config.num_clients, "client") as bar:
         scores = federation.scores(state, bar.update)
     heads = federation.algorithm.heads

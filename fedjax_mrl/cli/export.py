@@ -52,12 +52,7 @@ def trained(path: str, data_dir: str | None) -> "Federation":
     directory = RunDirectory.open(path)
     config = stored.configuration(directory, data_dir=data_dir)
     federation = stored.federation(directory, config)
-    from fedjax_mrl import loading
-
-    unusable: list[str] = []
-    federation.state = loading.newest(federation, directory, unusable.append)
-    for text in unusable:
-        print(f"fedjax-mrl: {text}", file=sys.stderr)
+    federation.state = stored.newest(federation, directory)
     return federation
 
 

@@ -72,15 +72,12 @@ def _execute(args: argparse.Namespace) -> int:
         newcomers.check(out, overwrite=args.overwrite)
         config = stored.configuration(directory, data_dir=args.data_dir)
         federation = stored.federation(directory, config)
-        from fedjax_mrl import loading, personalizing
+        from fedjax_mrl import personalizing
         from fedjax_mrl.cli import console, main
         from fedjax_mrl.simulation.divergence import Diverged
 
-        unusable: list[str] = []
-        state = loading.newest(federation, directory, unusable.append)
         come = personalizing.prepare(federation, asked)
-    for text in unusable:
-        print(f"fedjax-mrl: {text}", file=sys.stderr)
+        state = stored.newest(federation, directory)
     try:
         found = personalizing.play(federation, state, come)
     except Diverged as error:

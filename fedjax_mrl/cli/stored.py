@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.runs.directory import RunDirectory
+    from fedjax_mrl.simulation.state import State
 
 
 def configuration(directory: "RunDirectory", **changes: Any) -> "RunConfig":
@@ -39,6 +41,21 @@ def federation(
     return loading.federation(
         directory, config, unfinished=unfinished, client_folder=client_folder
     )
+
+
+def newest(federation: "Federation", directory: "RunDirectory") -> "State":
+    """The newest state that can be used; tells of damaged checkpoints.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    from fedjax_mrl import loading
+
+    unusable: list[str] = []
+    state = loading.newest(federation, directory, unusable.append)
+    for text in unusable:
+        print(f"fedjax-mrl: {text}", file=sys.stderr)
+    return state
 
 
 def moved(directory: "RunDirectory", round: int) -> str | None:

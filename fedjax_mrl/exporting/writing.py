@@ -17,7 +17,7 @@ from fedjax_mrl.exporting import extras, folder, program, torch_names
 from fedjax_mrl.exporting.description import Choice, Description
 from fedjax_mrl.exporting.error import ExportError
 from fedjax_mrl.protocol import UNKNOWN
-from fedjax_mrl.simulation.state import read_clients, require_live
+from fedjax_mrl.simulation.state import named, read_clients, require_live
 
 if TYPE_CHECKING:
     from fedjax_mrl.trained import Trained
@@ -86,12 +86,12 @@ def export(
     if "jax" in wanted:
         files[folder.PROGRAM] = _program(federation, choice, networks, digest)
         _require_agreement(files[folder.PROGRAM], examples, expected)
-    named = _named(networks)
+    parts = named(*networks)
     if "safetensors" in wanted:
-        arrays = packing.pack({**named, **_normalisation(made)})
+        arrays = packing.pack({**parts, **_normalisation(made)})
         files[folder.ARRAYS] = _safetensors(arrays, made)
     if "torch" in wanted:
-        files[folder.TORCH] = _safetensors(torch_names.to_torch(named), made)
+        files[folder.TORCH] = _safetensors(torch_names.to_torch(parts), made)
     folder.write(path, made._asdict(), files)
     return path
 
@@ -125,13 +125,6 @@ def networks_of(federation: "Trained", choice: Choice) -> tuple[Any, Any]:
         with numerics.fixed(federation.config.precision):
             shared = jax.device_get(broadcast(state.server))
     return private, shared
-
-
-def _named(networks: tuple[Any, Any]) -> dict[str, Any]:
-    """The parts of a client by name, as `Federation.networks` has them."""
-    private, shared = networks
-    named = private._asdict() if hasattr(private, "_asdict") else {"state": private}
-    return {"shared": shared, **named}
 
 
 def _program(

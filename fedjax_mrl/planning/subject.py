@@ -42,7 +42,7 @@ class Subject(Protocol):
     def round_config(self) -> RoundConfig: ...
 
 
-class Elsewhere:
+class Elsewhere(pieces.Resolved):
     """A federation on devices that are only described; it cannot be played.
 
     Everything that follows from the platform (lowerings, chunks, how images are
@@ -70,28 +70,3 @@ class Elsewhere:
         shapes = sharding.shapes(examples, sharding.everywhere(mesh))
         found = self.pieces
         self.population = Population(found.groups, shapes, found.train, found.holdout)
-
-    @property
-    def dataset(self) -> Dataset:
-        """The data."""
-        return self.pieces.dataset
-
-    @property
-    def train(self) -> list[np.ndarray]:
-        """Positions of the examples that each client trains on."""
-        return self.pieces.train
-
-    @property
-    def groups(self) -> list[Group]:
-        """The clients by architecture."""
-        return self.pieces.groups
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """The method, built."""
-        return self.pieces.algorithm
-
-    @property
-    def round_config(self) -> RoundConfig:
-        """How rounds are played."""
-        return self.pieces.round_config

@@ -14,7 +14,7 @@ from fedjax_mrl import algorithms, references
 from fedjax_mrl.algorithms import Method
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.runs import grid as grids
-from fedjax_mrl.runs import resuming
+from fedjax_mrl.runs import resuming, summary
 
 COLUMNS = (
     "algorithm",
@@ -284,10 +284,10 @@ def row(
     values |= {"status": status, "target": "" if target is None else target}
     if status != "done":
         return values
-    summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
-    headline = summary["headline"] or {}
+    found = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+    headline = found["headline"] or {}
     values |= {key: headline[key] for key in COLUMNS if key in headline}
-    values |= {key: summary[key] for key in COLUMNS if key in summary}
+    values |= {key: found[key] for key in COLUMNS if key in found}
     if target is not None:
         curve = read_curve(run)
         values["rounds_to_target"] = next((r for r, a in curve if a >= target), "")
@@ -311,12 +311,9 @@ def with_columns(columns: Sequence[str]) -> tuple[str, ...]:
 
 def read_curve(run: Run) -> list[tuple[int, float]]:
     """Rounds and headline accuracies of a finished run."""
-    summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
-    headline = summary["headline"]
+    found = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+    if not found["headline"]:
+        return []
     with (run.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            (int(line["round"]), float(line["mean_accuracy"]))
-            for line in csv.DictReader(file)
-            if headline
-            and (line["point"], line["head"]) == (headline["point"], headline["head"])
-        ]
+        rows = list(csv.DictReader(file))
+    return summary.headline_curve(rows, found["headline"]["head"])

@@ -1,5 +1,6 @@
 """Gains of every client over training alone, in the tables of a comparison."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ def each(
     """
     cell_of = lambda line: comparison_tables.cell_of(line, columns)
     alone = [
-        (line["seed"], cell_of(line), read)
+        (line["seed"], cell_of(line), functools.cache(read))
         for line, read in zip(rows, clients, strict=True)
         if (line["algorithm"], line["status"]) == ("standalone", "done")
     ]

@@ -100,3 +100,9 @@ def read_clients(
             for i, client in enumerate(members.tolist()):
                 pairs[client] = jax.tree.map(lambda leaf, i=i: leaf[i], stacks)
     return pairs
+
+
+def named(private: Any, shared: Any) -> dict[str, Any]:
+    """A client's networks by name: the shared part, and what its state consists of."""
+    parts = private._asdict() if hasattr(private, "_asdict") else {"state": private}
+    return {"shared": shared, **parts}

@@ -19,7 +19,7 @@ from fedjax_mrl.planning import memory as footprint
 from fedjax_mrl.planning import plan as planning
 from fedjax_mrl.planning.planner import Planner
 from fedjax_mrl.simulation.group_program import GroupProgram
-from tests.helpers import ROOT
+from tests.helpers import ROOT, flags
 
 # Two perceptrons of 8 and 4 hidden units on the digits, 3,072 pixels.
 SIZES = {"eight": 8, "four": 4}
@@ -34,14 +34,7 @@ OPTIONS = {
     "rounds": 2,
     "devices": 1,
 }
-FLAGS = [
-    word
-    for name, value in OPTIONS.items()
-    for word in (
-        "--" + name.replace("_", "-"),
-        ",".join(value) if isinstance(value, tuple) else str(value),
-    )
-]
+FLAGS = flags(OPTIONS)
 
 
 @pytest.fixture(autouse=True, scope="module")

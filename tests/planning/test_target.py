@@ -28,6 +28,7 @@ from fedjax_mrl.planning import (
 from fedjax_mrl.planning import plan as planning
 from fedjax_mrl.simulation import shapes, strategies
 from fedjax_mrl.simulation.group_program import GroupProgram
+from tests.helpers import flags
 
 OPTIONS = {
     "models": ("eight",),
@@ -40,14 +41,7 @@ OPTIONS = {
     "rounds": 2,
     "devices": 1,
 }
-FLAGS = [
-    word
-    for name, value in OPTIONS.items()
-    for word in (
-        "--" + name.replace("_", "-"),
-        ",".join(value) if isinstance(value, tuple) else str(value),
-    )
-]
+FLAGS = flags(OPTIONS)
 TARGET = ["plan", *FLAGS, "--target", "v5e"]
 
 
