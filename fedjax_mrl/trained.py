@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_mrl import costs, engines, personalizing, references
+from fedjax_mrl import costs, engines, personalized, personalizing, references
 from fedjax_mrl.exporting import description, writing
 from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
@@ -150,12 +150,12 @@ class Trained(Programs):
         self,
         clients: Sequence[int] | None = None,
         *,
-        epochs: int = personalizing.EPOCHS,
+        epochs: int = personalized.EPOCHS,
         shared: str = "fine-tuned",
         learning_rate: float | None = None,
         data: Any = None,
         model: Any = None,
-    ) -> personalizing.Personalized:
+    ) -> personalized.Personalized:
         """Brings clients in that never took part; changes nothing of the federation.
 
         Each begins with the newest broadcast and fresh private parts and trains by
@@ -194,7 +194,7 @@ class Trained(Programs):
             >>> come.clients, list(come.rows()[0])[-4:]
             ((4,), ['before', 'after', 'alone', 'gain'])
         """
-        asked = personalizing.Asked(clients, epochs, shared, learning_rate, data, model)
+        asked = personalized.Asked(clients, epochs, shared, learning_rate, data, model)
         state = self._given(None)
         return personalizing.play(self, state, personalizing.prepare(self, asked))
 

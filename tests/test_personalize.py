@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 import fedjax_mrl as fm
-from fedjax_mrl import algorithms, personalizing
+from fedjax_mrl import algorithms, personalized, personalizing
 from tests.helpers import assert_trees_equal
 from tests.test_held_out import federation, with_two_held_out
 
@@ -193,13 +193,13 @@ def halving(setup: fm.Setup) -> fm.Algorithm:
 def test_a_method_that_moves_what_is_frozen_is_refused_before_training():
     built = federation(algorithm=halving, shared_dim=None, held_out_clients=1)
     with pytest.raises(ValueError, match="cannot be frozen"):
-        personalizing.prepare(built, personalizing.Asked(shared="frozen"))
-    assert personalizing.prepare(built, personalizing.Asked()).trains_shared
+        personalizing.prepare(built, personalized.Asked(shared="frozen"))
+    assert personalizing.prepare(built, personalized.Asked()).trains_shared
 
 
 def test_a_model_that_the_method_cannot_work_with_is_refused():
     built = federation(algorithm="fedavg", shared_dim=None)
-    asked = personalizing.Asked(data=own(), model=fm.model(Wide()))
+    asked = personalized.Asked(data=own(), model=fm.model(Wide()))
     with pytest.raises(ValueError, match="FedAvg"):
         personalizing.prepare(built, asked)
 

@@ -14,7 +14,7 @@ from tqdm import auto
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
-    from fedjax_mrl.personalizing import Personalized
+    from fedjax_mrl.personalized import Personalized
     from fedjax_mrl.results import Row
     from fedjax_mrl.runs.fairness import Gains
     from fedjax_mrl.runs.recorder import RoundReport

@@ -9,7 +9,7 @@ from fedjax_mrl.cli import options, stored
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
-    from fedjax_mrl.personalizing import Asked, Personalized
+    from fedjax_mrl.personalized import Asked, Personalized
     from fedjax_mrl.results import Row
     from fedjax_mrl.runs.directory import RunDirectory
 
@@ -143,7 +143,7 @@ def _write(
 
 def _asked(args: argparse.Namespace) -> "Asked":
     """The words of the command, read."""
-    from fedjax_mrl.personalizing import Asked
+    from fedjax_mrl.personalized import Asked
 
     return Asked(
         None if args.clients is None else _numbers(args.clients),

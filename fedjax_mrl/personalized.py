@@ -1,0 +1,201 @@
+"""Clients that came to a trained federation, and what became of them."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedjax_mrl import numerics
+from fedjax_mrl.data import own
+from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.history import frame
+from fedjax_mrl.protocol import Algorithm
+from fedjax_mrl.results import Row
+from fedjax_mrl.simulation import prediction
+from fedjax_mrl.simulation.evaluation import Scores
+from fedjax_mrl.simulation.joining import Newcomers
+from fedjax_mrl.simulation.population import Group
+from fedjax_mrl.simulation.state import named
+
+if TYPE_CHECKING:
+    import pandas
+
+
+MODES = ("fine-tuned", "frozen")
+EPOCHS = 10  # of a newcomer by default
+
+
+class Asked(NamedTuple):
+    """What is asked for; see `Federation.personalize`."""
+
+    clients: Sequence[int] | None = None
+    epochs: int = EPOCHS
+    shared: str = MODES[0]
+    learning_rate: float | None = None
+    data: Any = None
+    model: Any = None
+
+
+class Come(NamedTuple):
+    """Newcomers, and the methods that they are trained by.
+
+    Attributes:
+        asked: how they are trained.
+        newcomers: who they are.
+        algorithm: the federation's method, built for their models.
+        alone: training without it.
+        data: theirs.
+        augmentation: what training does with it.
+        prepare: of test examples.
+        batch_size: B.
+        trains_shared: whether training moves the shared part, unless it is frozen.
+    """
+
+    asked: Asked
+    newcomers: Newcomers
+    algorithm: Algorithm
+    alone: Algorithm
+    data: Dataset
+    augmentation: str
+    prepare: Any
+    batch_size: int
+    trains_shared: bool = True
+
+    def group_of(self, client: int) -> Group:
+        """The group of a newcomer."""
+        groups = self.newcomers.population.groups
+        return next(group for group in groups if client in group.clients)
+
+    def ask(
+        self, client: int, networks: tuple[Any, Any], x: ArrayLike, head: str
+    ) -> np.ndarray:
+        """Logits of new examples from what a newcomer became."""
+        prediction.require_known("head", head, self.algorithm.heads)
+        x, single = own.like(self.data, x, self.augmentation)
+        group = self.group_of(client)
+        program = prediction.program(self.algorithm, group, self.prepare)
+        private, shared = networks
+        ask = functools.partial(program, shared, private, head=head)
+        with numerics.fixed():
+            logits = prediction.in_blocks(ask, x)
+        return logits[0] if single else logits
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Personalized:
+    """Clients that came to a federation after its rounds.
+
+    Attributes:
+        round: rounds that the federation had played.
+        asked: how they were trained.
+        heads: inference modes; the first one is the headline.
+        clients: their numbers, ascending.
+        trains_shared: whether the method's clients train what is shared; if not, both
+            ways of `shared` are the same.
+        states: what each became, (private state, copy of the shared part), on the host.
+    """
+
+    round: int
+    asked: Asked
+    heads: tuple[str, ...]
+    clients: tuple[int, ...]
+    trains_shared: bool
+    states: dict[int, tuple[Any, Any]]
+    _come: Come
+    _before: Scores
+    _after: Scores
+    _alone: Scores
+
+    def rows(self) -> list[Row]:
+        """One row for each client and inference mode.
+
+        `before` is the accuracy with the shared part as it was received and private
+        parts untrained, `after` that after training, and `alone` that of the same
+        architecture trained without the federation for as long from the same weights,
+        in its only mode; `gain` is after - alone. None without test examples.
+        """
+        return [
+            self._row(client, h, head)
+            for client in self.clients
+            for h, head in enumerate(self.heads)
+        ]
+
+    def frame(self) -> "pandas.DataFrame":
+        """`rows` as a pandas DataFrame.
+
+        Raises:
+            ImportError: without pandas; says how to get it.
+        """
+        return frame(self.rows())
+
+    def mean(self, head: str | None = None) -> Row:
+        """The mean over clients with test examples, by default of the headline.
+
+        Raises:
+            ValueError: for another head.
+        """
+        head = self.heads[0] if head is None else head
+        prediction.require_known("head", head, self.heads)
+        found = [row for row in self.rows() if row["head"] == head and row["num_test"]]
+        columns = ("before", "after", "alone", "gain")
+        if not found:
+            return dict.fromkeys(columns)
+        return {name: float(np.mean([row[name] for row in found])) for name in columns}
+
+    def networks(self, client: int) -> dict[str, Any]:
+        """What a client holds, as `Federation.networks`.
+
+        Raises:
+            ValueError: for one that did not come.
+        """
+        return named(*self.states[self._known(client)])
+
+    def predict(
+        self, x: ArrayLike, client: int, *, head: str | None = None
+    ) -> np.ndarray:
+        """What a client that came says of new examples, as `Federation.predict`.
+
+        Raises:
+            ValueError: for examples that do not fit, a client that did not come, or an
+                unknown head.
+        """
+        private, shared = self.states[self._known(client)]
+        return self._come.ask(client, (private, shared), x, head or self.heads[0])
+
+    def __repr__(self) -> str:
+        mean = self.mean()
+        text = f"Personalized({len(self.clients)} clients, {self.asked.shared} for "
+        text += f"{self.asked.epochs} epochs after round {self.round}"
+        if mean["after"] is None:
+            return f"{text}; without test examples)"
+        cells = (f"{name} {mean[name]:.4f}" for name in ("before", "after", "alone"))
+        return f"{text}; mean accuracy ({self.heads[0]}) {', '.join(cells)})"
+
+    def _known(self, client: int) -> int:
+        if client not in self.states:
+            listed = ", ".join(map(str, self.clients))
+            raise ValueError(f"client must be one that came: {listed}; got {client!r}.")
+        return client
+
+    def _row(self, client: int, h: int, head: str) -> Row:
+        tested = int(self._after.num_test[client])
+        accuracy = lambda scores, h: float(scores.accuracy[0, h, client])
+        before = after = lonely = gain = None
+        if tested:
+            before, after = accuracy(self._before, h), accuracy(self._after, h)
+            lonely = accuracy(self._alone, 0)
+            gain = after - lonely
+        return {
+            "client": client,
+            "architecture": self._come.group_of(client).name,
+            "head": head,
+            "num_train": self._come.newcomers.population.train[client].size,
+            "num_test": tested,
+            "before": before,
+            "after": after,
+            "alone": lonely,
+            "gain": gain,
+        }
