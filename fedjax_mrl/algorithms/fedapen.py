@@ -1,10 +1,9 @@
-"""FedAPEN: personalized cross-silo federated learning with adaptability to
-statistical heterogeneity.
+"""FedAPEN: personalized federated learning with adaptability to heterogeneity.
 
 Every client trains a private model of any architecture beside the shared model that
-travels. Both learn from the labels, from each other (mutual learning), and from the
-labels through their ensemble (learning for ensemble). With logits z_p of the private
-and z_s of the shared model and p_p, p_s their softmax:
+travels. Both learn from the labels, from each other (mutual learning), and through
+their ensemble. With logits z_p of the private and z_s of the shared model and p_p, p_s
+their softmax:
 
     e(lambda) = lambda z_p + (1 - lambda) z_s                           ensemble
     L_p       = CE(z_p, y) + KL(p_s || p_p) + CE(e(lambda), y)          z_s constant
@@ -12,21 +11,21 @@ and z_s of the shared model and p_p, p_s their softmax:
     theta_s   = 1/K sum_k theta_s,k                                     on the server
     lambda   <- clip(lambda - eta d/dlambda CE(e(lambda), y), 0, 1)     afterwards
 
-The last line (learning for adaptability) is on examples kept out of training, with the
-averaged shared model. Inference is the ensemble.
+The last line is on examples kept out of training, with the averaged shared model.
+Inference is the ensemble.
 
 Reference:
     Qin et al., FedAPEN: Personalized Cross-silo Federated Learning with Adaptability
     to Statistical Heterogeneity, KDD 2023. https://doi.org/10.1145/3580305.3599344
 
 Differences:
-    - Lambda takes one step a pass, on the mean over all held out examples; the
-      authors' code takes one a minibatch.
-    - The authors decay the learning rate over the rounds and use neither momentum
-      nor weight decay; here `setup.optimizer` decides.
-    - A client that does not take part keeps its private model and its lambda.
+    - Lambda takes one step a pass over the held out examples, not one a minibatch.
+      A client that does not take part keeps it, and its private model.
+    - The authors decay the learning rate and use neither momentum nor weight decay;
+      here `setup.optimizer` decides.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -47,11 +46,9 @@ class ClientState(NamedTuple):
     weight: jax.Array  # [], lambda, of the private model in the ensemble
 
 
-class Trained(NamedTuple):
-    """The networks that a client's optimizer moves, each clipped by itself."""
-
-    shared: Network
-    private: Network
+def ensemble(weight: jax.Array, z_p: jax.Array, z_s: jax.Array) -> jax.Array:
+    """e(lambda), [B, L]."""
+    return weight * z_p + (1 - weight) * z_s
 
 
 def fedapen(
@@ -71,12 +68,10 @@ def fedapen(
             samples, see `servers.averaging`.
 
     Raises:
-        ValueError: for a rate or number of steps out of range, or an unknown
-            aggregation.
+        ValueError: for a value out of its range or an unknown aggregation.
     """
-    advice = "Set 0 to keep lambda."
-    requirements.require_at_least(advice, adapt_rate=(adapt_rate, 0))
-    requirements.require_whole(advice, adapt_steps=adapt_steps)
+    requirements.require_at_least("Set 0 to keep lambda.", adapt_rate=(adapt_rate, 0))
+    requirements.require_whole("Set 0 to keep lambda.", adapt_steps=adapt_steps)
     shared_model = setup.shared(setup.feature_dim)
 
     def client(private_model: Model) -> Client:
@@ -86,55 +81,42 @@ def fedapen(
                 z_p = private.logits(networks.private, batch.x)
                 z_s = shared.logits(networks.shared, batch.x)
                 parts = mutual.losses_of(z_p, z_s, batch)
-                fixed_p, fixed_s = lax.stop_gradient((z_p, z_s))
                 ce = lambda z: losses.cross_entropy(z, batch.y, batch.mask)
                 # Equal values; each moves one of the two models.
-                ce_e_p = ce(_ensemble(state.weight, z_p, fixed_s))
-                ce_e_s = ce(_ensemble(state.weight, fixed_p, z_s))
-                of_private = parts.ce_private + parts.kl_private + ce_e_p
-                of_shared = parts.ce_shared + parts.kl_shared + ce_e_s
-                total = of_private + of_shared
-                metrics = {
-                    "total": total,
-                    "private": of_private,
-                    "shared": of_shared,
-                    "ce_ensemble": ce_e_p,
-                    **parts._asdict(),
-                }
-                return losses.Terms(total, metrics)
+                fixed_p, fixed_s = lax.stop_gradient((z_p, z_s))
+                ce_e_p = ce(ensemble(state.weight, z_p, fixed_s))
+                ce_e_s = ce(ensemble(state.weight, fixed_p, z_s))
+                L_p = parts.ce_private + parts.kl_private + ce_e_p
+                L_s = parts.ce_shared + parts.kl_shared + ce_e_s
+                metrics = {"total": L_p + L_s, "private": L_p, "shared": L_s}
+                metrics |= {"ce_ensemble": ce_e_p, **parts._asdict()}
+                return losses.Terms(metrics["total"], metrics)
 
-            start = Trained(broadcast, state.private)
+            start = mutual.Trained(broadcast, state.private)
             networks, metrics, _ = local.train(loss, start, setup, visit, key)
-            return ClientUpdate(
-                state=ClientState(networks.private, state.weight),
-                shared=networks.shared,
-                upload=networks.shared,
-                metrics=metrics,
-            )
+            state = ClientState(networks.private, state.weight)
+            return ClientUpdate(state, networks.shared, networks.shared, metrics)
 
-        def finish(broadcast, state, visit, key):
-            del key  # nothing is drawn
-            both = lambda x: (
-                private_model.logits(state.private, x),
-                shared_model.logits(broadcast, x),
-            )
+        def logits(shared, state, x):
+            z_p = private_model.logits(state.private, x)
+            return z_p, shared_model.logits(shared, x)
+
+        def finish(broadcast, state, visit, _):
+            both = functools.partial(logits, broadcast, state)
             (z_p, z_s), y, mask = local.outputs(both, visit.holdout, setup, visit)
+            e = lambda weight: ensemble(weight, z_p, z_s)
+            ce = lambda weight: losses.cross_entropy(e(weight), y, mask)
 
-            @jax.grad
-            def gradient(weight):  # 0 without examples: then lambda stays
-                return losses.cross_entropy(_ensemble(weight, z_p, z_s), y, mask)
-
-            def step(_, weight):
-                return jnp.clip(weight - adapt_rate * gradient(weight), 0, 1)
+            def step(_, weight):  # 0 without examples: then lambda stays
+                return jnp.clip(weight - adapt_rate * jax.grad(ce)(weight), 0, 1)
 
             weight = lax.fori_loop(0, int(adapt_steps), step, state.weight)
             return ClientState(state.private, weight)
 
         def predict(shared, state, x):
-            z_p = private_model.logits(state.private, x)
-            z_s = shared_model.logits(shared, x)
-            ensemble = _ensemble(state.weight, z_p, z_s)
-            return {"ensemble": ensemble, "personal": z_p, "global": z_s}
+            z_p, z_s = logits(shared, state, x)
+            e = ensemble(state.weight, z_p, z_s)
+            return {"ensemble": e, "personal": z_p, "global": z_s}
 
         def init(key):
             private = private_model.init(rng.named(key, "private"))
@@ -143,13 +125,6 @@ def fedapen(
 
         return Client(init, update, predict, finish)
 
-    server = servers.averaging(
-        lambda key: shared_model.init(rng.named(key, "shared")), aggregation
-    )
-    heads = ("ensemble", "personal", "global")
-    return Algorithm(server, client, heads=heads, holdout=0.05)
-
-
-def _ensemble(weight: jax.Array, z_p: jax.Array, z_s: jax.Array) -> jax.Array:
-    """Returns lambda z_p + (1 - lambda) z_s."""
-    return weight * z_p + (1 - weight) * z_s
+    init = lambda key: shared_model.init(rng.named(key, "shared"))
+    server = servers.averaging(init, aggregation)
+    return Algorithm(server, client, ("ensemble", "personal", "global"), holdout=0.05)

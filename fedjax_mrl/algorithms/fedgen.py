@@ -12,8 +12,7 @@ examples of class y:
     L_G  = CE(sum_k n_k,y / n_y  h_k(G(z, y)), y) + diversity_weight D
     D    = exp(-mean over pairs i, j of d(z_i, z_j) d(G_i, G_j))
 
-Labels y and y' are drawn in proportion to the cohort's counts n_y. Inference is a
-client's extractor under the shared header.
+Labels are drawn in proportion to the cohort's counts n_y. Inference is h(f_k(x)).
 
 Reference:
     Zhu et al., Data-Free Knowledge Distillation for Heterogeneous Federated
@@ -23,7 +22,6 @@ Differences:
     - Extractors differ and never travel; the paper's main variant averages all
       weights, its variant with partly shared models only the header.
     - Clients use the generator from the second round on: before that it is noise.
-      (They have no cohort's label counts before that either.)
     - The ensemble is the mean of the logits, for each label weighted by the clients'
       counts of that label; the authors' code averages the losses instead.
     - Headers are averaged by training samples, as in the authors' code; a plain mean
@@ -34,62 +32,22 @@ Differences:
       representations to predictions on real ones, and its decay over the rounds.
 """
 
-from typing import NamedTuple
+import functools
 
-import jax
 import jax.numpy as jnp
 
 from fedjax_mrl import rng
 from fedjax_mrl.learning import (
+    generator_server,
     generators,
+    headers,
     local,
     losses,
-    optimizers,
     requirements,
-    servers,
 )
-from fedjax_mrl.learning.generators import Generator
-from fedjax_mrl.protocol import (
-    Algorithm,
-    Client,
-    ClientUpdate,
-    Model,
-    Network,
-    Params,
-    Server,
-    Setup,
-    State,
-)
+from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Setup
 
 __all__ = ["fedgen"]
-
-
-class Shared(NamedTuple):
-    """The broadcast."""
-
-    header: Params
-    generator: Generator
-    label_counts: jax.Array  # [L] float, the last cohort's; 0 before the first
-
-
-class ServerState(NamedTuple):
-    """The broadcast, and the optimizer that trains its generator."""
-
-    shared: Shared
-    optimizer: State  # of the generator, carried from round to round
-
-
-class Upload(NamedTuple):
-    """The part of a client that it sends."""
-
-    header: Params
-    label_counts: jax.Array  # [L] int32
-
-
-class ClientState(NamedTuple):
-    """The part of a client that never leaves it."""
-
-    extractor: Params
 
 
 def fedgen(
@@ -122,85 +80,51 @@ def fedgen(
             model of another width or number of classes.
     """
     requirements.require_at_least(
-        weight=(weight, 0),
-        diversity_weight=(diversity_weight, 0),
-        noise_dim=(noise_dim, 1),
-        hidden_dim=(hidden_dim, 1),
-        server_lr=(server_lr, 0),
-        server_steps=(server_steps, 1),
-        server_batch_size=(server_batch_size, 1),
+        weight=(weight, 0), diversity_weight=(diversity_weight, 0)
     )
-    num_classes, width = setup.num_classes, setup.feature_dim
-    shared_model = setup.shared(width)
-    optimizer = optimizers.adam(server_lr)
+    settings = generator_server.Settings(
+        noise_dim, hidden_dim, server_lr, server_steps, server_batch_size
+    )
 
-    def server_init(key):
-        generator = generators.init(key, noise_dim, num_classes, hidden_dim, width)
-        header = shared_model.init(rng.named(key, "shared")).header
-        counts = jnp.zeros((num_classes,), jnp.float32)
-        shared = Shared(header, generator, counts)
-        return ServerState(shared, optimizer.init(generator))
+    def server_loss(sample, ensemble):  # L_G
+        ce = losses.cross_entropy_per_example(ensemble, sample.label).mean()
+        D = generators.diversity(sample.noise, sample.features)
+        return ce + diversity_weight * D
 
-    def server_update(state, uploads, cohort):
-        headers, generator = uploads.header, state.shared.generator
-        counts = uploads.label_counts.astype(state.shared.label_counts.dtype)  # [K, L]
-        total = counts.sum(axis=0)
-
-        def loss(generator, key):
-            drawn = generators.draw(key, total, server_batch_size, noise_dim)
-            features = generators.generate(generator, drawn, num_classes)  # [G, D]
-            logits = jax.vmap(shared_model.head, in_axes=(0, None))(headers, features)
-            ensemble = generators.ensemble(logits, counts[:, drawn.label])
-            ce = losses.cross_entropy_per_example(ensemble, drawn.label).mean()
-            return ce + diversity_weight * generators.diversity(drawn.noise, features)
-
-        generator, optimizer_state = generators.train(
-            loss, generator, optimizer, state.optimizer, cohort.key, server_steps
-        )
-        header = servers.aggregate(headers, cohort, "mean")
-        return ServerState(Shared(header, generator, total), optimizer_state)
-
-    server = Server(server_init, lambda state: state.shared, server_update)
+    server = generator_server.build(server_loss, setup, settings)
 
     def client(model: Model) -> Client:
         requirements.require_width(model, setup)
 
         def update(broadcast, state, visit, key):
-            generator, label_counts = broadcast.generator, broadcast.label_counts
-            trained = (label_counts > 0).any()  # the generator, once
+            header, generator, counts = broadcast
+            trained = (counts > 0).any()  # the generator, once
 
-            def loss(networks, batch, key):
+            def loss(networks, batch, key):  # L_k
                 (network,) = networks
                 on_real = model.training(rng.named(key, "private"))
                 on_generated = model.training(rng.named(key, "generated"))
                 logits = on_real.logits(network, batch.x)
                 ce = losses.cross_entropy(logits, batch.y, batch.mask)
                 # The generator is data here: only the header gets a gradient.
-                drawn = generators.draw(key, label_counts, batch.y.size, noise_dim)
-                features = generators.generate(generator, drawn, num_classes)
-                logits = on_generated.head(network.header, features)
-                each = losses.cross_entropy_per_example(logits, drawn.label)
+                sample = generators.sample(generator, key, counts, batch.y.size)
+                logits = on_generated.head(network.header, sample.features)
+                each = losses.cross_entropy_per_example(logits, sample.label)
                 extra = jnp.where(trained, each.mean(), 0)
                 total = ce + weight * extra
                 metrics = {"total": total, "ce": ce, "generated": extra}
                 return losses.Terms(total, metrics)
 
-            start = (Network(state.extractor, broadcast.header),)
-            networks, metrics, _ = local.train(loss, start, setup, visit, key)
-            ((extractor, header),) = networks
-            return ClientUpdate(
-                state=ClientState(extractor),
-                shared=broadcast._replace(header=header),
-                upload=Upload(header, local.class_counts(setup, visit)),
-                metrics=metrics,
-            )
+            network, metrics = headers.train(loss, state, header, setup, visit, key)
+            extractor, header = network
+            shared = broadcast._replace(header=header)
+            n_k = local.class_counts(setup, visit)
+            upload = generator_server.Upload(header, n_k)
+            return ClientUpdate(headers.ClientState(extractor), shared, upload, metrics)
 
         def predict(shared, state, x):
-            return {"global": model.logits(Network(state.extractor, shared.header), x)}
+            return headers.predict(model, shared.header, state, x)
 
-        def init(key):
-            return ClientState(model.init(rng.named(key, "private")).extractor)
-
-        return Client(init, update, predict)
+        return Client(functools.partial(headers.init, model), update, predict)
 
     return Algorithm(server, client, heads=("global",))

@@ -23,62 +23,19 @@ Differences:
       augmentation.
 """
 
-from typing import NamedTuple
-
-import optax
+import functools
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, pairs, prototypes, requirements
-from fedjax_mrl.protocol import (
-    Algorithm,
-    Batches,
-    Client,
-    ClientUpdate,
-    Cohort,
-    Key,
-    Model,
-    Network,
-    Params,
-    Server,
-    Setup,
-)
+from fedjax_mrl.learning import headers, losses, pairs, prototypes, requirements
+from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Server, Setup
 
 __all__ = ["fedgh"]
 
 
-class ClientState(NamedTuple):
-    """The part of a client that never leaves it."""
-
-    extractor: Params
-
-
-def train_header(
-    model: Model,
-    header: Params,
-    examples: pairs.Pairs,
-    order: Batches,
-    learning_rate: float,
-    key: Key,
-):
-    """Takes SGD steps on pairs of representation and label, in a given order.
-
-    Args:
-        model: any model that has headers like this one.
-        header: where to start.
-        examples: the participants' uploads.
-        order: minibatches as positions in `examples`.
-        learning_rate: of plain SGD.
-        key: of the steps, by which a header with random parts draws them.
-
-    Returns:
-        The header, and its loss before each step, [S].
-    """
-
-    def loss(header, x, y, mask, key):
-        logits = model.training(key).head(header, x)
-        return losses.cross_entropy(logits, y, mask)
-
-    return pairs.fit(loss, header, examples, order, optax.sgd(learning_rate), key)
+def server_loss(model: Model, header, R, c, mask, key):
+    """CE(H(R), c) of representations R [B, D] of classes c [B]; H are `model`'s."""
+    logits = model.training(key).head(header, R)
+    return losses.cross_entropy(logits, c, mask)
 
 
 def fedgh(
@@ -101,21 +58,19 @@ def fedgh(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    requirements.require_at_least(
-        server_lr=(server_lr, 0),
-        server_epochs=(server_epochs, 1),
-        server_batch_size=(server_batch_size, 1),
+    passes = pairs.passes(
+        server_lr=server_lr,
+        server_epochs=server_epochs,
+        server_batch_size=server_batch_size,
     )
-    shared = setup.shared(setup.feature_dim)
+    global_model = setup.shared(setup.feature_dim)
 
-    def server_update(header, uploads, cohort: Cohort):
-        examples = pairs.of_uploads(uploads, cohort)
-        order = pairs.shuffled(cohort.key, examples, server_epochs, server_batch_size)
-        key = rng.named(cohort.key, "header")
-        return train_header(shared, header, examples, order, server_lr, key)[0]
+    def server_update(header, uploads, cohort):
+        loss = functools.partial(server_loss, global_model)
+        return pairs.train(loss, header, uploads, cohort, passes, "header")
 
     server = Server(
-        init=lambda key: shared.init(rng.named(key, "shared")).header,
+        init=lambda key: global_model.init(rng.named(key, "shared")).header,
         broadcast=lambda header: header,
         update=server_update,
     )
@@ -124,31 +79,25 @@ def fedgh(
         requirements.require_width(model, setup)
 
         def loss(networks, batch, key):
-            network = model.training(rng.named(key, "private"))
             (private,) = networks
-            logits = network.logits(private, batch.x)
+            network = model.training(rng.named(key, "private"))
+            logits = network.logits(private, batch.x)  # H_k(F_k(x))
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 
-        def update(broadcast, state, visit, key):
-            start = (Network(state.extractor, broadcast),)
-            networks, metrics, _ = local.train(loss, start, setup, visit, key)
-            ((extractor, header),) = networks
-            upload = prototypes.of_features(model, extractor, setup, visit)
+        def update(header, state, visit, key):
+            network, metrics = headers.train(loss, state, header, setup, visit, key)
+            means = prototypes.of_features(model, network.extractor, setup, visit)
             return ClientUpdate(
-                state=ClientState(extractor),
-                shared=header,
-                upload=upload,
+                state=headers.ClientState(network.extractor),
+                shared=network.header,
+                upload=means,
                 metrics=metrics,
-                upload_bytes=prototypes.num_bytes(upload.count > 0, upload.mean),
+                upload_bytes=prototypes.num_bytes(means.count > 0, means.mean),
             )
 
-        def predict(header, state, x):
-            return {"global": model.logits(Network(state.extractor, header), x)}
-
-        def init(key):
-            return ClientState(model.init(rng.named(key, "private")).extractor)
-
+        init = functools.partial(headers.init, model)
+        predict = functools.partial(headers.predict, model)
         return Client(init, update, predict)
 
     return Algorithm(server, client, heads=("global",))

@@ -2,16 +2,15 @@
 
 Every client trains a private mentor (t, teacher) of any architecture beside the mentee
 (s, student) that all share. They learn from the labels, from each other's predictions
-(adaptive mutual distillation) and from each other's hidden representation H, through a
-private matrix W from the mentee's to the mentor's width (adaptive hidden losses):
+and from each other's hidden representation H, through a private matrix W:
 
     c   = CE(p_t, y) + CE(p_s, y)
     L_t = CE(p_t, y) + KL(p_s || p_t) / c + MSE(H_t, H_s W) / c
     L_s = CE(p_s, y) + KL(p_t || p_s) / c + MSE(H_t, H_s W) / c
 
-Distillation counts for more the better the two have become. Only updates of the mentee
-travel, both ways, every matrix compressed by a truncated singular value decomposition
-that keeps an energy (share of the squared singular values) which grows over the rounds:
+Only updates of the mentee travel, both ways, every matrix compressed by a truncated
+singular value decomposition (svd) that keeps an energy, a share e of the squared
+singular values, in round t of T:
 
     g_k    = svd_e(theta_k - theta),   e = e_start + t/T (e_end - e_start)
     theta <- theta + svd_e(1/K sum_k g_k)
@@ -24,44 +23,27 @@ Reference:
 
 Differences:
     - Attention maps, which the paper aligns too, do not exist in our networks.
-    - The local epochs of a visit make one update; the paper compresses the gradient
-      of every minibatch. The authors' code compresses updates as well.
-    - If only all singular values together reach the energy, all are kept; the authors'
-      code then keeps none.
-    - The authors' experiments train with Adam; here `setup.optimizer` decides.
-    - A client that missed rounds is sent the server's model exactly, and what it
-      missed is not counted as traffic: a broadcast counts the last compressed
-      update, and before there is one, the whole model.
+    - Updates of whole visits are compressed, as in the authors' code; the paper
+      compresses the gradient of every minibatch.
+    - If only all singular values reach the energy, all are kept; the authors' code
+      then keeps none. They train with Adam; here `setup.optimizer` decides.
+    - Who missed rounds is sent the exact model, and what was missed is no traffic.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import compression, local, losses, mutual, schedules, servers
+from fedjax_mrl.learning import compression, local, losses, mutual
+from fedjax_mrl.learning.fusion import Trained
 from fedjax_mrl.models import layers
 from fedjax_mrl.ops import matmul
-from fedjax_mrl.protocol import (
-    Algorithm,
-    Client,
-    ClientUpdate,
-    Model,
-    Network,
-    Server,
-    Setup,
-)
+from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Network, Setup
 
 __all__ = ["fedkd"]
-
-
-class ServerState(NamedTuple):
-    """The mentee, and how far its last update was compressed."""
-
-    shared: Network  # mentee
-    ranks: Any  # of its last update, [] int32 for each parameter tensor
 
 
 class ClientState(NamedTuple):
@@ -69,14 +51,6 @@ class ClientState(NamedTuple):
 
     private: Network  # mentor
     projector: jax.Array  # W [D mentee, D mentor], no bias
-
-
-class Trained(NamedTuple):
-    """The networks that a client's optimizer moves, each clipped by itself."""
-
-    shared: Network
-    private: Network
-    projector: jax.Array
 
 
 def fedkd(
@@ -92,76 +66,56 @@ def fedkd(
     Args:
         setup: `setup.shared` makes the mentee, at width `setup.feature_dim`.
         energy_start: share of the squared singular values that an update keeps, in
-            (0, 1]; 1 sends updates as they are. In round t it is `energy_start` + t /
-            `setup.num_rounds` (`energy_end` - `energy_start`).
-        energy_end: the same share in the last round.
-        detach: whether a model's loss takes the other model's outputs and the divisor
-            as constants, so that each follows its own loss alone. In the authors'
-            code the gradient of the sum of both losses goes through everything.
+            (0, 1]; 1 sends updates as they are.
+        energy_end: the same in round T, `setup.num_rounds`.
+        detach: whether a model's loss takes the other model's outputs and c as
+            constants, so that each follows its own loss alone; the authors' code
+            lets the gradient of the sum go through everything.
         aggregation: `uniform` is the method, `mean` weights updates by training
             samples, see `servers.averaging`.
 
     Raises:
         ValueError: for an energy outside of (0, 1] or an unknown aggregation.
     """
-    compression.require_energy(energy_start=energy_start, energy_end=energy_end)
+    svd = compression.at_energy(energy_start, energy_end, setup.num_rounds)
     mentee_model = setup.shared(setup.feature_dim)
     fixed = lax.stop_gradient if detach else lambda value: value
-
-    def compress(update, round):
-        energy = schedules.growing(energy_start, energy_end, round, setup.num_rounds)
-        return compression.compress(update, energy)
 
     def client(mentor_model: Model) -> Client:
         def loss(networks, batch, key):
             mentor, mentee = mutual.training(mentor_model, mentee_model, key)
-            h_t = mentor.features(networks.private.extractor, batch.x)
-            h_s = mentee.features(networks.shared.extractor, batch.x)
-            z_t = mentor.head(networks.private.header, h_t)
-            z_s = mentee.head(networks.shared.header, h_s)
-            parts = mutual.losses_of(z_t, z_s, batch, teacher=fixed)
+            H_t = mentor.features(networks.private.extractor, batch.x)
+            H_s = mentee.features(networks.shared.extractor, batch.x)
+            z_t = mentor.head(networks.private.header, H_t)
+            z_s = mentee.head(networks.shared.header, H_s)
+            ce_t, ce_s, kl_t, kl_s = mutual.losses_of(z_t, z_s, batch, teacher=fixed)
 
-            def hidden(h_t, h_s):
-                projected = matmul.matmul(h_s, networks.projector)
-                return losses.squared_error(h_t, projected, batch.mask)
+            def hidden(H_t, H_s):
+                projected = matmul.matmul(H_s, networks.projector)
+                return losses.squared_error(H_t, projected, batch.mask)
 
             # Equal values; with `detach` each moves one of the two models.
-            hidden_t, hidden_s = hidden(h_t, fixed(h_s)), hidden(fixed(h_t), h_s)
-            c = fixed(losses.positive(parts.ce_private + parts.ce_shared))
-            of_mentor = parts.ce_private + parts.kl_private / c + hidden_t / c
-            of_mentee = parts.ce_shared + parts.kl_shared / c + hidden_s / c
-            total = of_mentor + of_mentee
-            metrics = {
-                "total": total,
-                "mentor": of_mentor,
-                "mentee": of_mentee,
-                "ce_mentor": parts.ce_private,
-                "ce_mentee": parts.ce_shared,
-                "kl_mentor": parts.kl_private,
-                "kl_mentee": parts.kl_shared,
-                "hidden": hidden_t,
-            }
-            return losses.Terms(total, metrics)
+            hidden_t, hidden_s = hidden(H_t, fixed(H_s)), hidden(fixed(H_t), H_s)
+            c = fixed(losses.positive(ce_t + ce_s))
+            L_t = ce_t + kl_t / c + hidden_t / c
+            L_s = ce_s + kl_s / c + hidden_s / c
+            metrics = {"total": L_t + L_s, "mentor": L_t, "mentee": L_s}
+            metrics |= {"ce_mentor": ce_t, "ce_mentee": ce_s}
+            metrics |= {"kl_mentor": kl_t, "kl_mentee": kl_s, "hidden": hidden_t}
+            return losses.Terms(metrics["total"], metrics)
 
         def update(broadcast, state, visit, key):
-            networks, metrics, _ = local.train(
-                loss, Trained(broadcast, *state), setup, visit, key
-            )
-            moved = jax.tree.map(jnp.subtract, networks.shared, broadcast)
-            upload = compress(moved, visit.round)
-            return ClientUpdate(
-                state=ClientState(networks.private, networks.projector),
-                shared=networks.shared,
-                upload=upload.values,
-                metrics=metrics,
-                upload_bytes=compression.num_bytes(*upload),
-            )
+            start = Trained(broadcast, *state)
+            networks, metrics, _ = local.train(loss, start, setup, visit, key)
+            theta, *kept = networks
+            moved = jax.tree.map(jnp.subtract, theta, broadcast)
+            g = svd(moved, visit.round)
+            size = compression.num_bytes(*g)
+            return ClientUpdate(ClientState(*kept), theta, g.values, metrics, size)
 
         def predict(mentee, state, x):
-            return {
-                "mentor": mentor_model.logits(state.private, x),
-                "mentee": mentee_model.logits(mentee, x),
-            }
+            z_t = mentor_model.logits(state.private, x)
+            return {"mentor": z_t, "mentee": mentee_model.logits(mentee, x)}
 
         def init(key):
             widths = (mentee_model.feature_dim, mentor_model.feature_dim)
@@ -171,20 +125,6 @@ def fedkd(
 
         return Client(init, update, predict)
 
-    def init(key):
-        mentee = mentee_model.init(rng.named(key, "shared"))
-        return ServerState(mentee, compression.full_ranks(mentee))
-
-    def update(state, uploads, cohort):
-        mean = servers.aggregate(uploads, cohort, aggregation)
-        moved = compress(mean, cohort.round)
-        mentee = jax.tree.map(jnp.add, state.shared, moved.values)
-        return ServerState(mentee, moved.ranks)
-
-    server = Server(
-        init=init,
-        broadcast=lambda state: state.shared,
-        update=update,
-        broadcast_bytes=lambda state: compression.num_bytes(*state),
-    )
+    init = lambda key: mentee_model.init(rng.named(key, "shared"))
+    server = compression.server(init, svd, aggregation)
     return Algorithm(server, client, heads=("mentor", "mentee"))

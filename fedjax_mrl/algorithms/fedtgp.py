@@ -30,23 +30,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from fedjax_mrl import rng
 from fedjax_mrl.algorithms.fedproto import fedproto
-from fedjax_mrl.learning import losses, pairs, prototypes, requirements
-from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import Algorithm, Params, Server, Setup
+from fedjax_mrl.learning import (
+    losses,
+    pairs,
+    prototypes,
+    requirements,
+    trainable_prototypes,
+)
+from fedjax_mrl.learning.trainable_prototypes import Trainable, vectors
+from fedjax_mrl.protocol import Algorithm, Server, Setup
 
 __all__ = ["fedtgp"]
-
-
-class Trainable(NamedTuple):
-    """Global prototypes as the server trains them."""
-
-    embedding: jax.Array  # [L, D]
-    hidden: Params  # kernel [D, D], bias [D]
-    out: Params  # kernel [D, D], bias [D]
 
 
 class ServerState(NamedTuple):
@@ -54,12 +50,6 @@ class ServerState(NamedTuple):
 
     trainable: Trainable
     known: jax.Array  # [L] bool, whether a participant ever held the class
-
-
-def vectors(trainable: Trainable) -> jax.Array:
-    """The global prototypes, [L, D]."""
-    hidden = jax.nn.relu(layers.linear(trainable.hidden, trainable.embedding))
-    return layers.linear(trainable.out, hidden)
 
 
 def adaptive_margin(merged: prototypes.Prototypes, largest: float) -> jax.Array:
@@ -108,50 +98,31 @@ def fedtgp(
         ValueError: for a value out of its range, or, when a client is built, for a
             model of another width or number of classes.
     """
-    requirements.require_at_least(
-        max_margin=(max_margin, 0),
-        server_lr=(server_lr, 0),
-        server_epochs=(server_epochs, 1),
-        server_batch_size=(server_batch_size, 1),
+    requirements.require_at_least(max_margin=(max_margin, 0))
+    passes = pairs.passes(
+        server_lr=server_lr,
+        server_epochs=server_epochs,
+        server_batch_size=server_batch_size,
     )
-    num_classes, width = setup.num_classes, setup.feature_dim
 
     def server_init(key):
-        part = lambda name: rng.named(key, f"prototypes {name}")
-        shape = (num_classes, width)
-        trainable = Trainable(
-            jax.random.normal(part("embedding"), shape, jnp.float32),
-            layers.init_linear(part("hidden"), width, width),
-            layers.init_linear(part("out"), width, width),
-        )
-        return ServerState(trainable, jnp.zeros((num_classes,), bool))
+        trainable = trainable_prototypes.init(key, setup.num_classes, setup.feature_dim)
+        return ServerState(trainable, jnp.zeros((setup.num_classes,), bool))
 
     def server_update(state, uploads, cohort):
         merged = prototypes.merge(uploads, cohort)
         margin = adaptive_margin(merged, max_margin)
-        examples = pairs.of_uploads(uploads, cohort)
-        order = pairs.shuffled(cohort.key, examples, server_epochs, server_batch_size)
-        trained, _ = pairs.fit(
-            lambda trainable, x, y, mask, key: contrast(trainable, x, y, mask, margin),
-            state.trainable,
-            examples,
-            order,
-            optax.sgd(server_lr),
-            rng.named(cohort.key, "prototypes"),
-        )
+        L_P = lambda trainable, P, c, mask, key: contrast(trainable, P, c, mask, margin)
+        start = state.trainable
+        trained = pairs.train(L_P, start, uploads, cohort, passes, "prototypes")
         return ServerState(trained, state.known | merged.known)
 
     def broadcast(state):
         vector = jnp.where(state.known[:, None], vectors(state.trainable), 0)
         return prototypes.Prototypes(vector, state.known)
 
-    server = Server(
-        init=server_init,
-        broadcast=broadcast,
-        update=server_update,
-        broadcast_bytes=lambda state: prototypes.num_bytes(
-            state.known, state.trainable.embedding
-        ),
-    )
+    def broadcast_bytes(state):
+        return prototypes.num_bytes(state.known, state.trainable.embedding)
 
+    server = Server(server_init, broadcast, server_update, broadcast_bytes)
     return fedproto(setup, weight=weight)._replace(server=server)

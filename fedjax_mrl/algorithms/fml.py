@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from fedjax_mrl import rng
 from fedjax_mrl.learning import local, losses, mutual, schedules, servers, sharing
+from fedjax_mrl.learning.mutual import Trained
 from fedjax_mrl.protocol import (
     Algorithm,
     Client,
@@ -46,13 +47,6 @@ class ClientState(NamedTuple):
     meme_header: Params = ()  # only where tasks differ and memes keep their headers
 
 
-class Trained(NamedTuple):
-    """The networks that a client's optimizer moves, each clipped by itself."""
-
-    shared: Network  # meme
-    private: Network
-
-
 def fml(
     setup: Setup,
     *,
@@ -63,10 +57,8 @@ def fml(
 ) -> Algorithm:
     """Builds FML.
 
-    The weights of the labels may change over the rounds. They are given as a
-    number, as "linear:START:END" (START in round 1, END in round
-    `setup.num_rounds`, and from there on), or as a function from the round,
-    counted from 1, to a number.
+    The weights of the labels are numbers, "linear:START:END" (START in round 1, END
+    from round `setup.num_rounds` on), or functions of the round, counted from 1.
 
     Args:
         setup: `setup.shared` makes the meme model, at width `setup.feature_dim`.
@@ -103,27 +95,20 @@ def fml(
                 personal, meme = logits(*models, networks, batch.x)
                 a = schedules.of_round(alphas, visit.round, personal.dtype)
                 b = schedules.of_round(betas, visit.round, meme.dtype)
-                parts = mutual.losses_of(personal, meme, batch)
-                of_personal = a * parts.ce_private + (1 - a) * parts.kl_private
-                of_meme = b * parts.ce_shared + (1 - b) * parts.kl_shared
-                total = of_personal + of_meme
-                metrics = {
-                    "total": total,
-                    "personal": of_personal,
-                    "meme": of_meme,
-                    "ce_personal": parts.ce_private,
-                    "ce_meme": parts.ce_shared,
-                    "kl_personal": parts.kl_private,
-                    "kl_meme": parts.kl_shared,
-                }
+                ce_p, ce_m, kl_p, kl_m = mutual.losses_of(personal, meme, batch)
+                L_personal = a * ce_p + (1 - a) * kl_p
+                L_meme = b * ce_m + (1 - b) * kl_m
+                total = L_personal + L_meme
+                metrics = {"total": total, "personal": L_personal, "meme": L_meme}
+                metrics |= {"ce_personal": ce_p, "ce_meme": ce_m}
+                metrics |= {"kl_personal": kl_p, "kl_meme": kl_m}
                 return losses.Terms(total, metrics)
 
             fork = Trained(parting.join(broadcast, state.meme_header), state.private)
             networks, metrics, _ = local.train(loss, fork, setup, visit, key)
             meme, header = parting.split(networks.shared)
-            return ClientUpdate(
-                ClientState(networks.private, header), meme, meme, metrics
-            )
+            state = ClientState(networks.private, header)
+            return ClientUpdate(state, meme, meme, metrics)
 
         def predict(meme, state, x):
             networks = Trained(parting.join(meme, state.meme_header), state.private)

@@ -23,33 +23,13 @@ Differences:
     - The ensemble of all local models, which the authors also test, is left out.
 """
 
-from typing import NamedTuple
+import functools
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import local, losses, servers
-from fedjax_mrl.protocol import (
-    Algorithm,
-    Client,
-    ClientUpdate,
-    Model,
-    Network,
-    Params,
-    Setup,
-)
+from fedjax_mrl.learning import headers, losses, servers
+from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Setup
 
 __all__ = ["lg_fedavg"]
-
-
-class ClientState(NamedTuple):
-    """The part of a client that never leaves it."""
-
-    extractor: Params
-
-
-class Trained(NamedTuple):
-    """The network that a client's optimizer moves, clipped as a whole."""
-
-    network: Network
 
 
 def lg_fedavg(setup: Setup) -> Algorithm:
@@ -72,23 +52,20 @@ def lg_fedavg(setup: Setup) -> Algorithm:
             )
 
         def loss(networks, batch, key):
+            (private,) = networks
             network = model.training(rng.named(key, "private"))
-            logits = network.logits(networks.network, batch.x)
+            logits = network.logits(private, batch.x)
             total = losses.cross_entropy(logits, batch.y, batch.mask)
             return losses.Terms(total, {"total": total})
 
-        def init(key):
-            return ClientState(model.init(rng.named(key, "private")).extractor)
+        def update(header, state, visit, key):
+            network, metrics = headers.train(loss, state, header, setup, visit, key)
+            extractor, header = network
+            state = headers.ClientState(extractor)
+            return ClientUpdate(state, header, header, metrics)
 
-        def update(broadcast, state, visit, key):
-            start = Trained(Network(state.extractor, broadcast))
-            networks, metrics, _ = local.train(loss, start, setup, visit, key)
-            extractor, header = networks.network
-            return ClientUpdate(ClientState(extractor), header, header, metrics)
-
-        def predict(header, state, x):
-            return {"global": model.logits(Network(state.extractor, header), x)}
-
+        init = functools.partial(headers.init, model)
+        predict = functools.partial(headers.predict, model)
         return Client(init, update, predict)
 
     server = servers.averaging(lambda key: shared.init(rng.named(key, "shared")).header)

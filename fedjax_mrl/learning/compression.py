@@ -12,10 +12,14 @@ SVD, and what it loses, the accuracy of the smallest singular values, is cut off
 
 import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from fedjax_mrl.learning import schedules, servers
+from fedjax_mrl.protocol import Key, Params, Server
 
 
 def require_energy(**energies: float) -> None:
@@ -35,11 +39,11 @@ def require_energy(**energies: float) -> None:
 class Compressed(NamedTuple):
     """A compressed pytree."""
 
-    values: Any  # as given, every matrix replaced by one of lower rank
-    ranks: Any  # [] int32 for each leaf; 0 for a vector, which is left alone
+    values: Params  # as given, every matrix replaced by one of lower rank
+    ranks: Params  # [] int32 for each leaf; 0 for a vector, which is left alone
 
 
-def compress(tree: Any, energy: jax.Array) -> Compressed:
+def compress(tree: Params, energy: jax.Array) -> Compressed:
     """Truncates every leaf with two or more axes, seen as a matrix [-1, last axis].
 
     Args:
@@ -53,12 +57,12 @@ def compress(tree: Any, energy: jax.Array) -> Compressed:
     return Compressed(structure.unflatten(values), structure.unflatten(ranks))
 
 
-def full_ranks(tree: Any) -> Any:
+def full_ranks(tree: Params) -> Params:
     """The ranks of a pytree that is sent as it is."""
     return jax.tree.map(lambda leaf: jnp.int32(min(_sides(leaf))), tree)
 
 
-def num_bytes(tree: Any, ranks: Any) -> jax.Array:
+def num_bytes(tree: Params, ranks: Params) -> jax.Array:
     """Bytes on the network: [] float32.
 
     A matrix of rank r counts r (rows + 1 + columns) numbers, or all of its entries
@@ -79,6 +83,66 @@ def num_bytes(tree: Any, ranks: Any) -> jax.Array:
 
     costs = jax.tree.leaves(jax.tree.map(cost, tree, ranks))
     return functools.reduce(jnp.add, costs, jnp.float32(0))
+
+
+def at_energy(
+    start: float, end: float, num_rounds: int
+) -> Callable[[Params, jax.Array], Compressed]:
+    """Update, round -> update compressed at that round's energy.
+
+    The energy is `start` + t / `num_rounds` (`end` - `start`) in round t.
+    """
+    require_energy(energy_start=start, energy_end=end)
+
+    def compress_in(update: Params, round: jax.Array) -> Compressed:
+        return compress(update, schedules.growing(start, end, round, num_rounds))
+
+    return compress_in
+
+
+class ServerState(NamedTuple):
+    """The shared model, and how far its last update was compressed."""
+
+    shared: Params
+    ranks: Params  # of its last update, [] int32 for each parameter tensor
+
+
+def server(
+    init: Callable[[Key], Params],
+    compress_in: Callable[[Params, jax.Array], Compressed],
+    aggregation: str,
+) -> Server:
+    """A server that adds the compressed average of the participants' updates.
+
+    A broadcast counts the bytes of the last compressed update; before there is one,
+    those of the whole model.
+
+    Args:
+        init: key -> the shared model's parameters.
+        compress_in: update, round -> compressed update.
+        aggregation: see `servers.averaging`.
+
+    Raises:
+        ValueError: for another aggregation.
+    """
+    servers.require_known(aggregation)
+
+    def init_state(key):
+        shared = init(key)
+        return ServerState(shared, full_ranks(shared))
+
+    def update(state, uploads, cohort):
+        mean = servers.aggregate(uploads, cohort, aggregation)
+        moved = compress_in(mean, cohort.round)
+        shared = jax.tree.map(jnp.add, state.shared, moved.values)
+        return ServerState(shared, moved.ranks)
+
+    return Server(
+        init=init_state,
+        broadcast=lambda state: state.shared,
+        update=update,
+        broadcast_bytes=lambda state: num_bytes(*state),
+    )
 
 
 def _sides(leaf: jax.Array) -> tuple[int, int]:

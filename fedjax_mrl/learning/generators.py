@@ -4,7 +4,7 @@ FedGen's server trains it and its clients use it; see `algorithms/fedgen.py`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax import lax
 from fedjax_mrl import rng
 from fedjax_mrl.learning import optimizers
 from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import Key, Params
+from fedjax_mrl.protocol import Key, Params, State
 
 
 class Generator(NamedTuple):
@@ -29,6 +29,14 @@ class Draw(NamedTuple):
 
     label: jax.Array  # [G] int32
     noise: jax.Array  # [G, noise]
+
+
+class Sample(NamedTuple):
+    """Representations that a generator made, and what it made them of."""
+
+    label: jax.Array  # [G] int32
+    noise: jax.Array  # [G, noise]
+    features: jax.Array  # [G, D]
 
 
 def init(
@@ -59,6 +67,16 @@ def generate(generator: Generator, drawn: Draw, num_classes: int) -> jax.Array:
     )
 
 
+def sample(
+    generator: Generator, key: Key, label_counts: jax.Array, number: int
+) -> Sample:
+    """Draws labels in proportion to their counts [L], and generates for them."""
+    num_classes = label_counts.size
+    noise_dim = generator.hidden["kernel"].shape[0] - num_classes
+    drawn = draw(key, label_counts, number, noise_dim)
+    return Sample(*drawn, generate(generator, drawn, num_classes))
+
+
 def ensemble(logits: jax.Array, counts: jax.Array) -> jax.Array:
     """Mean of the clients' logits, weighted by counts.
 
@@ -77,10 +95,10 @@ def train(
     loss: Callable[[Generator, Key], jax.Array],
     generator: Generator,
     optimizer: optax.GradientTransformation,
-    state: Any,
+    state: State,
     key: Key,
     steps: int,
-) -> tuple[Generator, Any]:
+) -> tuple[Generator, State]:
     """Trains a generator on what it is asked for anew in each step.
 
     Args:

@@ -13,6 +13,8 @@ from fedjax_mrl.learning.losses import Terms
 from fedjax_mrl.ops import matmul
 from fedjax_mrl.protocol import Batch, Batches, Key, Setup, Visit
 
+Loss = Callable[[Any, Batch, Key], Terms]  # networks, minibatch, key of the step
+
 
 class Outcome(NamedTuple):
     """The result of local training."""
@@ -23,7 +25,7 @@ class Outcome(NamedTuple):
 
 
 def train(
-    loss: Callable[[Any, Batch, Key], Terms],
+    loss: Loss,
     networks: Any,
     setup: Setup,
     visit: Visit,

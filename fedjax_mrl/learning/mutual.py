@@ -15,7 +15,14 @@ from jax import lax
 
 from fedjax_mrl import rng
 from fedjax_mrl.learning import losses
-from fedjax_mrl.protocol import Batch, Key, Model
+from fedjax_mrl.protocol import Batch, Key, Model, Network
+
+
+class Trained(NamedTuple):
+    """The networks that a client's optimizer moves, each clipped by itself."""
+
+    shared: Network
+    private: Network
 
 
 class Losses(NamedTuple):

@@ -14,9 +14,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fedjax_mrl.learning import optimizers
+from fedjax_mrl import rng
+from fedjax_mrl.learning import optimizers, requirements
 from fedjax_mrl.learning.prototypes import ClassMeans
 from fedjax_mrl.protocol import Batches, Cohort, Key
+
+# params, x [B, D], y [B], mask [B], key of the step -> loss []
+PairLoss = Callable[[Any, jax.Array, jax.Array, jax.Array, Key], jax.Array]
 
 
 class Pairs(NamedTuple):
@@ -25,6 +29,52 @@ class Pairs(NamedTuple):
     x: jax.Array  # [P, D]
     y: jax.Array  # [P] int32
     exists: jax.Array  # [P] bool
+
+
+class Passes(NamedTuple):
+    """How a server trains on the pairs of a round: plain SGD in minibatches."""
+
+    learning_rate: float
+    epochs: int  # passes over the pairs that exist
+    batch_size: int  # pairs in a step
+
+
+def passes(*, server_lr: float, server_epochs: int, server_batch_size: int) -> Passes:
+    """Checks a method's options for the server's training.
+
+    Raises:
+        ValueError: for a rate below 0, or no epoch or no pair in a step.
+    """
+    requirements.require_at_least(
+        server_lr=(server_lr, 0),
+        server_epochs=(server_epochs, 1),
+        server_batch_size=(server_batch_size, 1),
+    )
+    return Passes(server_lr, server_epochs, server_batch_size)
+
+
+def train(
+    loss: PairLoss,
+    params: Any,
+    uploads: ClassMeans,
+    cohort: Cohort,
+    how: Passes,
+    name: str,
+) -> Any:
+    """Trains parameters of the server on what a round's participants uploaded.
+
+    Args:
+        loss: as `fit` takes it.
+        params: a pytree.
+        uploads: class means of the participants, [K, ...].
+        cohort: who counts, and the round's key.
+        how: learning rate, epochs and minibatches.
+        name: of the parameters, by which the keys of their steps are told apart.
+    """
+    examples = of_uploads(uploads, cohort)
+    order = shuffled(cohort.key, examples, how.epochs, how.batch_size)
+    key = rng.named(cohort.key, name)
+    return fit(loss, params, examples, order, optax.sgd(how.learning_rate), key)[0]
 
 
 def of_uploads(uploads: ClassMeans, cohort: Cohort) -> Pairs:
@@ -64,7 +114,7 @@ def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches
 
 
 def fit(
-    loss: Callable[[Any, jax.Array, jax.Array, jax.Array, Key], jax.Array],
+    loss: PairLoss,
     params: Any,
     examples: Pairs,
     order: Batches,

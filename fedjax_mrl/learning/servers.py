@@ -25,16 +25,25 @@ def averaging(init: Any, aggregation: str = "mean") -> Server:
     Raises:
         ValueError: for another aggregation.
     """
-    if aggregation not in ("mean", "uniform", "last_client"):
-        raise ValueError(
-            "aggregation must be one of mean, uniform, last_client; got "
-            f"{aggregation!r}."
-        )
+    require_known(aggregation)
     return Server(
         init=init,
         broadcast=lambda state: state,
         update=lambda state, uploads, cohort: aggregate(uploads, cohort, aggregation),
     )
+
+
+def require_known(aggregation: str) -> None:
+    """Checks the name of an aggregation.
+
+    Raises:
+        ValueError: for one that is not `mean`, `uniform` or `last_client`.
+    """
+    if aggregation not in ("mean", "uniform", "last_client"):
+        raise ValueError(
+            "aggregation must be one of mean, uniform, last_client; got "
+            f"{aggregation!r}."
+        )
 
 
 def aggregate(uploads: Any, cohort: Cohort, aggregation: str) -> Any:

@@ -9,9 +9,8 @@ import optax
 import pytest
 
 from fedjax_mrl import algorithms, tree
-from fedjax_mrl.algorithms import fedgen
 from fedjax_mrl.data import images
-from fedjax_mrl.learning import generators, optimizers
+from fedjax_mrl.learning import generator_server, generators, headers, optimizers
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import Batches, Cohort, Examples, Model, Setup, Visit
 from tests.helpers import Toy, assert_trees_close, assert_trees_equal
@@ -130,15 +129,17 @@ def to_cohort(weights, round=1):
 
 
 def to_uploads(kernels, biases, counts):
-    return fedgen.Upload(to_header(kernels, biases), jnp.asarray(counts, kernels.dtype))
+    return generator_server.Upload(
+        to_header(kernels, biases), jnp.asarray(counts, kernels.dtype)
+    )
 
 
 def start_of(params):
     """The server state before the first round, with a given generator."""
     generator = to_generator(params)
     header = to_header(np.zeros((WIDTH, CLASSES)), np.zeros(CLASSES))
-    shared = fedgen.Shared(header, generator, jnp.zeros(CLASSES))
-    return fedgen.ServerState(shared, optax.adam(0.1).init(generator))
+    shared = generator_server.Shared(header, generator, jnp.zeros(CLASSES))
+    return generator_server.ServerState(shared, optax.adam(0.1).init(generator))
 
 
 @pytest.mark.parametrize("diversity_weight", [1.0, 0.0])
@@ -208,12 +209,12 @@ def test_a_client_step_equals_the_equations(round, x64):
     data = Examples(jnp.asarray(x.reshape(7, 2, 3, 1)), jnp.asarray(y, jnp.int32))
     key = jax.random.key(3)
     out = client.update(
-        fedgen.Shared(
+        generator_server.Shared(
             to_header(params["w"], params["b"]),
             to_generator(generator),
             jnp.asarray(counts),
         ),
-        fedgen.ClientState(jnp.asarray(params["extractor"])),
+        headers.ClientState(jnp.asarray(params["extractor"])),
         Visit(data, rows, rows, rows, jnp.int32(round)),
         key,
     )
@@ -289,7 +290,7 @@ def test_generator_and_optimizer_are_trained_and_kept(played):
     _, states, _ = played
     assert [int(state.server.optimizer[0].count) for state in states] == [0, 3, 6]
     for before, after in itertools.pairwise(states):
-        for part in fedgen.Generator._fields:
+        for part in generators.Generator._fields:
             old, new = (
                 getattr(s.server.shared.generator, part) for s in (before, after)
             )

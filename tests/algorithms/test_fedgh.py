@@ -1,13 +1,17 @@
 """FedGH against the oracle, and the laws of its server."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from fedjax_mrl import algorithms
-from fedjax_mrl.algorithms.fedgh import ClientState, train_header
+from fedjax_mrl.algorithms import fedgh
 from fedjax_mrl.learning import pairs, prototypes
+from fedjax_mrl.learning.headers import ClientState
 from fedjax_mrl.protocol import Batches, Cohort
 from tests import oracle
 from tests.helpers import Toy, assert_trees_equal
@@ -48,12 +52,13 @@ def with_given_order(case):
     """The server, its minibatches taken from the case."""
     tables = given_order(case)
     header_model = case.setup.shared(case.setup.feature_dim)
+    loss = functools.partial(fedgh.server_loss, header_model)
 
     def update(header, uploads, cohort):
         order = Batches(tables[cohort.round - 1], jnp.int32(tables.shape[1]))
         given = pairs.of_uploads(uploads, cohort)
-        rate = case.options["server_lr"]
-        return train_header(header_model, header, given, order, rate, cohort.key)
+        sgd = optax.sgd(case.options["server_lr"])
+        return pairs.fit(loss, header, given, order, sgd, cohort.key)
 
     server = case.algorithm.server
     server = server._replace(update=lambda *given: update(*given)[0])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fedjax_mrl import algorithms
-from fedjax_mrl.algorithms.fedkd import ClientState, ServerState
+from fedjax_mrl.algorithms.fedkd import ClientState
 from fedjax_mrl.learning import compression, schedules
+from fedjax_mrl.learning.compression import ServerState
 from tests import oracle
 from tests.algorithms import parity, tiny
 from tests.algorithms.tiny import WIDTH, Tiny

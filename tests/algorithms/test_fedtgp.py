@@ -10,7 +10,7 @@ import pytest
 from fedjax_mrl import algorithms, tree
 from fedjax_mrl.algorithms import fedtgp
 from fedjax_mrl.data import images
-from fedjax_mrl.learning import optimizers, pairs, prototypes
+from fedjax_mrl.learning import optimizers, pairs, prototypes, trainable_prototypes
 from fedjax_mrl.models import layers
 from fedjax_mrl.protocol import (
     Batches,
@@ -105,7 +105,7 @@ def server_case(seed=0):
 def to_state(params, known):
     p = {name: jnp.asarray(value) for name, value in params.items()}
     return fedtgp.ServerState(
-        fedtgp.Trainable(
+        trainable_prototypes.Trainable(
             p["embedding"],
             {"kernel": p["w1"], "bias": p["b1"]},
             {"kernel": p["w2"], "bias": p["b2"]},
@@ -224,7 +224,7 @@ def test_the_contrast_has_a_gradient_at_distance_zero():
     single = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float32), to_state(params, np.ones(4, bool))
     ).trainable
-    x = fedtgp.vectors(single)[:1]
+    x = trainable_prototypes.vectors(single)[:1]
     gradient = jax.grad(fedtgp.contrast)(
         single, x, jnp.array([0]), jnp.array([True]), jnp.float32(1)
     )
@@ -249,7 +249,7 @@ def played():
 def test_every_part_of_the_prototypes_is_trained_and_kept(played):
     _, states, _ = played
     for before, after in itertools.pairwise(states):
-        for part in fedtgp.Trainable._fields:
+        for part in trainable_prototypes.Trainable._fields:
             old, new = (getattr(s.server.trainable, part) for s in (before, after))
             gap = tree.squared_norm(jax.tree.map(jnp.subtract, old, new))
             assert float(gap) > 0, part
