@@ -12,10 +12,9 @@ import numpy as np
 from fedjax_mrl import discovery, numerics, sharding, stores
 from fedjax_mrl.building import from_config, splits, visit_flops
 from fedjax_mrl.building.assembling import Assembler
-from fedjax_mrl.config import ConfigError
-from fedjax_mrl.data import npz, own
+from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.data import drawn_test, npz, own
 from fedjax_mrl.data.dataset import Dataset
-from fedjax_mrl.data.error import DatasetError
 from fedjax_mrl.personalized import MODES, Asked, Come, Personalized
 from fedjax_mrl.protocol import Algorithm, Examples
 from fedjax_mrl.simulation import batches, joining
@@ -169,7 +168,9 @@ def _from_outside(federation: "Trained", asked: Asked) -> Come:
     config, pieces = federation.config, federation.pieces
     client = config.num_clients
     augmentation = from_config.augmentation(config, federation.dataset)
-    data = own.one_more(federation.dataset, _read(asked.data), augmentation)
+    data = _tested(
+        own.one_more(federation.dataset, _read(asked.data), augmentation), config
+    )
     assembler, group = pieces.assembler.newcomer(client, asked.model)
     some = np.arange(len(data.y_train), dtype=np.int32)
     (train,), (holdout,) = splits.hold_out(
@@ -202,17 +203,29 @@ def _read(data: Any) -> Any:
     if not isinstance(data, (str, os.PathLike)):
         return data
     held = npz.arrays_of(os.fspath(data))
-    names = (*npz.NEEDED, *npz.TEST)
-    missing = [name for name in names if name not in held]
-    if missing:
-        raise DatasetError(
-            f"{os.fspath(data)} must hold {', '.join(names)}, since a newcomer is "
-            f"tested before and after; it lacks {', '.join(missing)}."
-        )
-    arrays = [held[name] for name in names]
+    arrays = [held.get(name) for name in (*npz.NEEDED, *npz.TEST)]
     if "label_names" not in held:
         return arrays
     return own.Named(tuple(map(str, held["label_names"])), arrays)
+
+
+def _tested(data: Dataset, config: RunConfig) -> Dataset:
+    """A newcomer's data with a test part, and a note if that had to be drawn.
+
+    Raises:
+        DatasetError: if there is none and no example can be spared for one.
+    """
+    data = data._replace(notes=())
+    if len(data.y_test):
+        return data
+    drawn = drawn_test.draw(data, config.test_fraction, config.data_seed)
+    number, whole = len(drawn.y_test), len(data.y_train)
+    note = (
+        f"The newcomer's data have no test part: {number} of {whole} examples are kept "
+        "for testing, drawn class by class by the run's data seed. Give x_test and "
+        "y_test to choose them yourself."
+    )
+    return drawn._replace(notes=(note,))
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:

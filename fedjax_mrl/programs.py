@@ -61,11 +61,12 @@ class Programs(pieces.Resolved):
         values: Values,
         client_folder: str | os.PathLike | None,
     ) -> None:
-        self.config, self.values = config, values
+        self.values = values
         if client_folder is not None:
             client_folder = paths.local(client_folder, "client_folder")
         self.client_folder = client_folder
         self.pieces = pieces.resolve(config, values)
+        self.config = config = self.pieces.config
         self.code_sha256 = references.checksums(config.code)  # as it is now
         self.watch: Watch | None = None
         self.trial = Trial(config.seed, config.learning_rate)

@@ -81,7 +81,10 @@ def test_fewer_clients_are_the_first_ones_and_the_user_is_told():
         ({"num_clients": 7}, "name 6 clients, so 'natural' has no more; got --num-cl"),
         ({"partition": "natural:2"}, "takes no argument"),
         ({"num_clients": 6, "limit_train": 4}, "raise --limit-train"),
-        ({"partition": "class:2", "num_clients": 4}, "--partition natural --num-clien"),
+        (
+            {"partition": "class:2", "num_clients": 4},
+            "natural takes these 6",
+        ),
     ],
 )
 def test_a_split_that_cannot_be_is_answered(options, words):
@@ -91,7 +94,7 @@ def test_a_split_that_cannot_be_is_answered(options, words):
 
 def test_another_partition_tells_of_the_clients():
     built = federation(np.arange(120) % 6, partition="iid", num_clients=4)
-    assert "--partition natural --num-clients 6 takes" in built.pieces.notes[0]
+    assert "--partition natural takes these 6 as clients" in built.pieces.notes[0]
     assert "Now they are split by iid" in built.pieces.notes[0]
     assert built.client_names == ()
     with pytest.raises(PartitionError, match="but these do not; give the array clien"):
@@ -198,10 +201,10 @@ def file(tmp_path, monkeypatch):
 
 def test_the_command_line_trains_the_clients_of_a_file(file, capsys):
     flags = [*FLAGS, "--dataset", "own.npz"]
-    assert main(["run", *flags, "--partition", "natural", "--out", "a"]) == 2
+    flags += ["--partition", "natural"]
+    assert main(["run", *flags, "--num-clients", "4", "--out", "a"]) == 2
     assert "--num-clients 3" in capsys.readouterr().err
     assert not (file / "a").exists()
-    flags += ["--partition", "natural", "--num-clients", "3"]
     assert main(["run", *flags, "--out", "a"]) == 0
     told = capsys.readouterr().err.splitlines()
     assert "no meaning here: spare" in told[0] and "no test part: 24" in told[1]

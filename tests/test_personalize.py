@@ -147,7 +147,7 @@ def test_a_client_from_outside_may_have_another_architecture_and_few_classes():
         ({"learning_rate": float("nan")}, "learning_rate must be a number"),
         ({"model": "cnn1"}, "Give data as well"),
         ({"clients": [3], "data": ()}, "not both"),
-        ({"data": (1, 2)}, "four arrays"),
+        ({"data": (1, 2, 3)}, "four arrays"),
         ({"data": 1}, "four arrays"),
         ({"data": "digits"}, "Cannot read the data set digits"),
     ],

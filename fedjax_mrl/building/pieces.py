@@ -44,6 +44,7 @@ class Pieces:
     """What a configuration says, in values; nothing of it is derived again.
 
     Attributes:
+        config: the configuration, with the number of clients.
         dataset: the data, checked.
         partition: positions of every client's examples, also of those held out.
         train: of those, what each client that takes part trains on.
@@ -60,6 +61,7 @@ class Pieces:
         notes: sentences on what was decided for the user, who is told.
     """
 
+    config: RunConfig
     dataset: Dataset
     partition: Partition
     train: list[np.ndarray]
@@ -140,11 +142,15 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
             subclasses `ConfigError`, `DatasetError` and `PartitionError`.
     """
     _check(config)
+    if config.num_clients:  # before data are read
+        _check_numbers(config)
     method = algorithms.get(values.algorithms.get(config.algorithm, config.algorithm))
     options = from_config.algorithm_options(config, method)  # before data are read
     server = from_config.server_options(config)
     architectures = from_config.architectures(config, values)
     data = from_config.data(config, values.dataset)
+    config = splits.counted(config, data)
+    _check_numbers(config)
     partition = splits.split(config, data, values.partition)
     own = [architectures[name].name for name in config.models]
     fallback = strategies.default(config.lowering, config.chunk, backend.current())
@@ -163,7 +169,14 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     parts = splits.hold_out(partition.train, algorithm.holdout, config.data_seed)
     train, holdout = (part[: config.num_training_clients] for part in parts)
     each = from_config.by_group(chosen, tasks)
+    names = splits.client_names(config, data)
+    notes = (
+        *data.notes,
+        *splits.notes(config, data, values.partition),
+        *splits.small_tests(partition, config.num_training_clients, names),
+    )
     return Pieces(
+        config,
         data,
         partition,
         train,
@@ -176,7 +189,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         from_config.round_config(config, server, each, fallback),
         schedules.decay(config.learning_rate_decay, made.num_rounds),
         assembler,
-        (*data.notes, *splits.notes(config, data, values.partition)),
+        notes,
     )
 
 
@@ -185,6 +198,10 @@ def _check(config: RunConfig) -> None:
     conv.resolve(config.lowering)
     if config.precision not in PRECISIONS:
         raise ConfigError(discovery.unknown("precision", config.precision, PRECISIONS))
+
+
+def _check_numbers(config: RunConfig) -> None:
+    """Refuses a number of clients of which nobody would take part."""
     number = config.num_training_clients
     if number < 1:
         raise ConfigError(

@@ -1,16 +1,30 @@
 """Which examples every client has, and which of them it keeps out of training."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fedjax_mrl import partitions, rng
-from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.config import NATURAL, ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Clients, Dataset
-from fedjax_mrl.partitions import Owners, Partition, PartitionError
+from fedjax_mrl.partitions import Owners, Partition, PartitionError, natural
 
-NATURAL = "natural"  # the partition by the clients that the data name
+FEW_TESTS = 5  # with fewer the user is warned
+
+
+def counted(config: RunConfig, data: Dataset) -> RunConfig:
+    """The configuration with the number of its clients, also where the data say it.
+
+    Raises:
+        PartitionError: if the data are to name the clients and do not.
+    """
+    if config.num_clients:
+        return config
+    if data.clients is None:
+        raise PartitionError(natural.UNNAMED)
+    return dataclasses.replace(config, num_clients=len(data.clients.names))
 
 
 def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
@@ -65,6 +79,29 @@ def notes(config: RunConfig, data: Dataset, given: Any = None) -> list[str]:
     return []
 
 
+def small_tests(made: Partition, number: int, names: Sequence[str]) -> list[str]:
+    """A sentence on clients that have very few test examples, if there are any.
+
+    One without test examples is in no mean, and so no cause for doubt.
+
+    Args:
+        made: the split.
+        number: of the clients that take part, the first ones.
+        names: of the clients, if the data name them.
+    """
+    sizes = [part.size for part in made.test[:number]]
+    few = [client for client, size in enumerate(sizes) if 0 < size < FEW_TESTS]
+    if not few:
+        return []
+    fewest = min(few, key=sizes.__getitem__)
+    name = f" ({names[fewest]})" if names else ""
+    return [
+        f"{len(few)} of {number} clients have fewer than {FEW_TESTS} test examples, "
+        f"client {fewest}{name} {sizes[fewest]}, so that accuracies of "
+        "single clients say little: use more test examples or fewer clients."
+    ]
+
+
 def client_names(config: RunConfig, data: Dataset) -> tuple[str, ...]:
     """The names of the clients by number, if the data name them."""
     if data.clients is None or config.partition != NATURAL:
@@ -81,8 +118,8 @@ def _unused(config: RunConfig, data: Dataset) -> bool:
 def _named(clients: Clients | None) -> str:
     number = 0 if clients is None else len(clients.names)
     return (
-        f"The data name the client of every example: --partition natural --num-clients "
-        f"{number} takes these."
+        f"The data name the client of every example: --partition natural takes these "
+        f"{number} as clients."
     )
 
 

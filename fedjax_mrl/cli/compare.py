@@ -106,13 +106,18 @@ def _execute(args: argparse.Namespace) -> int:
         devices.require()
         told = telling.read(args)
         dataset = from_config.data(asked.base)
+        if not asked.base.num_clients:  # as many as the data name
+            base = splits.counted(asked.base, dataset)
+            asked = _on_schedules(asked._replace(base=base), quiet=args.quiet)
         place = _find(asked, dataset, overwrite=args.overwrite)
+    notes = [*dataset.notes, *splits.notes(asked.base, dataset)]
     if not args.quiet:
-        console.tell(*dataset.notes, *splits.notes(asked.base, dataset))
+        console.tell(*notes)
     for path, why in place.left_out.items():
         print(f"fedjax-mrl: {path} {why}", file=sys.stderr)
     with signals.Stop() as stop:
         playing = trials.Trials(place, dataset, asked.together, stop, told)
+        playing.noted.update(notes)
         for runs in comparison.of_one_program(place.runs):
             playing.play(runs)
             if playing.status > 128:  # a signal; the same command goes on from here

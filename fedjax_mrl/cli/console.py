@@ -139,13 +139,22 @@ def client_table(
     heads: Sequence[str],
     scores: "Scores",
     gains: "Gains | None" = None,
+    called: Sequence[str] = (),
 ) -> Table:
-    """A table of the accuracy of every client, with its gain over training alone."""
+    """A table of the accuracy of every client, with its gain over training alone.
+
+    Args:
+        groups: the clients by architecture.
+        heads: inference modes.
+        scores: of all clients.
+        gains: over training alone, if that is known.
+        called: the names of the clients, if the data name them.
+    """
     from fedjax_mrl.simulation.evaluation import POINTS
 
     table = Table(box=box.SIMPLE_HEAD)
     columns = [(p, h) for p in range(len(POINTS)) for h in range(len(heads))]
-    for name in ("client", "architecture", "tests"):
+    for name in ("client", *["name"] * bool(called), "architecture", "tests"):
         table.add_column(name, justify="right")
     for p, h in columns:
         table.add_column(f"{POINTS[p]}\n{heads[h]}", justify="right")
@@ -159,7 +168,8 @@ def client_table(
         tests = str(scores.num_test[client])
         if gains is not None:
             cells.append(f"{gain[client]:+.4f}" if client in gain else "-")
-        table.add_row(str(client), names[client], tests, *cells)
+        who = [str(client), *called[client : client + 1], names[client]]
+        table.add_row(*who, tests, *cells)
     return table
 
 

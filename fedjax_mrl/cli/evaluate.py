@@ -68,7 +68,9 @@ def _execute(args: argparse.Namespace) -> int:
         rows = (each.rows("clients.csv") for each in (directory, alone))
         gains = fairness.gains(*rows)
     if args.clients:
-        console.show(console.client_table(federation.groups, heads, scores, gains))
+        names = federation.client_names
+        table = console.client_table(federation.groups, heads, scores, gains, names)
+        console.show(table)
     if gains is not None and alone is not None:
         console.show(f"{gains} ({alone.path})", "")
     tables = loading.tables(directory, state.round)

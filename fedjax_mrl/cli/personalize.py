@@ -29,7 +29,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="FILE",
         help="npz of one client from outside instead, with x_train, y_train, x_test "
-        "and y_test like the run's data",
+        "and y_test like the run's data; without the last two a test part is drawn",
     )
     parser.add_argument(
         "--model",
@@ -53,7 +53,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help="csv of the table (default: personalized-HOW.csv in the run directory)",
+        help="csv of the table (default: personalized-HOW.csv in the run directory, "
+        "with --data personalized-HOW-FILE.csv)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace that csv")
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lies now")
@@ -67,7 +68,7 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.runs.directory import RunDirectory
 
         directory = RunDirectory.open(args.run)
-        own = directory.path / newcomers.NAMES[args.shared]
+        own = directory.path / newcomers.name(args.shared, args.data)
         out = own if args.out is None else pathlib.Path(args.out)
         newcomers.check(out, overwrite=args.overwrite)
         config = stored.configuration(directory, data_dir=args.data_dir)
@@ -78,6 +79,8 @@ def _execute(args: argparse.Namespace) -> int:
 
         come = personalizing.prepare(federation, asked)
         state = stored.newest(federation, directory)
+    if come.data is not federation.dataset:
+        console.tell(*come.data.notes)
     try:
         found = personalizing.play(federation, state, come)
     except Diverged as error:

@@ -59,7 +59,7 @@ def _execute(args: argparse.Namespace) -> int:
             )
         if first:
             directory = RunDirectory.create(
-                out, config=config.to_json(), overwrite=args.overwrite
+                out, config=federation.config.to_json(), overwrite=args.overwrite
             )
         else:
             directory = Follower(out)

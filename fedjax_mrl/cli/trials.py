@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import signals, stored, telling
@@ -28,6 +29,7 @@ class Trials:
     Attributes:
         ends: what became of each run, by path: "done" or a message.
         status: the greatest exit status of those that were played.
+        noted: what the user was told of data and splits already.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Trials:
         self._together, self._stop, self._told = together, stop, told
         self.ends: dict[pathlib.Path, str] = {}
         self.status = 0
+        self.noted: set[str] = set()
 
     def play(self, runs: "list[Run]") -> None:
         """Plays all trials of one program that are not done; stops at a signal."""
@@ -62,6 +65,7 @@ class Trials:
             try:
                 if federation is None:
                     federation = Federation(batch[0].config, dataset=self._dataset)
+                    self._note(federation.pieces.notes)
                 size = self._together or plan.trials_that_fit(federation)
                 batch = waiting[:size]
                 if self._stopped():
@@ -122,6 +126,14 @@ class Trials:
         if text != "done":
             more = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
             print(f"fedjax-mrl: {runs[0].path.name}{more}: {text}", file=sys.stderr)
+
+    def _note(self, sentences: Sequence[str]) -> None:
+        """Tells the user what was decided, each sentence once."""
+        new = [text for text in sentences if text not in self.noted]
+        self.noted.update(new)
+        if not self._told.quiet:
+            for text in new:
+                print(f"fedjax-mrl: {text}", file=sys.stderr)
 
     def _label(self, run: "Run") -> str:
         runs = self._place.runs

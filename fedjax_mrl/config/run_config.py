@@ -15,6 +15,8 @@ from fedjax_mrl.config import values
 from fedjax_mrl.config.error import ConfigError
 from fedjax_mrl.config.values import Setting
 
+NATURAL = "natural"  # the partition by the clients that the data name
+
 
 def _option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **metadata})
@@ -54,7 +56,12 @@ class RunConfig:
     shared_dim: int | None = _option(
         None, "width of the shared representation (default: the algorithm's)", low=1
     )
-    num_clients: int = _option(10, "number of clients", low=1)
+    num_clients: int = _option(
+        10,
+        "number of clients; with the partition natural 0 is all that the data name, "
+        "and the default",
+        low=0,
+    )
     held_out_clients: int = _option(
         0,
         "number of clients, the last ones, that never take part; `personalize` brings "
@@ -179,6 +186,8 @@ class RunConfig:
         for field in dataclasses.fields(self):
             value = values.check(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+        if not self.num_clients and self.partition != NATURAL:
+            raise ConfigError("--num-clients must be at least 1; got 0.")
 
     @property
     def num_training_clients(self) -> int:
@@ -279,6 +288,8 @@ def build(*layers: Mapping[str, Any], source: str = "the configuration") -> RunC
                     )
                 value = {**dict(merged.get("set", {})), **dict(value)}
             merged[name] = value
+    if merged.get("partition") == NATURAL:
+        merged.setdefault("num_clients", 0)
     return RunConfig(**merged)
 
 

@@ -228,7 +228,8 @@ def one_more(
 
     Args:
         data: what they were trained on; its preparation and classes are the client's.
-        given: a data set, or its arrays (x, y, x_test, y_test). It may lack classes.
+        given: a data set, or its arrays (x, y, x_test, y_test), of which the last two
+            may be left out or None. It may lack classes.
         augmentation: what training did.
 
     Raises:
@@ -242,13 +243,22 @@ def one_more(
         _require_names(data, given.label_names)
         given = given.arrays
     try:
-        x, y, x_test, y_test = given
+        x, y, x_test, y_test = given if len(given) != 2 else (*given, None, None)
     except (TypeError, ValueError):
         raise DatasetError(
             "data must be a Dataset, as fm.arrays makes one, or four arrays (x, y, "
             f"x_test, y_test); got {type(given).__name__}."
         ) from None
+    if (x_test is None) != (y_test is None):
+        raise DatasetError(
+            "x_test and y_test belong together, but one of them is missing; give both, "
+            "or neither to have a test part drawn."
+        )
     parts = {"train": (x, y), "test": (x_test, y_test)}
+    if x_test is None or not np.size(y_test):
+        parts.pop("test")
+    nothing = data.x_train[:0], data.y_train[:0]
+    data = data._replace(x_test=nothing[0], y_test=nothing[1], clients=None)
     made: dict[str, Any] = {}
     classes = f"the {data.num_classes} classes of the federation"
     for part, (examples, labels) in parts.items():

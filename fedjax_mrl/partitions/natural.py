@@ -14,6 +14,12 @@ from fedjax_mrl.partitions._partition import Owners, some
 
 __all__ = ["natural"]
 
+UNNAMED = (
+    "The partition 'natural' needs data that name the client of every example, but "
+    "these do not; give the array clients (fm.arrays, npz), folders of LEAF, or "
+    "another partition."
+)
+
 
 def natural(
     y_train: np.ndarray,
@@ -43,11 +49,7 @@ def natural(
             "write 'natural'."
         )
     if owners is None:
-        raise PartitionError(
-            "The partition 'natural' needs data that name the client of every example, "
-            "but these do not; give the array clients (fm.arrays, npz), folders of "
-            "LEAF, or another partition."
-        )
+        raise PartitionError(UNNAMED)
     if num_clients > owners.number:
         raise PartitionError(
             f"The data name {owners.number} clients, so 'natural' has no more; got "

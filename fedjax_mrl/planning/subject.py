@@ -61,10 +61,11 @@ class Elsewhere(pieces.Resolved):
     def __init__(
         self, config: RunConfig, mesh: Mesh, values: Values | None = None
     ) -> None:
-        self.config, self.mesh = config, mesh
+        self.mesh = mesh
         platform = mesh.devices.flat[0].platform
         with backend.traced_for(platform):
             self.pieces = pieces.resolve(config, values or Values())
+        self.config = self.pieces.config
         data = self.dataset
         examples = programs.stored_for(platform, data.x_train, data.y_train)
         shapes = sharding.shapes(examples, sharding.everywhere(mesh))

@@ -23,6 +23,7 @@ FILES = (
     "tasks.json",
     "partition.npz",
     "partition.png",
+    "client_names.csv",
     *COLUMNS,
     "summary.json",
     *newcomers.NAMES.values(),
@@ -102,6 +103,8 @@ class RunDirectory:
             paths.unusual(folder)
             compared = [name for name in TABLES if (folder / name).exists()]
             present = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
+            more = [path for text in newcomers.OTHERS for path in folder.glob(text)]
+            present += sorted(path.name for path in more)
         except paths.PathError:
             raise
         except (OSError, ValueError) as error:

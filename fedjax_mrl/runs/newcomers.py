@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 from fedjax_mrl.runs.error import RunDirectoryError
@@ -12,6 +13,25 @@ from fedjax_mrl.runs.tables import Cell
 
 # By what was done with the shared part.
 NAMES = {mode: f"personalized-{mode}.csv" for mode in ("fine-tuned", "frozen")}
+OTHERS = [f"personalized-{mode}-*.csv" for mode in NAMES]  # of `name`
+_LONGEST = 60  # letters of a file's name that are taken over
+
+
+def name(shared: str, data: str | None) -> str:
+    """The name of the table in a run directory, another for each newcomer's file.
+
+    Args:
+        shared: what is done with the shared part.
+        data: the file of a client from outside; None for clients that were held out.
+
+    Example:
+        >>> name("frozen", "new/zoë.npz")
+        'personalized-frozen-zoë.csv'
+    """
+    if data is None:
+        return NAMES[shared]
+    stem = re.sub(r"[^\w.+-]", "_", pathlib.PurePath(data).stem)[:_LONGEST]
+    return f"personalized-{shared}-{stem}.csv"
 
 
 def check(path: pathlib.Path, *, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fedjax_mrl import partitions
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import environment, events, pictures, writers
+from fedjax_mrl.runs import environment, events, pictures, tables, writers
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import Follower, RunDirectory
 from fedjax_mrl.runs.recorder import Recorder, RoundReport
@@ -55,6 +55,9 @@ def prepare(federation: "Federation", run: RunDirectory, first: int = 1) -> None
     partitions.save(
         run.path / "partition.npz", federation.partition, federation.client_names
     )
+    if federation.client_names:
+        rows = enumerate(federation.client_names)
+        run.write_text("client_names.csv", tables.quoted(("client", "name"), rows))
     pictures.partition(
         run.path / "partition.png",
         federation.partition,

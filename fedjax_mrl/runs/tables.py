@@ -60,6 +60,11 @@ def header(name: str) -> str:
     return _text([COLUMNS[name]])
 
 
+def quoted(columns: Sequence[str], rows: Iterable[Iterable[Cell]]) -> str:
+    """The text of a table whose cells may be any text; some are quoted then."""
+    return _text([columns, *rows])
+
+
 def parse(name: str, text: str) -> list[dict[str, str]]:
     """The whole lines of a table; half a line, as of a killed process, is none.
 
