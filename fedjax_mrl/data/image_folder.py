@@ -105,10 +105,12 @@ def _classes(folder: Path, left_out: list[Path]) -> _Part:
             else:
                 left_out.append(file)
         if not found:
+            leaf = label.name in ("train", "test")
+            hint = " (For LEAF's layout train must hold its .json files.)" * leaf
             raise DatasetError(
                 f"Every folder in {folder} is taken for a class, but {label} holds no "
                 f"image ({', '.join(image_files.ENDINGS)}); remove it, or give the "
-                "folder of the classes."
+                f"folder of the classes.{hint}"
             )
         part.classes.extend([label.name] * found)
     return part

@@ -28,6 +28,7 @@ from fedjax_mrl.data.error import DatasetError
 CHARACTERS = (
     "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"
 )
+_MOST = 2**20  # number of a class
 _SMALLEST = 8  # side of an image
 _NAMES = {"\n": "newline", " ": "space", "\t": "tab", "\r": "return"}
 
@@ -44,8 +45,8 @@ _Users = dict[str, _Examples]
 
 
 def is_one(folder: Path) -> bool:
-    """Whether a folder has LEAF's layout."""
-    return any((folder / "train").glob("*.json"))
+    """Whether a folder has LEAF's layout, or a part of it."""
+    return any(any((folder / part).glob("*.json")) for part in ("train", "test"))
 
 
 def read(folder: Path, name: str) -> Dataset:
@@ -62,6 +63,11 @@ def read(folder: Path, name: str) -> Dataset:
     Raises:
         DatasetError: for files of another form, or a user who has test examples only.
     """
+    if not any((folder / "train").glob("*.json")):
+        raise DatasetError(
+            f"{folder}/train must hold LEAF's files for training, *.json, but holds "
+            f"none, although {folder}/test does; put both parts in one folder."
+        )
     parts = [_part(folder / "train")]
     if any((folder / "test").glob("*.json")):
         parts.append(_part(folder / "test"))
@@ -83,6 +89,11 @@ def read(folder: Path, name: str) -> Dataset:
     else:
         highest = max(int(examples.y.max(initial=0)) for examples in every)
         names = [str(number) for number in range(highest + 1)]
+        if not highest:
+            raise DatasetError(
+                f"There must be at least two classes, but all y in {folder} are 0; "
+                "number the classes from 0."
+            )
     arrays: list[np.ndarray | None] = []
     ids: list[np.ndarray | None] = []
     for part in parts:
@@ -109,20 +120,31 @@ def read(folder: Path, name: str) -> Dataset:
 def _part(folder: Path) -> _Users:
     """The users of all files in a folder."""
     users: _Users = {}
+    files: dict[str, Path] = {}
     for file in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(file.read_bytes())
+            text = file.read_bytes()
+            if not text.strip():
+                raise DatasetError(
+                    f"{file} must hold JSON, but is empty; make it again, or remove it."
+                )
+            content = json.loads(text)
         except OSError as error:
             raise DatasetError(f"Cannot read {file}: {error.strerror}.") from None
+        except DatasetError:
+            raise
         except (ValueError, RecursionError) as error:
             raise damaged(file, "JSON", str(error)) from None
         for user, examples in _users(content, file):
             if user in users:
+                where = f"in {files[user]} and {file}"
+                if files[user] == file:
+                    where = f"twice in {file}"
                 raise DatasetError(
-                    f"A user's examples must be in one file, but those of {user!r} are "
-                    f"in {file} and another one in {folder}; remove one of them."
+                    "A user's examples must be in one place, but those of "
+                    f"{user!r} are {where}; remove one of them."
                 )
-            users[user] = examples
+            users[user], files[user] = examples, file
     return users
 
 
@@ -138,17 +160,38 @@ def _users(content: object, file: Path) -> list[tuple[str, _Examples]]:
         )
     found = []
     for user in map(str, listed):
-        given = data.get(user)
-        lists = given if isinstance(given, Mapping) else {}
-        x, y = lists.get("x"), lists.get("y")
-        if not isinstance(x, list) or not isinstance(y, list) or len(x) != len(y):
-            raise DatasetError(
-                f"{file} must have as many x as y for every user, as lists, but has "
-                f"not for {user!r}; the file may be incomplete, make it again."
-            )
+        x, y = _lists(data.get(user), user, file)
         if x:
             found.append((user, _examples(x, y, f"{file} of the user {user!r}")))
     return found
+
+
+def _lists(given: object, user: str, file: Path) -> tuple[list, list]:
+    """The examples x and classes y of one user.
+
+    Raises:
+        DatasetError: if there are none, or not lists of one length.
+    """
+    end = "the file may be incomplete, make it again."
+    if not isinstance(given, Mapping):
+        raise DatasetError(
+            f"user_data in {file} must have x and y for every user, but has not for "
+            f"{user!r}, whom users names; {end}"
+        )
+    for name in ("x", "y"):
+        if not isinstance(given.get(name), list):
+            kind = type(given[name]).__name__ if name in given else "missing"
+            raise DatasetError(
+                f"{name} of the user {user!r} in {file} must be a list, but is {kind}; "
+                f"{end}"
+            )
+    x, y = given["x"], given["y"]
+    if len(x) != len(y):
+        raise DatasetError(
+            f"The user {user!r} in {file} must have as many x as y, but has {len(x)} x "
+            f"and {len(y)} y; {end}"
+        )
+    return x, y
 
 
 def _examples(x: list, y: list, where: str) -> _Examples:
@@ -166,7 +209,7 @@ def _examples(x: list, y: list, where: str) -> _Examples:
         return _Examples(codes, np.array([ord(value) for value in y], np.int32), True)
     try:
         values, labels = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = labels = np.zeros(0)
     if values.ndim != 2 or labels.ndim != 1 or (labels != np.round(labels)).any():
         raise DatasetError(
@@ -174,6 +217,17 @@ def _examples(x: list, y: list, where: str) -> _Examples:
             "class as y, or texts of one length, but is not (lists of texts, as of "
             "Sent140, and names of files have no such form); make numbers of it, and "
             "give these in an npz with x, y and clients."
+        )
+    if not (values.size and np.abs(values).max() <= np.finfo(np.float32).max):
+        raise DatasetError(
+            f"x in {where} must be finite numbers, at least one an example, but some "
+            "are none, missing or too large; mend or remove these examples."
+        )
+    if labels.min() < 0 or labels.max() > _MOST:
+        wrong = labels[(labels < 0) | (labels > _MOST)][0]
+        raise DatasetError(
+            f"y in {where} must be the numbers of classes from 0, but holds "
+            f"{wrong:g}; number the classes from 0 without gaps."
         )
     return _Examples(_pixels(values), labels.astype(np.int32), False)
 
@@ -199,17 +253,17 @@ def _require_alike(parts: list[_Users], folder: Path) -> None:
     if not parts[0]:
         raise DatasetError(f"{folder}/train must hold examples, but holds none.")
     kinds: dict[tuple[bool, int], str] = {}
-    for part in parts:
+    for part, name in zip(parts, ("train", "test"), strict=False):
         for user, examples in part.items():
             size = math.prod(examples.x.shape[1:])
-            kinds.setdefault((examples.text, size), user)
+            kinds.setdefault((examples.text, size), f"{user!r} in {name}")
     if len(kinds) > 1:
         (one, first), (other, second), *_ = kinds.items()
         word = lambda kind: f"{kind[1]} {'characters' if kind[0] else 'numbers'}"
         raise DatasetError(
             f"All examples must be of one form and length, but in {folder} those of "
-            f"{first!r} have {word(one)} and those of {second!r} {word(other)}; bring "
-            "them to one."
+            f"{first} have {word(one)} and those of {second} {word(other)}; bring them "
+            "to one."
         )
 
 

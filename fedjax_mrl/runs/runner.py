@@ -56,7 +56,8 @@ def prepare(federation: "Federation", run: RunDirectory, first: int = 1) -> None
         run.path / "partition.npz", federation.partition, federation.client_names
     )
     if federation.client_names:
-        rows = enumerate(federation.client_names)
+        names = (n.encode("utf-8", "replace") for n in federation.client_names)
+        rows = enumerate(name.decode() for name in names)
         run.write_text("client_names.csv", tables.quoted(("client", "name"), rows))
     pictures.partition(
         run.path / "partition.png",

@@ -108,19 +108,83 @@ TWO = ([[0.5, 2.0]] * 2, [0, 1])
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must hold JSON, but is empty"),
+        ('{"users": ["a"], "user_data": {}}', "but has not for 'a', whom users names"),
+        (
+            '{"users": ["a"], "user_data": {"a": {"x": {}, "y": []}}}',
+            "x of the user 'a' in .*x.json must be a list, but is dict",
+        ),
+        (
+            '{"users": ["a"], "user_data": {"a": {"x": []}}}',
+            "y of the user 'a' in .*x.json must be a list, but is missing",
+        ),
+        (
+            '{"users": ["a"], "user_data": {"a": {"x": [[1.5]], "y": [1e30]}}}',
+            r"of the user 'a' must be the numbers of classes from 0, but holds 1e\+30",
+        ),
+        (
+            '{"users": ["a"], "user_data": {"a": {"x": [[1.5]], "y": [0]}}}',
+            "at least two classes, but all y in .* are 0",
+        ),
+        (
+            '{"users": ["a", "a"], "user_data": {"a": {"x": [[1.5]], "y": [1]}}}',
+            "those of 'a' are twice in .*x.json",
+        ),
+    ],
+)
+def test_a_message_names_file_and_user(tmp_path, text, words):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "x.json").write_text(text)
+    with pytest.raises(DatasetError, match=words):
+        datasets.load(str(tmp_path))
+
+
+def test_folders_without_json_say_where_it_belongs(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(DatasetError, match="layout train must hold its"):
+        datasets.load(str(tmp_path))
+    write(tmp_path / "test", a=TWO)
+    with pytest.raises(DatasetError, match="train must hold LEAF's files for training"):
+        datasets.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("train", "test", "words"),
     [
         ({"a": TWO}, {"b": TWO}, "1 in .*/test have none in .*/train, as 'b'"),
-        ({"a": TWO, "b": ([[1.5]], [0])}, {}, "'a' have 2 numbers and .*'b' 1 numbers"),
-        ({"a": TWO, "b": (["xy"], ["z"])}, {}, "2 numbers and those of 'b' 2 charact"),
+        (
+            {"a": TWO, "b": ([[1.5]], [0])},
+            {},
+            "2 numbers and .*'b' in train 1",
+        ),
+        (
+            {"a": TWO, "b": (["xy"], ["z"])},
+            {},
+            "2 numbers and .*'b' in train 2",
+        ),
         ({"a": ([["1", "text"]], [0])}, {}, "Sent140"),
         ({"a": (["face.jpg"], [0])}, {}, "one length and a character each as y"),
         ({"a": (["ab", "abc"], ["d", "e"])}, {}, "one length and a character each"),
         ({"a": ([[1.5], [1.5, 2]], [0, 1])}, {}, "must be numbers, one list an exam"),
         ({"a": ([[1.5], [2.5]], [0, 0.5])}, {}, "must be numbers, one list an exam"),
-        ({"a": ([[1.5], [2.5]], [1, -1])}, {}, "y_train must lie in 0..*spans -1"),
-        ({"a": ([[1.5], [float("nan")]], [0, 1])}, {}, "x_train must be finite"),
-        ({"a": (TWO[0], [0])}, {}, "as many x as y .* 'a'"),
+        (
+            {"a": ([[1.5], [2.5]], [1, -1])},
+            {},
+            "user 'a' must be the numbers of classes .* holds -1",
+        ),
+        (
+            {"a": ([[1.5], [float("nan")]], [0, 1])},
+            {},
+            "of the user 'a' must be finite numb",
+        ),
+        (
+            {"a": (TWO[0], [0])},
+            {},
+            "as many x as y, but has 2 x and 1 y",
+        ),
         ({"a": ([], [])}, {}, "must hold examples, but holds none"),
     ],
 )
@@ -152,7 +216,7 @@ def test_a_user_is_in_one_file_only(femnist):
     (femnist / "train" / "more.json").write_bytes(
         (femnist / "train" / "all_0.json").read_bytes()
     )
-    with pytest.raises(DatasetError, match="must be in one file, but those of 'f2_1'"):
+    with pytest.raises(DatasetError, match=r"f2_1' are in .*0\.json and .*more"):
         datasets.load(str(femnist))
     with pytest.raises(DatasetError, match="--image-size is for a folder of image fi"):
         datasets.load(str(femnist), image_size=8)
