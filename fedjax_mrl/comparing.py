@@ -1,12 +1,14 @@
 """Several methods, seeds and settings, from Python and in memory."""
 
+import contextlib
 import functools
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl import bar, config
-from fedjax_mrl.building import ahead
+from fedjax_mrl.building import ahead, from_config
 from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.history import History, frame
@@ -19,7 +21,9 @@ from fedjax_mrl.runs import (
     summary,
 )
 from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import writers as runs_writers
 from fedjax_mrl.runs.comparison import Run
+from fedjax_mrl.runs.writers import Writer
 from fedjax_mrl.simulation.divergence import Diverged
 
 if TYPE_CHECKING:
@@ -171,6 +175,7 @@ def compare(
     seeds: Sequence[int] = (0,),
     grid: Mapping[str, Sequence[Any]] | None = None,
     progress: bool | None = None,
+    writers: Callable[[str], Sequence[Writer]] | None = None,
     **options: Any,
 ) -> Comparison:
     """Trains several methods on the same split with the same seeds.
@@ -187,6 +192,8 @@ def compare(
             trained together as seeds are.
         progress: whether to show a progress bar; by default on a terminal and in a
             notebook.
+        writers: the name of a run, as "fedmrl-0", -> what is told of its rounds, see
+            `fm.Writer`; called once for each run before the first is trained.
         **options: of `Federation`. Those that only some methods have go to these:
             `shared_dim`, and `set={"fedproto.weight": 2}`.
 
@@ -215,11 +222,17 @@ def compare(
     runs = comparison.plan(base, names, seeds, pathlib.Path(), grid, methods=methods)
     if grid:
         ahead.require_known((run.config for run in runs), values)
+    data = from_config.data(base, values.dataset)
+    grids.require_one_test_part(grid, drawn=data.test_drawn)
+    values = values._replace(dataset=data)
+    ahead.require_built((run.config for run in runs), data, values)
     rates = ["learning_rate"] * ("learning_rate" in grid)
     found = Comparison([*rates, *grids.columns(grid)])
+    told = {run: _told(writers, run.path.name) for run in runs}
     with bar.Bar(base.rounds * len(runs), progress) as shown:
         for one_program in comparison.of_one_program(runs):
-            values = _train(found, one_program, values, shown)
+            some = {run: told[run] for run in one_program}
+            values = _train(found, some, values, shown)
     found.finish()
     return found
 
@@ -264,22 +277,50 @@ def _read(
     return grids.check(named, hyper), values
 
 
+def _told(
+    writers: Callable[[str], Sequence[Writer]] | None, name: str
+) -> runs_writers.Writers:
+    """The writers of one run."""
+    if writers is None:
+        return runs_writers.Writers()
+    made = writers(name) if callable(writers) else None
+    if not isinstance(made, Sequence):
+        raise ValueError(
+            "writers must be a function from the name of a run to a list of writers, "
+            "as lambda name: [fm.TensorBoard('runs/' + name)], since every run has its "
+            f"own; got {writers!r}" + (f", which gave {made!r}." if made else ".")
+        )
+    return runs_writers.Writers(made, lambda text: warnings.warn(text, stacklevel=5))
+
+
 def _train(
-    found: Comparison, runs: Sequence[Run], values: Values, shown: bar.Bar
+    found: Comparison,
+    runs: Mapping[Run, runs_writers.Writers],
+    values: Values,
+    shown: bar.Bar,
 ) -> Values:
     """Trains the trials of one program; returns the values with the data."""
-    built = Federation(runs[0].config, values=values)
+    built = Federation(next(iter(runs)).config, values=values)
     trials = [
         built.with_trial(run.config.seed, run.config.learning_rate) for run in runs
     ]
-    problems = _play(trials, shown)
+    with contextlib.ExitStack() as stack:
+        for (run, told), federation in zip(runs.items(), trials, strict=True):
+            stack.enter_context(told)
+            if told:
+                told.begin(runs_writers.start(federation, 0, run.path.name))
+        problems = _play(trials, shown, list(runs.values()))
     for federation, problem in zip(trials, problems, strict=True):
         federation.state = None  # only the newest method's states stay in memory
         found.add(federation, problem)
     return values._replace(dataset=built.dataset)
 
 
-def _play(trials: Sequence[Federation], shown: bar.Bar) -> list[str | None]:
+def _play(
+    trials: Sequence[Federation],
+    shown: bar.Bar,
+    writers: Sequence[runs_writers.Writers],
+) -> list[str | None]:
     """Plays all rounds of some trials together: why each ended early, or None."""
     problems: list[str | None] = [None] * len(trials)
     for federation in trials:
@@ -300,6 +341,14 @@ def _play(trials: Sequence[Federation], shown: bar.Bar) -> list[str | None]:
                 shown.show(federation.accept(*outcome, rounds, started))
             except Diverged as error:
                 problems[place] = str(error)
+                continue
+            number = federation.state.round
+            if writers[place]:
+                newest = runs_writers.values(*federation.history.newest())
+                writers[place].round(number, newest)
+    for federation, problem, told in zip(trials, problems, writers, strict=True):
+        if told and problem is None:
+            told.end(federation.summary())
     return problems
 
 

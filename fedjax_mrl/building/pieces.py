@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedjax_mrl import algorithms, discovery
+from fedjax_mrl.algorithms import Method
 from fedjax_mrl.building import from_config, splits
 from fedjax_mrl.building.assembling import Assembler
-from fedjax_mrl.building.values import Values
+from fedjax_mrl.building.values import Tasks, Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import schedules
+from fedjax_mrl.models.own import Architecture
 from fedjax_mrl.ops import backend, conv
 from fedjax_mrl.partitions import Partition
 from fedjax_mrl.protocol import Algorithm, Setup
@@ -134,6 +136,65 @@ class Resolved:
         return self.pieces.round_config._replace(seed=self.config.seed)
 
 
+class Named(NamedTuple):
+    """What a configuration names, looked up; no data were read.
+
+    Attributes:
+        method: constructor of the algorithm.
+        options: its hyper-parameters.
+        server: options of the server.
+        architectures: by entry of `models` and `shared_model`.
+        fallback: how an architecture is computed for which nothing is said.
+        chosen: how each is, by its name.
+    """
+
+    method: Method
+    options: Mapping[str, Any]
+    server: Mapping[str, Any]
+    architectures: Mapping[str, Architecture]
+    fallback: Strategy
+    chosen: Mapping[str, Strategy]
+
+
+def look_up(config: RunConfig, values: Values) -> Named:
+    """Finds what a configuration names.
+
+    Raises:
+        ValueError: for a name that there is not, or a value that no data could make
+            good.
+    """
+    _check(config)
+    method = algorithms.get(values.algorithms.get(config.algorithm, config.algorithm))
+    options = from_config.algorithm_options(config, method)
+    server = from_config.server_options(config)
+    architectures = from_config.architectures(config, values)
+    own = [architectures[name].name for name in config.models]
+    fallback = strategies.default(config.lowering, config.chunk, backend.current())
+    known = strategies.parse(config.strategies, own)
+    chosen = {name: known.get(name, fallback) for name in own}
+    schedules.decay(config.learning_rate_decay, config.rounds)
+    return Named(method, options, server, architectures, fallback, chosen)
+
+
+def assembler(
+    config: RunConfig, named: Named, data: Dataset, tasks: Tasks | None
+) -> Assembler:
+    """What builds method and models for these data."""
+    sample = from_config.sample(data)
+    width = from_config.feature_dim(config, named.architectures, sample)
+    return Assembler(
+        config,
+        named.method,
+        named.options,
+        named.architectures,
+        data,
+        width,
+        tasks,
+        named.chosen,
+        named.fallback,
+    )
+
+
 def resolve(config: RunConfig, values: Values) -> Pieces:
     """Makes the pieces, for the platform that is traced for (`ops.backend`).
 
@@ -141,34 +202,20 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         ValueError: for anything in the configuration that cannot be run; also its
             subclasses `ConfigError`, `DatasetError` and `PartitionError`.
     """
-    _check(config)
-    if config.num_clients:  # before data are read
-        _check_numbers(config)
-    method = algorithms.get(values.algorithms.get(config.algorithm, config.algorithm))
-    options = from_config.algorithm_options(config, method)  # before data are read
-    server = from_config.server_options(config)
-    architectures = from_config.architectures(config, values)
+    named = look_up(config, values)  # before data are read
     data = from_config.data(config, values.dataset)
     config = splits.counted(config, data)
     _check_numbers(config)
     partition = splits.split(config, data, values.partition)
-    own = [architectures[name].name for name in config.models]
-    fallback = strategies.default(config.lowering, config.chunk, backend.current())
-    known = strategies.parse(config.strategies, own)
-    chosen = {name: known.get(name, fallback) for name in own}
-    tasks = values.tasks
-    width = from_config.feature_dim(config, architectures, from_config.sample(data))
-    assembler = Assembler(
-        config, method, options, architectures, data, width, tasks, chosen, fallback
-    )
-    algorithm, everyone = assembler.assemble()
-    made = assembler.setup(fallback.lowering)
-    assembler.require_tasks(algorithm)
-    assembler.require_fit(algorithm, everyone)
+    made = assembler(config, named, data, values.tasks)
+    algorithm, everyone = made.assemble()
+    setup = made.setup(named.fallback.lowering)
+    made.require_tasks(algorithm)
+    made.require_fit(algorithm, everyone)
     groups, later = population.part(everyone, config.num_training_clients)
     parts = splits.hold_out(partition.train, algorithm.holdout, config.data_seed)
     train, holdout = (part[: config.num_training_clients] for part in parts)
-    each = from_config.by_group(chosen, tasks)
+    each = from_config.by_group(named.chosen, values.tasks)
     names = splits.client_names(config, data)
     notes = (
         *data.notes,
@@ -183,12 +230,12 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         holdout,
         HeldOut(later, *parts),
         each,
-        made,
+        setup,
         algorithm,
         groups,
-        from_config.round_config(config, server, each, fallback),
-        schedules.decay(config.learning_rate_decay, made.num_rounds),
-        assembler,
+        from_config.round_config(config, named.server, each, named.fallback),
+        schedules.decay(config.learning_rate_decay, setup.num_rounds),
+        made,
         notes,
     )
 
@@ -198,6 +245,8 @@ def _check(config: RunConfig) -> None:
     conv.resolve(config.lowering)
     if config.precision not in PRECISIONS:
         raise ConfigError(discovery.unknown("precision", config.precision, PRECISIONS))
+    if config.num_clients:  # else the data say it
+        _check_numbers(config)
 
 
 def _check_numbers(config: RunConfig) -> None:

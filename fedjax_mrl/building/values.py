@@ -12,6 +12,8 @@ from fedjax_mrl.data.dataset import Dataset, DatasetError
 from fedjax_mrl.models import own
 from fedjax_mrl.protocol import Algorithm
 
+Tasks = Mapping[str, Sequence[int]]  # name -> labels, see `Federation`
+
 
 class Values(NamedTuple):
     """A user's values by the names that the configuration has for them.
@@ -28,7 +30,7 @@ class Values(NamedTuple):
     models: Mapping[str, Any] = types.MappingProxyType({})
     dataset: Dataset | None = None
     partition: Any = None
-    tasks: Mapping[str, Sequence[int]] | None = None
+    tasks: Tasks | None = None
 
     def under(self, newer: "Values") -> "Values":
         """These values, save where `newer` has others."""

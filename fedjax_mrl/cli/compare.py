@@ -201,11 +201,14 @@ def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
     """Where the runs go, in a folder that may hold earlier ones; touches nothing."""
     from fedjax_mrl.building import ahead
     from fedjax_mrl.runs import comparison, comparison_folder
+    from fedjax_mrl.runs import grid as grids
     from fedjax_mrl.runs.directory import RunDirectory
 
     runs = comparison.plan(asked.base, asked.names, asked.seeds, asked.out, asked.grid)
     if asked.grid:
         ahead.require_known(run.config for run in runs)
+        grids.require_one_test_part(asked.grid, drawn=dataset.test_drawn)
+    ahead.require_built((run.config for run in runs), dataset)
     place = comparison_folder.find(
         asked.out,
         asked.base,

@@ -39,6 +39,8 @@ _REFUSED = {
     "algorithm": "the list of algorithms says which are compared",
     "dataset": "a comparison is of one data set; make one for each",
     "data_dir": "a comparison is of one data set; make one for each",
+    "image_size": "a comparison is of one data set; make one for each",
+    "test_fraction": "runs of a comparison are tested on the same examples",
     "set": "name the hyper-parameter, as in algorithm.alpha",
     "rounds": _ROUNDS,
     "schedule_rounds": "runs of a comparison share their schedules",
@@ -126,6 +128,24 @@ def check(given: Grid, hyper: Mapping[str, Collection[str]]) -> dict[str, tuple]
             )
         found[key] = tuple(dict.fromkeys(read))
     return found
+
+
+def require_one_test_part(grid: Grid, *, drawn: bool) -> None:
+    """Refuses data seeds that would draw test parts of their own.
+
+    Args:
+        grid: of a comparison.
+        drawn: whether the test part is drawn from the training examples.
+
+    Raises:
+        ConfigError: if they would.
+    """
+    if drawn and "data_seed" in grid:
+        raise ConfigError(
+            "A comparison cannot sweep data_seed where it also draws the test part, "
+            "since runs are tested on the same examples; give data with x_test and "
+            "y_test."
+        )
 
 
 def cells(grid: Grid) -> list[dict[str, object]]:
