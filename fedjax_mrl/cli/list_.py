@@ -23,7 +23,7 @@ def _execute(args: argparse.Namespace) -> int:
     print("algorithms")
     for name in algorithms.names():
         module = inspect.getmodule(algorithms.get(name))
-        _say(f"{name:16}", _first_sentence(module))
+        _say(f"{name:23} ", _first_sentence(module))
         for option, default in algorithms.hyperparameters(name).items():
             print(f"    --set algorithm.{option}={default}")
     for title, package in (
