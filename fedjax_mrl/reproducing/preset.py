@@ -70,6 +70,7 @@ class Scale(NamedTuple):
             40,000 training images.
         images: training images of all clients together.
         expected: setting -> method -> what was measured.
+        target: setting -> accuracy whose first reaching is reported.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Scale(NamedTuple):
     seconds: Mapping[str, float]
     images: int
     expected: Mapping[str, Mapping[str, Measured]]
+    target: Mapping[str, float]
 
 
 class Preset(NamedTuple):
@@ -93,7 +95,6 @@ class Preset(NamedTuple):
         hardware: what the times are for.
         picture: one of `PICTURES`.
         versus: the method from which `clients` pictures and tables take differences.
-        target: accuracy whose first reaching is reported, or None; by setting.
         heads: whether every inference mode has a row, or the headline alone.
         paper: setting -> method -> the paper's figure.
         scales: by name.
@@ -106,7 +107,6 @@ class Preset(NamedTuple):
     hardware: str
     picture: str
     versus: str
-    target: Mapping[str, float]
     heads: bool
     paper: Mapping[str, Mapping[str, Published]]
     scales: Mapping[str, Scale]
@@ -139,7 +139,10 @@ _KEYS = {
     *("title", "repeats", "source", "hardware", "picture", "versus", "target"),
     *("heads", "paper", "unverified", "settings", "images", "seconds", "scales"),
 }
-_SCALE_KEYS = {"differs", "options", "settings", "cells", "time", "seconds", "expected"}
+_SCALE_KEYS = {
+    *("differs", "options", "settings", "cells", "time", "seconds"),
+    *("expected", "target"),
+}
 _CELL_KEYS = {"settings", "algorithms", "seeds", "grid"}
 
 
@@ -150,10 +153,7 @@ def _read(name: str, found: Mapping[str, Any], source: str) -> Preset:
     if picture not in PICTURES:
         valid = ", ".join(PICTURES)
         raise ConfigError(f"{source}: picture must be one of {valid}; got {picture!r}.")
-    settings = _mapping(found["settings"], f"{source}: settings")
-    target = found.get("target", {})
-    if isinstance(target, int | float):
-        target = dict.fromkeys(settings, float(target))
+    _mapping(found["settings"], f"{source}: settings")
     return Preset(
         name=name,
         title=str(found["title"]),
@@ -162,7 +162,6 @@ def _read(name: str, found: Mapping[str, Any], source: str) -> Preset:
         hardware=str(found.get("hardware", "")),
         picture=picture,
         versus=str(found.get("versus", "standalone")),
-        target=_mapping(target, f"{source}: target"),
         heads=found.get("heads", "first") == "all",
         paper=_published(found, source),
         scales={
@@ -204,6 +203,7 @@ def _scale(
             }
             for setting, values in given.get("expected", {}).items()
         },
+        target=_mapping(given.get("target", whole.get("target", {})), source),
     )
 
 

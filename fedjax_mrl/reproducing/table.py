@@ -60,7 +60,10 @@ class Cell(NamedTuple):
 
 
 def cells(
-    preset: Preset, planned: Sequence[Part], progress: Callable[[Run], Progress]
+    preset: Preset,
+    scale: Scale,
+    planned: Sequence[Part],
+    progress: Callable[[Run], Progress],
 ) -> list[Cell]:
     """All cells of a table, in the order of the preset, those not run too."""
     found = []
@@ -69,37 +72,31 @@ def cells(
         for run in part.runs:
             grouped.setdefault(parts.cell_key(run, part.swept), []).append(run)
         for (algorithm, options), runs in grouped.items():
+            short = references.short(algorithm)
+            empty = Cell(part.name, short, options, "", 0, [], [], "")
             known = [(run, progress(run)) for run in runs]
-            found += _modes(
-                preset, part.name, references.short(algorithm), options, known
-            )
+            target = scale.target.get(part.name)
+            found += _filled(empty, known, heads=preset.heads, target=target)
     return found
 
 
-def _modes(
-    preset: Preset,
-    setting: str,
-    algorithm: str,
-    options: tuple[tuple[str, Any], ...],
+def _filled(
+    empty: Cell,
     known: Sequence[tuple[Run, Progress]],
+    *,
+    heads: bool,
+    target: float | None,
 ) -> list[Cell]:
-    """The cells of some repeats: one for each inference mode that is wanted."""
+    """A cell with its repeats: one for each inference mode that is wanted."""
     rounds = known[0][0].config.rounds
-    target = preset.target.get(setting)
+    paths = [far.path for _, far in known if far.path is not None]
+    made = empty._replace(rounds=rounds, paths=paths, status=_status(known))
     by_head: dict[str, list[Result]] = {}
-    paths = []
-    for _, far in known:
-        if far.path is not None:
-            paths.append(far.path)
-            for each in results.read(
-                far.path, rounds, heads=preset.heads, target=target
-            ):
-                by_head.setdefault(each.head, []).append(each)
-    status = _status(known)
-    made = Cell(setting, algorithm, options, "", rounds, [], paths, status)
-    if not by_head:
-        return [made]
-    return [made._replace(head=head, results=r) for head, r in by_head.items()]
+    for path in paths:
+        for result in results.read(path, rounds, heads=heads, target=target):
+            by_head.setdefault(result.head, []).append(result)
+    found = [made._replace(head=head, results=r) for head, r in by_head.items()]
+    return found or [made]
 
 
 def _status(known: Sequence[tuple[Run, Progress]]) -> str:

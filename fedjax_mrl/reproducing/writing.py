@@ -23,7 +23,7 @@ def write(
     Raises:
         OSError: if they cannot be written.
     """
-    found = table.cells(preset, planned, progress)
+    found = table.cells(preset, scale, planned, progress)
     rows = table.rows(preset, scale, found)
     text = table.to_markdown(preset, scale, rows, command)
     folder.mkdir(parents=True, exist_ok=True)
