@@ -1,6 +1,7 @@
 """`fedjax-mrl reproduce`: one published table or figure, beside the paper's numbers."""
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -93,6 +94,8 @@ def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         asked = _read(args)
         told = telling.read(args)
+    from fedjax_mrl.reproducing import parts
+
     if args.dry_run:
         print("\n".join(_overview(asked)))
         return 0
@@ -101,7 +104,8 @@ def _execute(args: argparse.Namespace) -> int:
     if asked.left:
         if not args.quiet:
             print(_intention(asked), flush=True)
-        status, failed = reproduce_cells.play(asked.left, told)
+        finder = functools.partial(parts.Finder, asked.out)
+        status, failed = reproduce_cells.play(asked.left, finder, told)
         if status > 128:  # a signal; the same command goes on from here
             return status
     written = _write(asked)

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import signals, telling
@@ -10,17 +11,20 @@ from fedjax_mrl.cli import signals, telling
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.data.dataset import Dataset
-    from fedjax_mrl.reproducing.parts import Part
+    from fedjax_mrl.reproducing.parts import Finder, Part
     from fedjax_mrl.runs.comparison import Run
 
 
 def play(
-    cells: "list[tuple[Part, Run]]", told: telling.Telling
+    cells: "list[tuple[Part, Run]]",
+    finder: "Callable[[], Finder]",
+    told: telling.Telling,
 ) -> tuple[int, list[str]]:
     """Plays cells, one after another; says on stderr why one fails.
 
     Args:
         cells: that are not done.
+        finder: returns what says which are done by now, also by others of them.
         told: where rounds are told of.
 
     Returns:
@@ -37,8 +41,11 @@ def play(
     loader = _Loader(told)
     with signals.Stop() as stop:
         for _, group in itertools.groupby(cells, lambda cell: cell[0].name):
-            ours = list(group)
-            part, runs = ours[0][0], [run for _, run in ours]
+            ours, find = list(group), finder()
+            part = ours[0][0]
+            runs = [run for _, run in ours if find(run).path is None]
+            if not runs:
+                continue
             try:
                 ended, names = _play_part(part, runs, loader, stop, told)
             except (ValueError, OSError, RuntimeError, MemoryError) as error:
