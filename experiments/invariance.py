@@ -52,7 +52,7 @@ def configuration(algorithm: str, models: str, **options: object) -> RunConfig:
     """A small federation; FedAvg and FedProx get one architecture."""
     names = models.split(",")[:1] if algorithm in ONE_ARCHITECTURE else models
     shared = names[0] if algorithm in ONE_ARCHITECTURE else models.split(",")[-1]
-    width = {"shared_dim": 8} if algorithm == "fedmrl" else {}
+    width = {"shared_dim": 8} if algorithm.startswith("fedmrl") else {}
     known = {"algorithm": algorithm, "models": names, "shared_model": shared}
     return build(BASE | known | width | options)
 

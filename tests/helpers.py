@@ -123,7 +123,7 @@ class Toy:
         self.hooks = {
             key: options.pop(key) for key in ("sample", "schedule") if key in options
         }
-        if name == "fedmrl":
+        if name.startswith("fedmrl"):
             options.setdefault("shared_dim", 3)
         self.algorithm = algorithms.build(name, self.setup, **options)
         self.groups = population.assign(8, self.models)
@@ -185,9 +185,17 @@ class Toy:
         }
 
 
-def names() -> list[str]:
-    """All algorithms there are."""
-    return algorithms.names()
+def names() -> list[Any]:
+    """All algorithms for a test of each; ablations are left to the slow tests."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if ablates(name) else name
+        for name in algorithms.names()
+    ]
+
+
+def ablates(name: str) -> bool:
+    """Whether a method is FedMRL with a part of it changed."""
+    return name.startswith("fedmrl_")
 
 
 def homogeneous(name: str) -> bool:

@@ -22,6 +22,10 @@ ONLY = {
 BASES = {
     ("algorithms/fedtgp", "algorithms/fedproto"),
     ("algorithms/fedmrl", "algorithms/fedmrl_ablations"),
+    ("algorithms/fedmrl_frozen_projector", "algorithms/fedmrl"),
+    ("algorithms/fedmrl_last_client", "algorithms/fedmrl"),
+    ("algorithms/fedmrl_no_mrl", "algorithms/fedmrl"),
+    ("algorithms/fedmrl_no_mrl_full", "algorithms/fedmrl"),
 }
 
 

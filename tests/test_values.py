@@ -85,7 +85,7 @@ def test_every_method_trains_own_networks_on_tokens(name):
     one = fm.model(Tokens())
     two = fm.model(Attention, feature_dim=D)
     alike = name in ("fedavg", "fedprox")
-    options = {"shared_dim": 4} if name == "fedmrl" else {}
+    options = {"shared_dim": 4} if name.startswith("fedmrl") else {}
     federation = small(
         algorithm=name,
         models=[one] if alike else [one, two],

@@ -28,7 +28,7 @@ def methods(bench: Bench) -> list[Table]:
     contenders = {}
     for name in bench.size(algorithms.names(), ["fedmrl", "fedavg", "standalone"]):
         config = {"algorithm": name, "batch_size": batch}
-        if name == "fedmrl":
+        if name.startswith("fedmrl"):
             config["shared_dim"] = 500
         if name in _ONE_ARCHITECTURE:
             config |= {"models": "cnn1", "shared_model": "cnn1"}

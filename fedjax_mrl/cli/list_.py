@@ -2,10 +2,12 @@
 
 import argparse
 import inspect
+import pathlib
 import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
 
 from fedjax_mrl.cli.command import Command
 
@@ -13,17 +15,22 @@ __all__ = ["list_"]
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    del parser  # takes nothing
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default="runs/reproduce",
+        help="folder with the folders of reproduce presets, of which is said how far "
+        "each has come (runs/reproduce)",
+    )
 
 
 def _execute(args: argparse.Namespace) -> int:
-    del args
     from fedjax_mrl import algorithms, config, datasets, models, partitions
 
     print("algorithms")
     for name in algorithms.names():
         module = inspect.getmodule(algorithms.get(name))
-        _say(f"{name:16}", _first_sentence(module))
+        _say(f"{name:23} ", _first_sentence(module))
         for option, default in algorithms.hyperparameters(name).items():
             print(f"    --set algorithm.{option}={default}")
     for title, package in (
@@ -43,7 +50,25 @@ def _execute(args: argparse.Namespace) -> int:
     for name, path in config.presets().items():
         text = path.read_text(encoding="utf-8").splitlines()[0]
         _say(f"{name:31} ", text.lstrip("# "))
+    print("reproduce presets")
+    for name, title, progress in _reproductions(pathlib.Path(args.out)):
+        _say(f"{name:31} ", f"{title} ({progress})")
     return 0
+
+
+def _reproductions(root: pathlib.Path) -> Iterator[tuple[str, str, str]]:
+    """Name and title of each reproduce preset, and how far each scale has come."""
+    from fedjax_mrl.reproducing import parts, preset
+
+    for name in preset.names():
+        found, out = preset.get(name), root / name
+        find = parts.Finder(out)
+        words = []
+        for scale in found.scales.values():
+            runs = [run for part in parts.plan(found, scale, out) for run in part.runs]
+            done = sum(find(run).path is not None for run in runs)
+            words.append(f"{scale.name}: {done} of {len(runs)} runs done")
+        yield name, found.title, ", ".join(words)
 
 
 def _first_sentence(value: object) -> str:

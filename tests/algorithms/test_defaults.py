@@ -34,6 +34,26 @@ EXPECTED = {
         "aggregation": "mean",
         "readout": "nested",
     },
+    # As `fedmrl`; the library of which it is the FedMRL trains and forgets.
+    "fedmrl_frozen_projector": {
+        "shared_dim": 100,
+        "coarse_weight": 1.0,
+        "fine_weight": 1.0,
+        "aggregation": "mean",
+        "projector": "forgotten",
+    },
+    "fedmrl_last_client": {
+        "shared_dim": 100,
+        "coarse_weight": 1.0,
+        "fine_weight": 1.0,
+    },
+    "fedmrl_no_mrl": {"shared_dim": 100, "fine_weight": 1.0, "aggregation": "mean"},
+    "fedmrl_no_mrl_full": {
+        "shared_dim": 100,
+        "coarse_weight": 1.0,
+        "fine_weight": 1.0,
+        "aggregation": "mean",
+    },
     "fedproto": {"weight": 1.0},
     "fedprox": {"mu": 0.01},
     "fedtgp": {

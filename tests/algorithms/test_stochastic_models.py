@@ -16,6 +16,7 @@ STEPS = 2
 # How often a step of training takes a model; else it is once. FedGen's header is also
 # trained on generated representations.
 TIMES = {"fedapen": 2, "fedgen": 2, "fedkd": 2, "fedmrl": 2, "fml": 2}
+TIMES |= {name: 2 for name in algorithms.names() if helpers.ablates(name)}
 VARIANTS = {
     "fedmrl full": {"readout": "full"},
     "fedmrl local": {"readout": "local"},
@@ -48,7 +49,7 @@ def build(case, scale, record):
     """The method on random models, and the client of the first architecture."""
     name, toy, options = case.split()[0], toy_of(case), VARIANTS.get(case, {})
     shared = lambda width: random(toy.setup.shared(width), scale, record)
-    options = {"shared_dim": 3, **options} if name == "fedmrl" else options
+    options = {"shared_dim": 3, **options} if name.startswith("fedmrl") else options
     method = algorithms.build(name, toy.setup._replace(shared=shared), **options)
     return method, method.client(random(toy.models[0], scale, record))
 

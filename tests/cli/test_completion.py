@@ -33,7 +33,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     [
         (("fedjax-mrl", "resu"), {"resume"}),
         (("fedjax-mrl", "run", "--learning-rate-"), {"--learning-rate-decay"}),
-        (("fedjax-mrl", "run", "--algorithm", "fedm"), {"fedmrl"}),
+        (("fedjax-mrl", "run", "--algorithm", "fedmrl_f"), {"fedmrl_frozen_projector"}),
         (("fedjax-mrl", "compare", "--preset", "de"), {"demo"}),
     ],
 )

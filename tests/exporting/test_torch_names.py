@@ -189,7 +189,7 @@ def test_every_methods_networks_go_and_come_back(name):
     toy = Toy(name, same=True)
     model = models.build("cnn5", (16, 16, 1), toy.num_classes, feature_dim=toy.width)
     setup = toy.setup._replace(shared=lambda width: model)
-    options = {"shared_dim": toy.width} if name == "fedmrl" else {}
+    options = {"shared_dim": toy.width} if name.startswith("fedmrl") else {}
     method = algorithms.build(name, setup, **options)
     key = jax.random.key(0)
     shared = method.server.broadcast(method.server.init(key))

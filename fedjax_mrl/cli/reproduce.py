@@ -1,0 +1,248 @@
+"""`fedjax-mrl reproduce`: one published table or figure, beside the paper's numbers."""
+
+import argparse
+import functools
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from fedjax_mrl.cli import options, reproduce_cells, telling
+from fedjax_mrl.cli.command import Command, UsageError
+
+if TYPE_CHECKING:
+    from fedjax_mrl.reproducing.parts import Finder, Part
+    from fedjax_mrl.reproducing.preset import Preset, Scale
+    from fedjax_mrl.runs.comparison import Run
+
+__all__ = ["reproduce"]
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "reproduction",
+        metavar="PRESET",
+        help="a table or figure that `fedjax-mrl list` names, or a YAML file of one",
+    )
+    parser.add_argument(
+        "--scale",
+        metavar="NAME",
+        default="laptop",
+        help="laptop, a smaller version in under two hours, or full, as in the paper "
+        "(default laptop)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the table and its runs (default runs/reproduce/PRESET); runs "
+        "that it holds are not run again, and interrupted ones go on",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder of prepared or official files (default: TFDS's own)",
+    )
+    parser.add_argument(
+        "--devices", metavar="N", help="devices that the clients are split over"
+    )
+    parser.add_argument(
+        "--only",
+        metavar="SETTING/RUN",
+        action="append",
+        default=[],
+        help="play the cells that are called so, as in n100/fedmrl-0 or 'n10/*'; "
+        "repeatable",
+    )
+    parser.add_argument(
+        "--limit", metavar="N", help="play at most so many of the cells that are left"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show the cells, how far each has come and what is left, and run nothing",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print only the table")
+    telling.add(parser)
+    options.add_programs(parser)
+
+
+class _Asked(NamedTuple):
+    """The words of the command after they were read.
+
+    Attributes:
+        preset: the table.
+        scale: its size.
+        out: its folder.
+        parts: the runs of every setting.
+        cells: those that the command names.
+        left: those that it plays.
+        find: says how far a run has come.
+        command: the words, for the table.
+    """
+
+    preset: "Preset"
+    scale: "Scale"
+    out: pathlib.Path
+    parts: "list[Part]"
+    cells: "list[tuple[Part, Run]]"
+    left: "list[tuple[Part, Run]]"
+    find: "Finder"
+    command: str
+
+
+def _execute(args: argparse.Namespace) -> int:
+    with options.mistakes_are_usage_errors():
+        asked = _read(args)
+        told = telling.read(args)
+    from fedjax_mrl.reproducing import parts
+
+    if args.dry_run:
+        print("\n".join(_overview(asked)))
+        return 0
+    failed: list[str] = []
+    status = 0
+    if asked.left:
+        if not args.quiet:
+            print(_intention(asked), flush=True)
+        finder = functools.partial(parts.Finder, asked.out)
+        status, failed = reproduce_cells.play(asked.left, finder, told)
+        if status > 128:  # a signal; the same command goes on from here
+            return status
+    written = _write(asked)
+    if failed:
+        print(
+            f"fedjax-mrl: {len(failed)} of {len(asked.left)} cells failed: "
+            f"{', '.join(failed)}. The others are done; the same command tries these "
+            "again.",
+            file=sys.stderr,
+        )
+    return max(status, written)
+
+
+def _read(args: argparse.Namespace) -> _Asked:
+    """Reads the words of the command.
+
+    Raises:
+        ValueError: for a preset, scale, cell or number that is none.
+    """
+    from fedjax_mrl import discovery
+    from fedjax_mrl.reproducing import parts, preset
+
+    found = preset.get(args.reproduction)
+    if args.scale not in found.scales:
+        unknown = discovery.unknown("scale", args.scale, found.scales)
+        raise UsageError(f"{found.name}: {unknown}")
+    scale = found.scales[args.scale]
+    out = pathlib.Path(args.out or f"runs/reproduce/{found.name}")
+    given = {name: getattr(args, name) for name in ("data_dir", "devices")}
+    given = {name: value for name, value in given.items() if value is not None}
+    planned = parts.plan(found, scale, out, given)
+    chosen = parts.chosen(planned, args.only)
+    find = parts.Finder(out)
+    left = [(part, run) for part, run in chosen if find(run).path is None]
+    words = ["fedjax-mrl reproduce", args.reproduction, f"--scale {scale.name}"]
+    words += [f"--data-dir {args.data_dir}"] if args.data_dir else []
+    return _Asked(
+        found,
+        scale,
+        out,
+        planned,
+        chosen,
+        left[: _limit(args.limit)],
+        find,
+        " ".join(words),
+    )
+
+
+def _limit(word: str | None) -> int | None:
+    if word is None:
+        return None
+    if not word.isdecimal() or int(word) < 1:
+        raise UsageError(f"--limit must be a whole number above 0; got {word!r}.")
+    return int(word)
+
+
+def _intention(asked: _Asked) -> str:
+    """One line that says what is going to be run."""
+    runs = [run for _, run in asked.left]
+    done = sum(asked.find(run).path is not None for _, run in asked.cells)
+    return (
+        f"{asked.preset.name}, {asked.scale.name}: {done} of {len(asked.cells)} cells "
+        f"are done; {len(runs)} to run{_about(asked, runs)}."
+    )
+
+
+def _about(asked: _Asked, runs: "Sequence[Run]") -> str:
+    """The expected time of some runs, without what they have played; "" if unknown."""
+    from fedjax_mrl.reproducing import parts
+
+    total = 0.0
+    for run in runs:
+        whole = parts.seconds(asked.scale, run.config)
+        if whole is None:
+            return ""
+        left = 1 - asked.find(run).rounds / max(1, run.config.rounds)
+        total += whole * left
+    return f", about {_hours(total)}"
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 5400:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _overview(asked: _Asked) -> list[str]:
+    """What --dry-run prints."""
+    preset, scale = asked.preset, asked.scale
+    lines = [
+        f"{preset.name}: {preset.title}",
+        f"repeats   {preset.repeats}",
+        f"scale     {scale.name}. {scale.differs}",
+        f"hardware  {preset.hardware}",
+        f"time      {scale.time}",
+        f"paper     {preset.source or 'no figures known as numbers'}",
+        f"folder    {asked.out}",
+        "",
+    ]
+    width = max(len(part.label(run)) for part, run in asked.cells)
+    for part, run in asked.cells:
+        far = asked.find(run)
+        if far.path is not None:
+            state = f"done, in {far.path}" if far.taken else "done"
+        else:
+            played = f"round {far.rounds} of {run.config.rounds}" if far.rounds else ""
+            state = (played or "not run") + _about(asked, [run])
+        lines.append(f"{part.label(run):{width}}  {state}")
+    return [*lines, "", _intention(asked)]
+
+
+def _write(asked: _Asked) -> int:
+    """Writes table.csv, table.md and picture.png; prints the table."""
+    from fedjax_mrl.cli import console
+    from fedjax_mrl.reproducing import parts, writing
+
+    try:
+        folder = asked.out / asked.scale.name
+        find = parts.Finder(asked.out)  # anew: some are done now
+        text = writing.write(
+            folder, asked.preset, asked.scale, asked.parts, find, asked.command
+        )
+    except OSError as error:
+        print(
+            f"fedjax-mrl: The table in {asked.out} could not be written: {error}. The "
+            "runs are kept; solve this, then repeat the command.",
+            file=sys.stderr,
+        )
+        return 1
+    print(text, end="")
+    console.show(f"Written to {folder}")
+    return 0
+
+
+reproduce = Command(
+    "runs what a published table or figure still lacks, and writes it beside the "
+    "paper's numbers",
+    _configure,
+    _execute,
+)

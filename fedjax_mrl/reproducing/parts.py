@@ -1,0 +1,199 @@
+"""The runs of a preset: where each lies, how far it has come, what is left to do."""
+
+import fnmatch
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fedjax_mrl import config as configs
+from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.reproducing import preset as presets
+from fedjax_mrl.reproducing.preset import Preset, Scale
+from fedjax_mrl.runs import comparison
+from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs.comparison import Run
+from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
+
+
+class Part(NamedTuple):
+    """The runs of one setting; its folder is that of a comparison.
+
+    Attributes:
+        name: of the setting.
+        folder: where its runs lie.
+        base: its configuration, without algorithm, seed and what is swept.
+        swept: options of which several values are listed.
+        runs: all of them.
+    """
+
+    name: str
+    folder: pathlib.Path
+    base: RunConfig
+    swept: tuple[str, ...]
+    runs: list[Run]
+
+    def label(self, run: Run) -> str:
+        """How a cell is called, as in n100/fedmrl-0."""
+        return f"{self.name}/{run.path.name}"
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        rounds: rounds that are played.
+        path: the run whose numbers count; None until there is one with all rounds.
+        taken: whether it lies elsewhere, in a preset or setting of the same course.
+    """
+
+    rounds: int
+    path: pathlib.Path | None
+    taken: bool = False
+
+
+def plan(
+    preset: Preset,
+    scale: Scale,
+    out: pathlib.Path,
+    options: Mapping[str, Any] | None = None,
+) -> list[Part]:
+    """The runs of every setting that has any.
+
+    Args:
+        preset: of a table.
+        scale: one of its scales.
+        out: the preset's folder.
+        options: of the command line, which win.
+
+    Raises:
+        ConfigError: for an option or method that there is not.
+    """
+    parts = []
+    for name, given in scale.settings.items():
+        source = f"{preset.name}: settings.{name}"
+        base = configs.build(given, options or {}, source=source)
+        folder = out / scale.name / name
+        runs: dict[pathlib.Path, Run] = {}
+        swept: list[str] = []
+        for cells in scale.cells:
+            if name not in cells.settings:
+                continue
+            swept += [option for option in cells.grid if option not in swept]
+            planned = comparison.plan(
+                base, cells.algorithms, cells.seeds, folder, cells.grid
+            )
+            for run in planned:
+                if runs.setdefault(run.path, run) != run:
+                    raise ConfigError(
+                        f"{source}: two cells of {scale.name} would both lie in "
+                        f"{run.path.name}."
+                    )
+        if runs:
+            parts.append(Part(name, folder, base, tuple(swept), list(runs.values())))
+    return parts
+
+
+def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[tuple[Part, Run]]:
+    """The cells whose label is one of some patterns; all without a pattern.
+
+    Raises:
+        ConfigError: for a pattern that is none's.
+    """
+    cells = [(part, run) for part in parts for run in part.runs]
+    if not only:
+        return cells
+    named = {part.label(run): (part, run) for part, run in cells}
+    found: dict[str, tuple[Part, Run]] = {}
+    for pattern in only:
+        matching = fnmatch.filter(named, pattern)
+        if not matching:
+            some = ", ".join(list(named)[:6])
+            raise ConfigError(
+                f"--only {pattern!r} names no cell of this preset. Cells are called "
+                f"{some}{', ...' if len(named) > 6 else ''}; `*` stands for anything."
+            )
+        found |= {label: named[label] for label in matching}
+    return [cell for label, cell in named.items() if label in found]
+
+
+class Finder:
+    """Finds runs that are done, also in other settings and presets beside this one.
+
+    A run of more rounds holds those of fewer on the same schedules, so its first rounds
+    are a run of fewer.
+
+    Args:
+        out: the preset's folder.
+    """
+
+    def __init__(self, out: pathlib.Path) -> None:
+        self._out = out
+        self._held: list[Run] | None = None
+
+    def __call__(self, run: Run) -> Progress:
+        """How far a run has come."""
+        if comparison.finished(run):
+            return Progress(run.config.rounds, run.path)
+        for other in self._others():
+            if other.path != run.path and _holds(other, run):
+                return Progress(run.config.rounds, other.path, taken=True)
+        return Progress(played(run.path) if comparison.begun(run) else 0, None)
+
+    def _others(self) -> list[Run]:
+        if self._held is None:
+            self._held = list(_runs_below(self._out))
+            for name in presets.names():
+                beside = self._out.parent / name
+                if beside != self._out:
+                    self._held += _runs_below(beside)
+        return self._held
+
+
+def _runs_below(folder: pathlib.Path) -> Iterator[Run]:
+    """The runs in a preset's folder that have ended."""
+    for path in sorted(folder.glob("*/*/*/summary.json")):
+        try:
+            text = (path.parent / "config.json").read_text(encoding="utf-8")
+            yield Run(RunConfig.from_json(text), path.parent)
+        except (OSError, ValueError):
+            continue
+
+
+def _holds(other: Run, run: Run) -> bool:
+    """Whether a run that ended has the rounds of another one."""
+    rounds = comparison.rounds_played(other.path) or 0
+    if rounds < run.config.rounds or other.config.rounds != rounds:
+        return False
+    same = comparison.on_one_course(other.config, run.config)
+    return same and played(other.path) >= run.config.rounds
+
+
+def played(path: pathlib.Path) -> int:
+    """Rounds that rounds.csv of a run has."""
+    try:
+        rows = RunDirectory(path).rows("rounds.csv")
+    except (OSError, ValueError, RunDirectoryError):
+        return 0
+    return int(rows[-1]["round"]) if rows else 0
+
+
+def seconds(scale: Scale, config: RunConfig) -> float | None:
+    """Expected seconds of a run by the preset's pace; None where it says none."""
+    pace = scale.seconds.get(config.algorithm, scale.seconds.get("other"))
+    if pace is None:
+        return None
+    images = scale.images * config.cohort_size / config.num_clients * config.epochs
+    return config.rounds * pace * images / 40000
+
+
+def cell_key(run: Run, swept: Sequence[str]) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """What runs that are repeats of one another have in common.
+
+    Repeats differ in the seed of training or of the split.
+    """
+    columns = [column for column in grids.columns(swept) if column not in REPEATS]
+    values = tuple((column, grids.value(run.config, column)) for column in columns)
+    return run.config.algorithm, values
+
+
+REPEATS = ("data_seed", "init_seed")
