@@ -60,7 +60,7 @@ def section(setting: Setting) -> Section:
     blocks: list[Note | Table | Picture] = []
     rows = [row(method) for method in setting.methods if method.common_round]
     name = "accuracy"
-    blocks.append(Table(name, f"Accuracy, {setting.title}", _COLUMNS, rows, _TABLE))
+    blocks.append(Table(name, "Accuracy at the end", _COLUMNS, rows, _TABLE))
     if all(len(method.runs) == 1 for method in setting.methods):
         blocks.append(
             Note(

@@ -23,8 +23,8 @@ _COLUMNS = (
 _READING = Reading(
     "The mean test accuracy of the clients of each network, in the method's last "
     "common round; ± and bars are the standard deviation between seeds.",
-    "Compare methods within one network. Where small networks gain more than large "
-    "ones, the method carries knowledge from one to the other.",
+    "Compare methods within one network: each has the same clients in all of them. "
+    "It shows whether a method helps some networks more than others.",
     "Clients of different networks have different data. Unless there are many of "
     "each, a difference between networks may be one between their data.",
 )

@@ -160,7 +160,7 @@ def scatter(found: list[Beside]) -> Picture:
         figure.legend(
             handles.values(),
             handles.keys(),
-            loc="outside lower center",
+            loc="outside upper center",
             ncols=5,
             fontsize="small",
         )
@@ -219,6 +219,6 @@ def ranked(setting: Setting) -> Picture:
             "The order is each method's own: at one place of two lines there may be "
             "different clients. Means over seeds are closer together than the clients "
             "of a single run, whose worst client and tenth percentile are in the "
-            "table “Accuracy”.",
+            "table “Accuracy at the end”.",
         ),
     )

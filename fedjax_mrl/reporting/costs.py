@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _SHOWN = 4  # of these, the highest that some run reached
 _COLUMNS = (
-    Column("target", "target, %", "percent"),
+    Column("target", "target, %", "rate"),
     Column("method", "method"),
     Column("reached", "seeds that reach it", "whole"),
     Column("seeds", "of", "whole"),

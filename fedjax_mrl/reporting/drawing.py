@@ -42,7 +42,7 @@ def per_cent(axes: "Axes", *names: str) -> None:
 
     for name in names:
         axis = axes.xaxis if name == "x" else axes.yaxis
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def png(drawn: "Figure") -> bytes:

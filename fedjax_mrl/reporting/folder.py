@@ -59,6 +59,7 @@ def write(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
         files: name to content; a name may lie in a folder, as figures/a.png.
 
     Raises:
+        ReportError: if a file in the folder that is not the report's is in the way.
         OSError: if they cannot be written.
     """
     missing = [each for each in path.parents if not each.exists()]
@@ -95,6 +96,13 @@ def _take_place(made: pathlib.Path, path: pathlib.Path) -> None:
     if not path.exists() or not os.listdir(path):
         os.rename(made, path)  # also in place of an empty folder
         return
+    others = _others(path)
+    for name in others:
+        if os.path.lexists(made / name):
+            raise ReportError(
+                f"{path / name} is no file of the report that is there and is in the "
+                "way of the new one. Move it, or choose another folder."
+            )
     old = _new_folder(path.parent)
     os.rename(path, old)
     try:
@@ -102,32 +110,24 @@ def _take_place(made: pathlib.Path, path: pathlib.Path) -> None:
     except OSError:
         os.rename(old, path)
         raise
-    for name in _own(old):
-        (old / name).unlink(missing_ok=True)
-    for kept in sorted(each for each in old.rglob("*") if not each.is_dir()):
-        target = path / kept.relative_to(old)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(kept, target)
-    if not any(not each.is_dir() for each in old.rglob("*")):
-        shutil.rmtree(old, ignore_errors=True)
+    for name in others:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(old / name, path / name)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _own(path: pathlib.Path) -> list[str]:
-    """The files that an earlier report wrote and that nobody changed since."""
+def _others(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files in the folder of a report that it did not write, below the folder."""
     try:
-        listed = json.loads((path / MARK).read_text(encoding="utf-8"))["files"]
-        return [
-            MARK,
-            *(
-                name
-                for name, sha in listed.items()
-                if hashlib.sha256((path / name).read_bytes()).hexdigest() == sha
-                and ".." not in pathlib.PurePath(name).parts
-            ),
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return [MARK]
+        own = {MARK, *json.loads((path / MARK).read_text(encoding="utf-8"))["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        own = {MARK}
+    found = []
+    for folder, folders, names in os.walk(path):
+        here = pathlib.Path(folder)
+        links = [name for name in folders if (here / name).is_symlink()]
+        found += [(here / name).relative_to(path) for name in (*names, *links)]
+    return sorted(name for name in found if name.as_posix() not in own)
 
 
 def _new_folder(parent: pathlib.Path) -> pathlib.Path:

@@ -26,6 +26,7 @@ KINDS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "whole": lambda value: f"{value:,.0f}".replace(",", "\u202f"),
     "decimal": lambda value: f"{value:,.3g}" if value < 100 else f"{value:,.0f}",
+    "rate": lambda value: f"{100 * value:g}",
     "percent": lambda value: f"{100 * value:.2f}",
     "points": lambda value: f"{100 * value:+.2f}",
     "percents": lambda pair: f"[{100 * pair[0]:.2f}, {100 * pair[1]:.2f}]",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fedjax_mrl import references
+from fedjax_mrl import discovery, references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reporting.record import Run
 from fedjax_mrl.runs import fairness, resuming
@@ -77,7 +77,17 @@ def group(runs: Sequence[Run]) -> list[Setting]:
     for alike in found.values():
         lengths = sorted({run.config.rounds for run in alike}, reverse=True)
         made += [_setting(alike, rounds) for rounds in lengths]
-    return made
+    return _told_apart(made)
+
+
+def _told_apart(settings: Sequence[Setting]) -> list[Setting]:
+    """The settings, those of one name for files with a number after it."""
+    taken: list[Setting] = []
+    for setting in settings:
+        slugs = {each.slug: each for each in taken}
+        slug = discovery.unused(setting.slug, slugs)
+        taken.append(setting._replace(slug=slug))
+    return taken
 
 
 def _setting(alike: Iterable[Run], rounds: int) -> Setting:

@@ -7,6 +7,7 @@ itself to load anything. Without its script only sorting is missing.
 import base64
 import html
 import importlib.resources
+import re
 from collections.abc import Iterable, Mapping
 
 from fedjax_mrl.reporting import formats
@@ -62,6 +63,11 @@ def _text(words: str) -> str:
     return html.escape(words, quote=True)
 
 
+def _prose(words: str) -> str:
+    """A text in which what stands in backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(words))
+
+
 def _contents(chapters: list[Chapter]) -> str:
     lines = ['<nav aria-label="Contents">']
     for number, chapter in enumerate(chapters):
@@ -84,13 +90,18 @@ def _chapter(number: int, chapter: Chapter, drawn: Mapping[str, bytes]) -> str:
 
 def _section(name: str, section: Section, drawn: Mapping[str, bytes]) -> str:
     blocks = []
+    said: set[Reading] = set()  # a table of what a figure shows is read like it
     for block in section.blocks:
         if isinstance(block, Note):
-            blocks.append(f'<p class="note">{_text(block.text)}</p>')
-        elif isinstance(block, Table):
-            blocks.append(_table(block))
+            blocks.append(f'<p class="note">{_prose(block.text)}</p>')
+            continue
+        reading = "" if block.reading in said else _reading(block.reading)
+        said.add(block.reading)
+        if isinstance(block, Table):
+            blocks.append(f"<figure>{_table(block)}\n{reading}</figure>")
         else:
-            blocks.append(_picture(block, drawn[block.name]))
+            shown = _picture(block, drawn[block.name])
+            blocks.append(f"<figure>{shown}\n{reading}</figure>")
     title = f'<h3 id="{name}">{_text(section.title)}</h3>'
     return "\n".join(
         [f'<section aria-labelledby="{name}">', title, *blocks, "</section>"]
@@ -100,10 +111,9 @@ def _section(name: str, section: Section, drawn: Mapping[str, bytes]) -> str:
 def _picture(picture: Picture, svg: bytes) -> str:
     data = base64.b64encode(svg).decode("ascii")
     return (
-        f"<figure><figcaption>{_text(picture.caption)}</figcaption>\n"
+        f"<figcaption>{_text(picture.caption)}</figcaption>\n"
         f'<div class="picture"><img alt="{_text(picture.alt)}" '
-        f'src="data:image/svg+xml;base64,{data}"></div>\n'
-        f"{_reading(picture.reading)}</figure>"
+        f'src="data:image/svg+xml;base64,{data}"></div>'
     )
 
 
@@ -127,10 +137,10 @@ def _table(table: Table) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     caption = _text(table.caption)
     return (
-        '<figure><div class="scroll" role="region" tabindex="0" '
+        '<div class="scroll" role="region" tabindex="0" '
         f'aria-label="{caption}"><table class="sortable"><caption>{caption}</caption>\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>"
-        f"</table></div>\n{_reading(table.reading)}</figure>"
+        "</table></div>"
     )
 
 
@@ -141,5 +151,5 @@ def _class(number: bool) -> str:
 def _reading(reading: Reading) -> str:
     titles = ("What is shown", "How to read it", "What it does not say")
     pairs = zip(titles, reading, strict=True)
-    inside = "".join(f"<dt>{t}</dt><dd>{_text(words)}</dd>" for t, words in pairs)
+    inside = "".join(f"<dt>{t}</dt><dd>{_prose(words)}</dd>" for t, words in pairs)
     return f'<dl class="reading">{inside}</dl>'

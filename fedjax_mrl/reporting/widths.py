@@ -34,7 +34,7 @@ _READING = Reading(
     "networks of the newest checkpoint; ± and bands are over seeds.",
     "At its full width a header is the method's own way to answer: coarse is "
     "“mix_small”, fine “mix_large” at point “local”. Where a line is flat, the numbers "
-    "further right add nothing: a client could send or store the shorter vector.",
+    "further right add nothing to what this header answers.",
     "The headers were trained at their full widths only, d1 and d2, so a low value in "
     "between does not say that a shorter representation could not do better if it were "
     "trained for. Bias is always added, so width 1 is no guess at random.",
