@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fedjax_mrl.protocol import Algorithm as Algorithm
     from fedjax_mrl.protocol import Model as Model
     from fedjax_mrl.protocol import Setup as Setup
+    from fedjax_mrl.reporting.writing import report as report
     from fedjax_mrl.runs.events import TensorBoard as TensorBoard
     from fedjax_mrl.runs.writers import Writer as Writer
     from fedjax_mrl.simulation.divergence import Diverged as Diverged
@@ -49,6 +50,7 @@ _PUBLIC = {
     "load_model": "fedjax_mrl.exporting.loaded",
     "model": "fedjax_mrl.models.own",
     "pack": "fedjax_mrl.packing",
+    "report": "fedjax_mrl.reporting.writing",
     "to_torch": "fedjax_mrl.exporting.torch_names",
     "unpack": "fedjax_mrl.packing",
 }

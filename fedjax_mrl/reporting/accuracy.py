@@ -1,0 +1,180 @@
+"""The section on accuracy: means and spreads over repetitions, and curves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedjax_mrl.reporting import drawing, intervals
+from fedjax_mrl.reporting.content import (
+    Cell,
+    Column,
+    Note,
+    Picture,
+    Reading,
+    Section,
+    Table,
+)
+from fedjax_mrl.reporting.grouping import Method, Setting
+
+_COLUMNS = (
+    Column("method", "method"),
+    Column("seeds", "seeds", "whole"),
+    Column("round", "round", "whole"),
+    Column("last", "last, %", "spread"),
+    Column("last_interval", "95 % over seeds", "percents"),
+    Column("clients_interval", "95 % over clients", "percents"),
+    Column("last10", "last 10, %", "spread"),
+    Column("best", "best, %", "spread"),
+    Column("worst", "worst client, %", "spread"),
+    Column("p10", "10th percentile, %", "spread"),
+)
+_TABLE = Reading(
+    "The mean test accuracy of all clients in the last round that all seeds of a "
+    "method have evaluated, each client with its own trained network and its own test "
+    "examples. ± is the standard deviation between seeds.",
+    "“95 % over seeds” is Student's interval for the mean over seeds. “95 % over "
+    "clients” is a bootstrap interval: clients are drawn again 10,000 times, each "
+    "taken as its mean over seeds. “Last 10” is the mean of the evaluations in the ten "
+    "rounds up to the last one; “worst client” and “10th percentile” are those of each "
+    "run, averaged over seeds.",
+    "“Best” was chosen by looking at the test data, so it flatters. The interval over "
+    "clients says nothing of other seeds, and that over two or three seeds is wide and "
+    "trusts that seeds scatter like a normal distribution. Clients of one run share "
+    "what they learned and are not independent.",
+)
+
+_CURVES = Reading(
+    "The mean test accuracy of all clients after each evaluated round, before "
+    "aggregation (point “local”), in each method's own way to answer.",
+    "A line is the mean over seeds and its band reaches from the lowest to the "
+    "highest seed. With one seed there is no band. Only rounds that all seeds "
+    "of a method have are drawn.",
+    "A band of two or three seeds is narrower than what further seeds would "
+    "fill; bands that do not touch are no test. A round costs different "
+    "methods different amounts, see “Costs”.",
+)
+
+
+def section(setting: Setting) -> Section:
+    """Accuracy at the end, and round by round."""
+    blocks: list[Note | Table | Picture] = []
+    rows = [row(method) for method in setting.methods if method.common_round]
+    name = "accuracy"
+    blocks.append(Table(name, "Accuracy at the end", _COLUMNS, rows, _TABLE))
+    if all(len(method.runs) == 1 for method in setting.methods):
+        blocks.append(
+            Note(
+                "Every method has one seed, so there is no spread over seeds and no "
+                "interval over them: how far a second seed would be off is not known."
+            )
+        )
+    ends = {method.common_round for method in setting.methods}
+    if len(ends) > 1:
+        blocks.append(
+            Note(
+                "The methods are not equally far (column “round”), so their rows must "
+                "not be compared with each other; differences below are taken in "
+                "rounds that both have."
+            )
+        )
+    blocks.append(curves(setting))
+    return Section("Accuracy", blocks, [by_round(setting)])
+
+
+def row(method: Method) -> tuple[Cell, ...]:
+    """The row of a method, in its last round that all of its runs evaluated."""
+    last = method.common_round
+    assert last is not None
+    runs = [run.cut(last) for run in method.runs]
+    ends = [run.curve[last] for run in runs]
+    tens = [np.mean([a for t, a in run.curve.items() if t > last - 10]) for run in runs]
+    clients = [np.array(list(run.at(last).values())) for run in runs]
+    tested = all(values.size for values in clients)
+    return (
+        method.name,
+        len(runs),
+        last,
+        _spread(ends),
+        intervals.student(ends),
+        intervals.bootstrap(list(by_client(method, last).values())) if tested else None,
+        _spread(tens),
+        _spread([max(run.curve.values()) for run in runs]),
+        _spread([v.min() for v in clients]) if tested else None,
+        _spread([np.percentile(v, 10) for v in clients]) if tested else None,
+    )
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float | None]:
+    return float(np.mean(values)), intervals.spread(values)
+
+
+def by_client(method: Method, round: int) -> dict[tuple[int, int], float]:
+    """Every client's accuracy in a round, a mean over repetitions of one split.
+
+    By data seed and number of the client: another split makes other clients.
+    """
+    found: dict[tuple[int, int], list[float]] = {}
+    for run in method.runs:
+        for client, accuracy in run.at(round).items():
+            found.setdefault((run.config.data_seed, client), []).append(accuracy)
+    return {place: float(np.mean(values)) for place, values in found.items()}
+
+
+def common(method: Method) -> tuple[list[int], np.ndarray]:
+    """The rounds that all runs evaluated [E], and their accuracies [R, E]."""
+    rounds = sorted(set.intersection(*(set(run.curve) for run in method.runs)))
+    return rounds, np.array([[run.curve[t] for t in rounds] for run in method.runs])
+
+
+def by_round(setting: Setting) -> Table:
+    """What the curves show."""
+    rows: list[tuple[Cell, ...]] = []
+    for method in setting.methods:
+        for number, column in zip(*_columns(method), strict=True):
+            ends = float(column.min()), float(column.max())
+            rows.append((method.name, number, len(column), float(column.mean()), ends))
+    columns = (
+        *_COLUMNS[:3:2],
+        _COLUMNS[1],
+        Column("mean", "mean, %", "percent"),
+        Column("range", "lowest and highest seed", "percents"),
+    )
+    return Table("by-round", "Accuracy by round", columns, rows, _CURVES)
+
+
+def _columns(method: Method) -> tuple[list[int], np.ndarray]:
+    rounds, values = common(method)
+    return rounds, values.T
+
+
+def curves(setting: Setting) -> Picture:
+    """Accuracy by round with bands over seeds."""
+    figure = drawing.figure(4.0)
+    axes = figure.subplots()
+    ends = []
+    for place, method in enumerate(setting.methods):
+        rounds, values = common(method)
+        if not rounds:
+            continue
+        mean, colour = values.mean(axis=0), drawing.colour(place)
+        dots = drawing.marker(place) if len(rounds) <= 30 else None
+        axes.plot(
+            rounds, mean, color=colour, label=method.name, marker=dots, markersize=3
+        )
+        axes.fill_between(
+            rounds, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0
+        )
+        ends.append(f"{method.name} {100 * mean[-1]:.1f} % in round {rounds[-1]}")
+    axes.set_xlabel("round")
+    axes.set_ylabel("mean test accuracy of clients")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    drawing.per_cent(axes, "y")
+    drawing.tidy(axes)
+    axes.legend(fontsize="small")
+    return Picture(
+        "curves",
+        "Accuracy by round",
+        f"Line chart of mean test accuracy by round. At the end: {'; '.join(ends)}.",
+        figure,
+        _CURVES,
+    )

@@ -1,0 +1,62 @@
+"""Empty figures for a report, and their bytes, which are the same when made again."""
+
+import io
+from typing import TYPE_CHECKING
+
+from fedjax_mrl.runs import pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 6.0  # inches: letters stay legible on a phone
+MARKERS = "osD^vPX*<>"  # with the colour, so that methods differ without it too
+_DPI = 160
+
+
+def figure(height: float) -> "Figure":
+    """An empty figure of a report's width."""
+    return pictures.empty(WIDTH, height)
+
+
+def colour(place: int) -> str:
+    """The colour of the method at a place, the same in all figures of a setting."""
+    return f"C{place % 10}"
+
+
+def marker(place: int) -> str:
+    """Its marker, likewise."""
+    return MARKERS[place % len(MARKERS)]
+
+
+def tidy(axes: "Axes") -> None:
+    """A light grid, and no frame where it says nothing."""
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def per_cent(axes: "Axes", *names: str) -> None:
+    """Shows accuracies, which are fractions, in per cent; names are "x", "y"."""
+    from matplotlib.ticker import PercentFormatter
+
+    for name in names:
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def png(drawn: "Figure") -> bytes:
+    """The figure in pixels."""
+    stream = io.BytesIO()
+    drawn.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def svg(drawn: "Figure") -> bytes:
+    """The figure in lines, without a date or random names in it."""
+    import matplotlib
+
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "fedjax_mrl"}):
+        drawn.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()

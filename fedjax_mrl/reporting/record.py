@@ -1,0 +1,153 @@
+"""A run as a report reads it: its configuration and the numbers of its tables."""
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjax_mrl import references
+from fedjax_mrl.config import RunConfig
+from fedjax_mrl.reporting.error import ReportError
+from fedjax_mrl.runs import summary
+from fedjax_mrl.runs.directory import RunDirectory
+
+_NO_CLIENTS = np.zeros(0, int), np.zeros(0, int), np.zeros((0, 0))
+
+
+class Run(NamedTuple):
+    """One run, at point `local` in its headline's head.
+
+    Attributes:
+        path: its folder, as it was given.
+        config: its configuration.
+        heads: the inference modes; the first is the headline's.
+        curve: mean accuracy of the clients by evaluated round, ascending.
+        traffic: by round, [T, 3]: the bytes and the FLOPs of all participants up to
+            and with that round, after the round's number.
+        rounds: the evaluated rounds of `accuracy`, [E].
+        clients: ids, ascending [N].
+        accuracy: of every client in every evaluated round [E, N]; NaN where a client
+            was not tested.
+        architectures: of the clients [N].
+    """
+
+    path: pathlib.Path
+    config: RunConfig
+    heads: tuple[str, ...]
+    curve: dict[int, float]
+    traffic: np.ndarray
+    rounds: np.ndarray
+    clients: np.ndarray
+    accuracy: np.ndarray
+    architectures: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The short name of the method."""
+        return references.short(self.config.algorithm)
+
+    @property
+    def repetition(self) -> tuple[int, int]:
+        """Seed of the data split and seed of the training."""
+        return self.config.data_seed, self.config.seed
+
+    @property
+    def last_round(self) -> int:
+        """The last evaluated round."""
+        return max(self.curve)
+
+    def at(self, round: int) -> dict[int, float]:
+        """Accuracy by client in an evaluated round; {} where there is none."""
+        place = np.flatnonzero(self.rounds == round)
+        if not place.size:
+            return {}
+        row = self.accuracy[place[-1]]
+        return {
+            int(client): float(value)
+            for client, value in zip(self.clients, row, strict=True)
+            if not np.isnan(value)
+        }
+
+    def cut(self, last: int) -> "Run":
+        """The run as it was after some round."""
+        kept = self.rounds <= last
+        return self._replace(
+            curve={t: a for t, a in self.curve.items() if t <= last},
+            traffic=self.traffic[self.traffic[:, 0] <= last],
+            rounds=self.rounds[kept],
+            accuracy=self.accuracy[kept],
+        )
+
+
+def read(path: pathlib.Path) -> Run:
+    """Reads a run, which may still be going on.
+
+    Raises:
+        ReportError: if it has no configuration that can be read, or no evaluated round.
+    """
+    directory = RunDirectory(path)
+    try:
+        config = RunConfig.from_json(directory.read_text("config.json"))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"its config.json cannot be read ({error})") from None
+    metrics = _rows(directory, "metrics.csv")
+    if not metrics:
+        raise ReportError("no round of it was evaluated yet")
+    heads = tuple(dict.fromkeys(row["head"] for row in metrics))
+    # After a crash a table may hold a round twice: the later line counts.
+    curve = dict(sorted(summary.headline_curve(metrics, heads[0])))
+    rounds, clients, accuracy, architectures = _clients(
+        _rows(directory, "clients.csv"), heads[0]
+    )
+    return Run(
+        path,
+        config,
+        heads,
+        curve,
+        _traffic(_rows(directory, "rounds.csv")),
+        rounds,
+        clients,
+        accuracy,
+        architectures,
+    )
+
+
+def _rows(directory: RunDirectory, name: str) -> list[dict[str, str]]:
+    try:
+        return directory.rows(name)
+    except OSError:
+        return []
+
+
+def _traffic(rows: Iterable[Mapping[str, str]]) -> np.ndarray:
+    """Rounds, and bytes and FLOPs up to each, [T, 3]."""
+    of = {
+        int(row["round"]): (
+            float(row["bytes_down"]) + float(row["bytes_up"]),
+            float(row["flops"]),
+        )
+        for row in rows
+    }
+    numbers = sorted(of)
+    each = np.array([of[number] for number in numbers]).reshape(-1, 2)
+    return np.column_stack([np.array(numbers, float), each.cumsum(axis=0)])
+
+
+def _clients(
+    rows: Iterable[Mapping[str, str]], head: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Evaluated rounds [E], clients [N], accuracies [E, N] and architectures [N]."""
+    found: dict[int, dict[int, float]] = {}
+    architecture: dict[int, str] = {}
+    for row in rows:
+        if (row["point"], row["head"]) == ("local", head):
+            client = int(row["client"])
+            found.setdefault(int(row["round"]), {})[client] = float(row["accuracy"])
+            architecture[client] = row["architecture"]
+    if not found:
+        return *_NO_CLIENTS, ()
+    rounds, clients = sorted(found), sorted(architecture)
+    accuracy = [[found[t].get(k, np.nan) for k in clients] for t in rounds]
+    names = tuple(architecture[client] for client in clients)
+    return np.array(rounds), np.array(clients), np.array(accuracy), names

@@ -1,0 +1,210 @@
+"""Makes a report of runs and writes it. `fm.report` and `fedjax-mrl report`."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from fedjax_mrl._version import __version__
+from fedjax_mrl.reporting import (
+    accuracy,
+    architectures,
+    checkpoints,
+    clients,
+    costs,
+    differences,
+    drawing,
+    finding,
+    folder,
+    formats,
+    grouping,
+    listing,
+    page,
+    record,
+    split,
+)
+from fedjax_mrl.reporting.content import Chapter, Picture, Section, Table
+from fedjax_mrl.reporting.error import ReportError
+from fedjax_mrl.reporting.grouping import Setting
+
+_TITLE = "Report of federated runs"
+_INTRODUCTION = (
+    f"Made by fedjax_mrl {__version__} from the tables and checkpoints of the runs "
+    "that each chapter lists at its end. A chapter is one setting: one split of the "
+    "data and one number of rounds; only within it are methods compared. Accuracies "
+    "are test accuracies of the clients, in per cent, each client with its own network "
+    "on its own test examples before aggregation (point “local”), in the first way to "
+    "answer that its method has. All clients count the same.",
+    "A click on the title of a column sorts its table. Every table is also a csv, "
+    "Markdown and LaTeX file in the folder “tables”, every figure a png and svg in "
+    "“figures”.",
+)
+
+
+class Options(NamedTuple):
+    """What a report is to have.
+
+    Attributes:
+        data_dir: where the data lie now.
+        client: whose representations are drawn; None is the first client.
+        targets: accuracies whose costs are listed; by default some that were reached.
+        use_checkpoints: whether trained networks are loaded, which takes longest.
+    """
+
+    data_dir: str | None = None
+    client: int | None = None
+    targets: tuple[float, ...] = ()
+    use_checkpoints: bool = True
+
+
+class Written(NamedTuple):
+    """What became of a report.
+
+    Attributes:
+        path: its folder.
+        files: names in it.
+        left_out: runs that are not in it, and why.
+    """
+
+    path: pathlib.Path
+    files: tuple[str, ...]
+    left_out: Mapping[pathlib.Path, str]
+
+    @property
+    def page(self) -> pathlib.Path:
+        """The page to read."""
+        return self.path / folder.PAGE
+
+
+def report(
+    runs: str | os.PathLike | Iterable[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    options: Options | None = None,
+) -> Written:
+    """Writes a report on runs: tables, figures, and one page that has all of them.
+
+    Args:
+        runs: run directories, comparisons, and folders of these. They may still be
+            going on; what is there is reported.
+        out: a new or empty folder. It appears complete or not at all.
+        overwrite: replace the report that is there; other files in the folder stay.
+        options: what it is to have, see `fedjax_mrl.reporting.writing.Options`.
+
+    Returns:
+        What was written, and which runs were left out and why.
+
+    Raises:
+        ReportError: if there is no run, or the folder holds something else. It is a
+            ValueError, as is `PathError` for a path that is none.
+        OSError: if the folder cannot be written; then nothing is.
+
+    Example:
+        >>> import tempfile
+        >>> import fedjax_mrl as fm
+        >>> federation = fm.Federation(
+        ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
+        ... )
+        >>> _ = federation.fit()
+        >>> folder = tempfile.mkdtemp()
+        >>> federation.save(f"{folder}/a")
+        >>> fm.report([f"{folder}/a"], f"{folder}/report").page.name
+        'report.html'
+    """
+    options = options or Options()
+    given = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    _check(options)
+    path = folder.check(out, overwrite=overwrite)
+    found, left_out = [], {}
+    for each in finding.find(given):
+        try:
+            found.append(record.read(each))
+        except ReportError as error:
+            left_out[each] = str(error)
+    if not found:
+        reasons = "; ".join(f"{where}: {why}" for where, why in left_out.items())
+        raise ReportError(
+            f"There is no run to report on: {reasons or 'none was given'}."
+        )
+    settings = grouping.group(found)
+    files = _files([_chapter(setting, options) for setting in settings], left_out)
+    folder.write(path, files)
+    return Written(path, (*files, folder.MARK), left_out)
+
+
+def _check(options: Options) -> None:
+    for target in options.targets:
+        if not 0 < target <= 1:
+            raise ReportError(
+                "A target is an accuracy above 0 and at most 1, as 0.5 for 50 %; got "
+                f"{target:g}."
+            )
+    if options.client is not None and options.client < 0:
+        raise ReportError(f"A client is a number from 0; got {options.client}.")
+
+
+def _chapter(setting: Setting, options: Options) -> Chapter:
+    sections: list[Section] = [
+        accuracy.section(setting),
+        differences.section(setting),
+        clients.section(setting),
+        architectures.section(setting),
+        costs.section(setting, options.targets),
+        split.section(setting, options.data_dir),
+    ]
+    if options.use_checkpoints:
+        where = options.data_dir, options.client
+        sections += checkpoints.sections(setting, *where)
+    sections.append(listing.section(setting))
+    return Chapter(setting.title, setting.slug, sections)
+
+
+def _files(
+    chapters: Sequence[Chapter], left_out: Mapping[pathlib.Path, str]
+) -> dict[str, bytes]:
+    """All files of the report, name to content."""
+    several = len(chapters) > 1
+    chapters = [_named(chapter) if several else chapter for chapter in chapters]
+    files: dict[str, bytes] = {}
+    drawn: dict[str, bytes] = {}
+    for block in _blocks(chapters):
+        if isinstance(block, Picture):
+            drawn[block.name] = drawing.svg(block.figure)
+            files[f"figures/{block.name}.svg"] = drawn[block.name]
+            files[f"figures/{block.name}.png"] = drawing.png(block.figure)
+        else:
+            for end, write in (
+                ("csv", formats.to_csv),
+                ("md", formats.to_markdown),
+                ("tex", formats.to_latex),
+            ):
+                files[f"tables/{block.name}.{end}"] = write(block).encode()
+    gone = tuple(f"Left out: {path}: {why}." for path, why in left_out.items())
+    html = page.render(_TITLE, (*_INTRODUCTION, *gone), chapters, drawn)
+    return {folder.PAGE: html.encode(), **files}
+
+
+def _blocks(chapters: Iterable[Chapter]) -> Iterator[Table | Picture]:
+    """All tables and figures, those for files alone too."""
+    for chapter in chapters:
+        for section in chapter.sections:
+            yield from (b for b in section.blocks if isinstance(b, Table | Picture))
+            yield from section.files
+
+
+def _named(chapter: Chapter) -> Chapter:
+    """The chapter with its name before those of its files."""
+    longer = lambda block: (
+        block._replace(name=f"{chapter.slug}-{block.name}")
+        if isinstance(block, Table | Picture)
+        else block
+    )
+    sections = [
+        section._replace(
+            blocks=[longer(block) for block in section.blocks],
+            files=[longer(table) for table in section.files],
+        )
+        for section in chapter.sections
+    ]
+    return chapter._replace(sections=sections)
