@@ -186,5 +186,6 @@ def fedkd(
         broadcast=lambda state: state.shared,
         update=update,
         broadcast_bytes=lambda state: compression.num_bytes(*state),
+        release=None if aggregation == "last_client" else servers.MEAN_OF_UPLOADS,
     )
     return Algorithm(server, client, heads=("mentor", "mentee"))

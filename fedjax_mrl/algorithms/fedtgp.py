@@ -152,6 +152,7 @@ def fedtgp(
         broadcast_bytes=lambda state: prototypes.num_bytes(
             state.known, state.trainable.embedding
         ),
+        release=prototypes.CLASS_SUMS,
     )
 
     return fedproto(setup, weight=weight)._replace(server=server)

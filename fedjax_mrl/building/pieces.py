@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjax_mrl import algorithms, discovery
-from fedjax_mrl.building import from_config, splits
+from fedjax_mrl.building import from_config, private, splits
 from fedjax_mrl.building.assembling import Assembler
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
@@ -15,6 +15,8 @@ from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import schedules
 from fedjax_mrl.ops import backend, conv
 from fedjax_mrl.partitions import Partition
+from fedjax_mrl.privacy import account
+from fedjax_mrl.privacy.account import Account
 from fedjax_mrl.protocol import Algorithm, Setup
 from fedjax_mrl.simulation import population, strategies
 from fedjax_mrl.simulation.population import Group
@@ -57,6 +59,7 @@ class Pieces:
         decay: round -> factor of the learning rate.
         assembler: builds method and models again, for another lowering of
             convolutions or for clients that come later.
+        account: of differential privacy; None without.
         notes: sentences on what was decided for the user, who is told.
     """
 
@@ -72,6 +75,7 @@ class Pieces:
     round_config: RoundConfig
     decay: Callable[[int], float]
     assembler: Assembler
+    account: Account | None
     notes: tuple[str, ...]
 
 
@@ -127,6 +131,14 @@ class Resolved:
         return self.pieces.strategies
 
     @property
+    def privacy(self) -> Account | None:
+        """What rounds cost in differential privacy, see docs/privacy.md; None without.
+
+        `epsilon(rounds)` is one of its functions.
+        """
+        return self.pieces.account
+
+    @property
     def round_config(self) -> RoundConfig:
         """How rounds are played."""
         return self.pieces.round_config._replace(seed=self.config.seed)
@@ -159,6 +171,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     made = assembler.setup(fallback.lowering)
     assembler.require_tasks(algorithm)
     assembler.require_fit(algorithm, everyone)
+    spent = private.account(config, algorithm)
     groups, later = population.part(everyone, config.num_training_clients)
     parts = splits.hold_out(partition.train, algorithm.holdout, config.data_seed)
     train, holdout = (part[: config.num_training_clients] for part in parts)
@@ -176,7 +189,12 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         from_config.round_config(config, server, each, fallback),
         schedules.decay(config.learning_rate_decay, made.num_rounds),
         assembler,
-        (*data.notes, *splits.notes(config, data, values.partition)),
+        spent,
+        (
+            *data.notes,
+            *splits.notes(config, data, values.partition),
+            *private.notes(config),
+        ),
     )
 
 
@@ -185,6 +203,10 @@ def _check(config: RunConfig) -> None:
     conv.resolve(config.lowering)
     if config.precision not in PRECISIONS:
         raise ConfigError(discovery.unknown("precision", config.precision, PRECISIONS))
+    if config.sampling not in account.SAMPLINGS:
+        raise ConfigError(
+            discovery.unknown("sampling", config.sampling, account.SAMPLINGS)
+        )
     number = config.num_training_clients
     if number < 1:
         raise ConfigError(
