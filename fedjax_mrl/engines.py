@@ -242,7 +242,8 @@ class ServerEngine:
             round: counted from 1.
 
         Returns:
-            The new state; the same one if nobody reports.
+            The new state; the same one if nobody reports, save with differential
+            privacy, where there is noise all the same.
 
         Raises:
             ValueError: for more reports than a cohort has.
@@ -253,7 +254,7 @@ class ServerEngine:
                 f"A round has at most {size} participants, participation of the "
                 f"clients; got {len(reports)} reports. Raise participation."
             )
-        if not reports:
+        if not reports and not self._pieces.server.always:
             return state
         ids = sorted(reports)
         weights = np.zeros(size, np.float32)
@@ -264,14 +265,24 @@ class ServerEngine:
             missing = np.zeros((size - len(ids), *rows.shape[1:]), rows.dtype)
             return np.concatenate([rows, missing])
 
-        gathered = jax.tree.map(stack, *(reports[client] for client in ids))
         plan = self._pieces.sampler.plan(self._federation.trial, round)
+        if ids:
+            gathered = jax.tree.map(stack, *(reports[client] for client in ids))
+        else:
+            gathered = self._no_reports(plan)
         with numerics.fixed(self._federation.config.precision):
             new, _, _ = self._pieces.server.step(
                 jax.device_put(state, self._whole),
                 jax.device_put(gathered, self._whole),
                 weights,
                 np.int32(round),
-                plan.key(Purpose.SERVER_UPDATE),
+                *[plan.key(purpose) for purpose in self._pieces.server.purposes],
             )
             return jax.tree.map(np.array, jax.device_get(new))
+
+    def _no_reports(self, plan: RoundPlan) -> Report:
+        """What is gathered in a round in which nobody reports: zeros [K, ...]."""
+        nobody = plan._replace(reported=plan.reported[:0], share=plan.share[:0])
+        state = self._federation.init()
+        with numerics.fixed(self._federation.config.precision):
+            return phases.train(self._pieces, [nobody], [state])[1][0]

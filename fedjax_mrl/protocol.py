@@ -155,6 +155,44 @@ class Cohort(NamedTuple):
     key: Key
 
 
+class Mechanism(NamedTuple):
+    """How sums over clients are made differentially private.
+
+    Attributes:
+        clip: C, the largest norm of what one client adds to them.
+        noise: standard deviation of the noise in every number, as a multiple of C.
+        participants: how many clients are expected in a round; sums are divided by it,
+            however many there are.
+        presence: what holding a class counts beside the class's mean.
+    """
+
+    clip: float
+    noise: float
+    participants: float
+    presence: float = 1.0
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the noise in every number of a sum."""
+        return self.noise * self.clip
+
+
+class Release(NamedTuple):
+    """All that a server learns of clients, as sums over them that noise can hide.
+
+    A server that has one can be run with differential privacy. The driver then stands
+    between it and the clients: it clips what each of them adds, sums, adds noise, and
+    the server is given a single upload that is made of the noisy sums.
+
+    Attributes:
+        part: upload, broadcast, mechanism -> what the client adds: a pytree of floats.
+        upload: noisy sums, broadcast, mechanism -> an upload that stands for all.
+    """
+
+    part: Callable[[Any, Any, Mechanism], Any]
+    upload: Callable[[Any, Any, Mechanism], Any]
+
+
 class Server(NamedTuple):
     """The server, which knows no architecture.
 
@@ -164,12 +202,15 @@ class Server(NamedTuple):
         update: server state, uploads [K, ...], cohort -> server state.
         broadcast_bytes: server state -> [] bytes of one broadcast, where the
             shapes overstate the traffic (compression); None counts the pytree.
+        release: how what it learns can be made private; None says that nobody has
+            analysed it, and it is then never run as if it were.
     """
 
     init: Callable[[Key], State]
     broadcast: Callable[[State], Any]
     update: Callable[[State, Any, Cohort], State]
     broadcast_bytes: Callable[[State], jax.Array] | None = None
+    release: Release | None = None
 
 
 class Algorithm(NamedTuple):

@@ -32,6 +32,7 @@ class Purpose(enum.IntEnum):
     SUBSET = 10
     TEST_PART = 11
     PERSONALIZATION = 12
+    PRIVACY = 13
 
 
 def key(seed: int, purpose: Purpose, *path: int | jax.Array) -> jax.Array:

@@ -317,13 +317,16 @@ class Trained(Programs):
 
     def summary(self) -> Mapping[str, Any]:
         """What summary.json would say of the rounds that were played."""
-        return summary.summarise(
+        made = summary.summarise(
             algorithm=references.short(self.config.algorithm),
             dataset=self.dataset.name,
             rounds=self.history.rows("rounds"),
             metrics=self.history.rows("metrics"),
             head=self.algorithm.heads[0],
         )
+        if self.privacy is not None:
+            made["privacy"] = self.privacy.summary(made["rounds"])
+        return made
 
     def _no_history(self) -> History:
         sizes = [part.size for part in self.train]

@@ -55,6 +55,16 @@ def squared_norm(tree: Any) -> jax.Array:
     return sum(squares, jnp.float32(0) if not squares else jnp.zeros_like(squares[0]))
 
 
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all numbers of all leaves are finite: [] bool."""
+    finite = [
+        jnp.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    return jnp.stack([jnp.bool_(True), *finite]).all()
+
+
 def num_bytes(tree: Any) -> int:
     """Bytes of all leaves; shapes (`jax.eval_shape`) suffice."""
     return sum(

@@ -27,6 +27,7 @@ CHANGES = {
     "shared_dim": (3, {"algorithm": "fedmrl", "shared_dim": 2}, 0),
     "num_clients": (4, {}, 0),
     "participation": (0.9, {}, 1),
+    "sampling": ("poisson", {"participation": 0.4}, 1),
     "held_out_clients": (1, {}, 0),
     "partition": ("quantity:0.5", {}, 1),
     "rounds": (7, SCHEDULED, 2),
@@ -60,7 +61,7 @@ RECORDS = {
 # same numbers but for rounding.
 ELSEWHERE = {"dataset", "devices", "chunk", "client_store", "lowering", "strategies"}
 ELSEWHERE |= {"deterministic", "precision", "limit_test", "test_fraction"}
-ELSEWHERE |= {"image_size"}
+ELSEWHERE |= {"image_size", "dp"}
 
 
 @functools.cache

@@ -73,6 +73,7 @@ def fedgh(
         init=lambda key: global_model.init(rng.named(key, "shared")).header,
         broadcast=lambda header: header,
         update=server_update,
+        release=prototypes.CLASS_SUMS,
     )
 
     def client(model: Model) -> Client:

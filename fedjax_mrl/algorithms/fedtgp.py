@@ -124,5 +124,6 @@ def fedtgp(
     def broadcast_bytes(state):
         return prototypes.num_bytes(state.known, state.trainable.embedding)
 
-    server = Server(server_init, broadcast, server_update, broadcast_bytes)
+    release = prototypes.CLASS_SUMS
+    server = Server(server_init, broadcast, server_update, broadcast_bytes, release)
     return fedproto(setup, weight=weight)._replace(server=server)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fedjax_mrl.building import visit_flops
 from fedjax_mrl.config import ConfigError
 from fedjax_mrl.data.dataset import Dataset
-from fedjax_mrl.protocol import Algorithm, Cohort, Model, Setup
+from fedjax_mrl.protocol import Algorithm, Cohort, Mechanism, Model, Setup
 from fedjax_mrl.simulation import shapes
 
 _BATCH = 2
@@ -65,6 +65,28 @@ def require(
         of.key,
     )
     _require_same(server, of.server, f"server state of {name}", "Server.init makes it")
+    _require_release(name, algorithm, out.upload, of.broadcast)
+
+
+def _require_release(
+    name: str, algorithm: Algorithm, upload: Any, broadcast: Any
+) -> None:
+    """Holds `Server.release`, if there is one, to its form."""
+    release = algorithm.server.release
+    if release is None:
+        return
+    mechanism = Mechanism(1.0, 1.0, 2.0)
+    of = lambda value, sent: release.part(value, sent, mechanism)
+    sums = _shapes(of, upload, broadcast)
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(sums)}
+    if not all(jnp.issubdtype(kind, jnp.floating) for kind in kinds):
+        raise ConfigError(
+            f"Server.release.part of {name} must give floats, which noise can be added "
+            f"to; got {', '.join(sorted(kinds))}."
+        )
+    made = _shapes(lambda s, sent: release.upload(s, sent, mechanism), sums, broadcast)
+    what = f"Server.release.upload of {name}"
+    _require_same(made, upload, what, "an upload of Client.update is")
 
 
 def require_no_class_travels(name: str, one: Algorithm, wider: Algorithm) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedjax_mrl import algorithms, datasets, discovery, references
 from fedjax_mrl.algorithms import Method
+from fedjax_mrl.building import private
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import drawn_test, images, own
@@ -312,5 +313,7 @@ def round_config(
         client_store=config.client_store,
         dropout=config.dropout,
         straggler=config.straggler,
+        inclusion=config.participation if config.sampling == "poisson" else None,
+        mechanism=private.mechanism(config),
         **server,
     )

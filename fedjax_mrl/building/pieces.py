@@ -8,7 +8,7 @@ import numpy as np
 
 from fedjax_mrl import algorithms, discovery
 from fedjax_mrl.algorithms import Method
-from fedjax_mrl.building import from_config, splits
+from fedjax_mrl.building import from_config, private, splits
 from fedjax_mrl.building.assembling import Assembler
 from fedjax_mrl.building.values import Tasks, Values
 from fedjax_mrl.config import ConfigError, RunConfig
@@ -17,6 +17,8 @@ from fedjax_mrl.learning import schedules
 from fedjax_mrl.models.own import Architecture
 from fedjax_mrl.ops import backend, conv
 from fedjax_mrl.partitions import Partition
+from fedjax_mrl.privacy import account
+from fedjax_mrl.privacy.account import Account
 from fedjax_mrl.protocol import Algorithm, Setup
 from fedjax_mrl.simulation import population, strategies
 from fedjax_mrl.simulation.population import Group
@@ -60,6 +62,7 @@ class Pieces:
         decay: round -> factor of the learning rate.
         assembler: builds method and models again, for another lowering of
             convolutions or for clients that come later.
+        account: of differential privacy; None without.
         notes: sentences on what was decided for the user, who is told.
     """
 
@@ -76,6 +79,7 @@ class Pieces:
     round_config: RoundConfig
     decay: Callable[[int], float]
     assembler: Assembler
+    account: Account | None
     notes: tuple[str, ...]
 
 
@@ -129,6 +133,14 @@ class Resolved:
     def strategies(self) -> Mapping[str, Strategy]:
         """How each group is computed."""
         return self.pieces.strategies
+
+    @property
+    def privacy(self) -> Account | None:
+        """What rounds cost in differential privacy, see docs/privacy.md; None without.
+
+        `epsilon(rounds)` is one of its functions.
+        """
+        return self.pieces.account
 
     @property
     def round_config(self) -> RoundConfig:
@@ -212,6 +224,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     setup = made.setup(named.fallback.lowering)
     made.require_tasks(algorithm)
     made.require_fit(algorithm, everyone)
+    spent = private.account(config, algorithm)
     groups, later = population.part(everyone, config.num_training_clients)
     parts = splits.hold_out(partition.train, algorithm.holdout, config.data_seed)
     train, holdout = (part[: config.num_training_clients] for part in parts)
@@ -221,6 +234,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         *data.notes,
         *splits.notes(config, data, values.partition),
         *splits.small_tests(partition, config.num_training_clients, names),
+        *private.notes(config),
     )
     return Pieces(
         config,
@@ -236,6 +250,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         from_config.round_config(config, named.server, each, named.fallback),
         schedules.decay(config.learning_rate_decay, setup.num_rounds),
         made,
+        spent,
         notes,
     )
 
@@ -245,6 +260,10 @@ def _check(config: RunConfig) -> None:
     conv.resolve(config.lowering)
     if config.precision not in PRECISIONS:
         raise ConfigError(discovery.unknown("precision", config.precision, PRECISIONS))
+    if config.sampling not in account.SAMPLINGS:
+        raise ConfigError(
+            discovery.unknown("sampling", config.sampling, account.SAMPLINGS)
+        )
     if config.num_clients:  # else the data say it
         _check_numbers(config)
 

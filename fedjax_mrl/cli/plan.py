@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.planning.plan import Plan
+    from fedjax_mrl.privacy.account import Account
 
 __all__ = ["plan"]
 
@@ -50,6 +51,7 @@ def _execute(args: argparse.Namespace) -> int:
                 "`plan` is about a single process; leave --distributed out."
             )
         devices.join(args)  # refuses what needs --distributed
+        config = _with_noise(config, quiet=args.quiet)
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         if args.target is not None:
             return plan_target.execute(config, args.target, limit, quiet=args.quiet)
@@ -75,8 +77,29 @@ def _execute(args: argparse.Namespace) -> int:
             _groups(title, made),
             plan_tables.at_peak(made.memory),
             *_lines(config, made),
+            *_privacy(federation.privacy, config.rounds),
         )
     return 0
+
+
+def _with_noise(config: "RunConfig", *, quiet: bool) -> "RunConfig":
+    """The configuration with the noise that its epsilon takes, where it has one."""
+    asked = config.privacy
+    if asked is None or asked.epsilon is None:
+        return config
+    import dataclasses
+
+    from fedjax_mrl.building import private
+    from fedjax_mrl.privacy.account import Account
+
+    account = Account(
+        asked.clip, 0.0, asked.delta, config.sampling, private.rate(config)
+    )
+    noise = account.noise_for(asked.epsilon, config.rounds)
+    dp = str(asked._replace(noise=noise, epsilon=None))
+    if not quiet:
+        print(f"For epsilon {asked.epsilon:g} after {config.rounds} rounds: --dp {dp}")
+    return dataclasses.replace(config, dp=dp)
 
 
 def _limit(word: str | None) -> int | None:
@@ -114,6 +137,14 @@ def _groups(title: str, made: "Plan") -> "Table":
             "-" if group.seconds is None else f"{group.seconds:.3g}",
         )
     return table
+
+
+def _privacy(account: "Account | None", rounds: int) -> list[str]:
+    from fedjax_mrl.privacy.account import sentence
+
+    return (
+        [] if account is None else [f"privacy       {sentence(account.spent(rounds))}"]
+    )
 
 
 def _lines(config: "RunConfig", made: "Plan") -> list[str]:

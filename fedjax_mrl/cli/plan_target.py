@@ -27,6 +27,7 @@ def execute(config: "RunConfig", word: str, limit: int | None, *, quiet: bool) -
     """
     devices.none()
     from fedjax_mrl.planning import afar, subject, target
+    from fedjax_mrl.privacy import account
 
     wanted = target.parse(word)
     if config.devices not in (0, wanted.number):
@@ -45,6 +46,9 @@ def execute(config: "RunConfig", word: str, limit: int | None, *, quiet: bool) -
         title = f"{config.title} on {wanted}; by the compiler, not measured"
         tables = _programs(title, made, wanted), plan_tables.at_peak(made.memory)
         console.show(*tables, *_lines(made, wanted))
+        if planned.privacy is not None:
+            spent = planned.privacy.spent(config.rounds)
+            console.show(f"privacy       {account.sentence(spent)}")
     return 0
 
 

@@ -150,6 +150,10 @@ def finish(
                 outcome.scores,
             )
         )
+    if federation.privacy is not None:
+        from fedjax_mrl.privacy import account
+
+        console.show(f"Privacy: {account.sentence(outcome.summary['privacy'])}")
     traffic = outcome.summary["bytes_down"] + outcome.summary["bytes_up"]
     console.show(
         f"{outcome.summary['seconds']:.1f} s, {traffic / 1e6:.1f} MB sent, "

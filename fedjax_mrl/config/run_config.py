@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedjax_mrl import references
-from fedjax_mrl.config import values
+from fedjax_mrl.config import private, values
 from fedjax_mrl.config.error import ConfigError
 from fedjax_mrl.config.values import Setting
 
@@ -73,6 +73,11 @@ class RunConfig:
         "fraction of the clients (without those held out) sampled each round",
         low=0,
         high=1,
+    )
+    sampling: str = _option(
+        "fixed",
+        "how participants are sampled: fixed, always as many, or poisson, each client "
+        "by itself with the probability --participation",
     )
     partition: str = _option(
         "class:2",
@@ -140,6 +145,13 @@ class RunConfig:
         low=0,
         high=1,
     )
+    dp: str | None = _option(
+        None,
+        "differential privacy of clients, as in clip=1.0,noise=1.2,delta=1e-5; needs "
+        "the extra privacy, see docs/privacy.md; for `plan` also epsilon=E instead of "
+        "the noise",
+        metavar="clip=C,noise=S,delta=D",
+    )
     schedule_rounds: int | None = _option(
         None, "number of rounds that schedules span (default: rounds)", low=1
     )
@@ -198,6 +210,11 @@ class RunConfig:
     def cohort_size(self) -> int:
         """K, participants a round: of those who take part, rounded; halves go up."""
         return math.floor(self.participation * self.num_training_clients + 0.5)
+
+    @property
+    def privacy(self) -> private.Privacy | None:
+        """What `dp` asks for; None without."""
+        return None if self.dp is None else private.parse(self.dp)
 
     @property
     def code(self) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedjax_mrl import paths, references
+from fedjax_mrl.config import private
 from fedjax_mrl.config.error import ConfigError
 
 # A value of `--set`.
@@ -34,6 +35,8 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         return tuple(map(code, names)) if field.name == "models" else names
     if field.name == "set":
         return _settings(value)
+    if field.name == "dp":
+        return str(private.parse(value))
     kind = next(k for k in kinds if k is not types.NoneType)
     assert isinstance(kind, type), field.name
     converted = _convert(field, kind, value)

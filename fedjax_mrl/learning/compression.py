@@ -142,6 +142,7 @@ def server(
         broadcast=lambda state: state.shared,
         update=update,
         broadcast_bytes=lambda state: num_bytes(*state),
+        release=None if aggregation == "last_client" else servers.MEAN_OF_UPLOADS,
     )
 
 

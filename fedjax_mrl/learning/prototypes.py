@@ -6,7 +6,7 @@ for classes that the server knows; zeros fill the other rows and never count.
 Shape letters: L classes, D width, K cohort.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,10 @@ from fedjax_mrl.protocol import (
     UNKNOWN,
     Batch,
     Cohort,
+    Mechanism,
     Model,
     Params,
+    Release,
     Server,
     Setup,
     Visit,
@@ -76,6 +78,7 @@ def merging(num_classes: int, width: int) -> Server:
         broadcast=lambda state: state,
         update=lambda state, uploads, cohort: merge(uploads, cohort),
         broadcast_bytes=lambda state: num_bytes(state.known, state.vector),
+        release=CLASS_SUMS,
     )
 
 
@@ -86,6 +89,41 @@ def merge(uploads: ClassMeans, cohort: Cohort) -> Prototypes:
     known = holds.any(axis=0)
     holders = jnp.maximum(holds.sum(axis=0), 1).astype(means.dtype)
     return Prototypes(means.sum(axis=0) / holders[:, None], known)
+
+
+class Sums(NamedTuple):
+    """Sums over clients, of which each adds its means and the classes it has.
+
+    Which these are is private as well, so one norm is taken of both together.
+    """
+
+    mean: jax.Array  # [L, D]
+    presence: jax.Array  # [L]
+
+
+def _part(upload: ClassMeans, broadcast: Any, mechanism: Mechanism) -> Sums:
+    holds = upload.count > 0
+    presence = mechanism.presence * holds.astype(upload.mean.dtype)
+    return Sums(jnp.where(holds[:, None], upload.mean, 0), presence)
+
+
+def _of_noisy(sums: Sums, broadcast: Any, mechanism: Mechanism) -> ClassMeans:
+    """The means of those classes whose presence stands out from the noise.
+
+    Clipping shortens a client's means and presence alike, so that their ratio is a
+    weighted mean over clients.
+    """
+    least = max(_STANDS_OUT * mechanism.std, _SMALLEST * mechanism.presence)
+    count = jnp.maximum(sums.presence, least) / mechanism.presence
+    known = sums.presence > least
+    mean = jnp.where(known[:, None], sums.mean / count[:, None], 0)
+    return ClassMeans(mean, known.astype(jnp.int32))
+
+
+_STANDS_OUT = 2.0  # standard deviations of the noise
+_SMALLEST = 1e-6  # clients, where there is hardly any noise
+# Of servers that work with class means alone.
+CLASS_SUMS = Release(_part, _of_noisy)
 
 
 def pull(prototypes: Prototypes, features: jax.Array, batch: Batch) -> jax.Array:

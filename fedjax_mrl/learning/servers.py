@@ -6,13 +6,37 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_mrl import tree
-from fedjax_mrl.protocol import Cohort, Server
+from fedjax_mrl.protocol import Cohort, Release, Server
 
 Aggregation = Literal["mean", "uniform", "last_client"]
+
+# Of servers that average what is like their broadcast: how clients changed it.
+MEAN_OF_CHANGES = Release(
+    part=lambda upload, broadcast, mechanism: jax.tree.map(
+        jnp.subtract, upload, broadcast
+    ),
+    upload=lambda sums, broadcast, mechanism: jax.tree.map(
+        lambda start, change: start + change / mechanism.participants, broadcast, sums
+    ),
+)
+# Of servers that average uploads which are changes already.
+MEAN_OF_UPLOADS = Release(
+    part=lambda upload, broadcast, mechanism: upload,
+    upload=lambda sums, broadcast, mechanism: jax.tree.map(
+        lambda change: change / mechanism.participants, sums
+    ),
+)
+NOTHING = Release(
+    part=lambda upload, broadcast, mechanism: (),
+    upload=lambda sums, broadcast, mechanism: (),
+)
 
 
 def averaging(init: Any, aggregation: str = "mean") -> Server:
     """A server whose state is what clients share, replaced by an average.
+
+    A mean can be run with differential privacy, in which all participants weigh the
+    same; one client's upload cannot.
 
     Args:
         init: key -> state.
@@ -30,6 +54,7 @@ def averaging(init: Any, aggregation: str = "mean") -> Server:
         init=init,
         broadcast=lambda state: state,
         update=lambda state, uploads, cohort: aggregate(uploads, cohort, aggregation),
+        release=None if aggregation == "last_client" else MEAN_OF_CHANGES,
     )
 
 
@@ -64,4 +89,5 @@ def constant() -> Server:
         init=lambda key: (),
         broadcast=lambda state: (),
         update=lambda state, uploads, cohort: (),
+        release=NOTHING,
     )

@@ -268,7 +268,8 @@ def _uploads(run: _Run) -> tuple[_Place, _Place, _Place]:
     ]
     wave = max(stacks(run.places), key=np.sum)
     sent = max(stacks(run.on_each(run.places)), key=np.sum)
-    uploads = _stack(run.programs[0].upload, run.config.cohort_size)
+    most = run.config.most(len(run.federation.train))
+    uploads = _stack(run.programs[0].upload, most)
     working = max(compiled.working_bytes for compiled in run.programs)
     training = {
         # Those that groups before have sent stay meanwhile.

@@ -146,6 +146,8 @@ class Recorder:
                 f"summary.json is not written: a table in {self._directory.path} was "
                 f"damaged ({error}). The checkpoints are complete."
             ) from None
+        if federation.privacy is not None:
+            values["privacy"] = federation.privacy.summary(values["rounds"])
         self._directory.write_json("summary.json", values)
         return values
 

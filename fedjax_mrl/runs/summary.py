@@ -1,7 +1,7 @@
 """Numbers of a whole run from its rounds: headline, targets, traffic."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 # Accuracies whose first reaching is recorded, as the paper does for 90% and 50%.
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -33,7 +33,10 @@ class Reached(TypedDict):
 
 
 class Summary(TypedDict):
-    """The content of summary.json; `targets` by accuracy, None if not reached."""
+    """The content of summary.json; `targets` by accuracy, None if not reached.
+
+    With differential privacy also its account, as `privacy.account.Account.summary`.
+    """
 
     algorithm: str
     dataset: str
@@ -45,6 +48,7 @@ class Summary(TypedDict):
     flops: int
     headline: Headline | None
     targets: dict[str, Reached | None]
+    privacy: NotRequired[Mapping[str, Any]]
 
 
 def summarise(

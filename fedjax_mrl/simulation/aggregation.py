@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 from fedjax_mrl import rng, tree
 from fedjax_mrl.protocol import Algorithm, Cohort
+from fedjax_mrl.rng import Purpose
+from fedjax_mrl.simulation import privatising
+from fedjax_mrl.simulation.settings import RoundConfig
 
 
 class ServerPrograms(NamedTuple):
@@ -18,24 +21,28 @@ class ServerPrograms(NamedTuple):
         broadcasts: server states of J trials -> their broadcasts, [J, ...].
         broadcast_bytes: server state -> [] bytes of one broadcast.
         gather: see `gatherer`.
-        step: see `stepper`.
+        step: see `stepper`, and `privatising.stepper` with differential privacy.
+        purposes: of the keys that the step takes, in this order.
+        always: whether it is due even where nobody reports.
     """
 
     broadcasts: Callable[[Sequence[Any]], Any]
     broadcast_bytes: Callable[[Any], jax.Array]
     gather: Callable[[Any, Any, Any], Any]
     step: Callable[..., tuple[Any, Any, jax.Array]]
+    purposes: tuple[Purpose, ...] = (Purpose.SERVER_UPDATE,)
+    always: bool = False
 
 
 def make(
-    algorithm: Algorithm, cohort_size: int, reject: bool, whole: Any
+    algorithm: Algorithm, cohort_size: int, config: RoundConfig, whole: Any
 ) -> ServerPrograms:
     """Builds the server's programs.
 
     Args:
         algorithm: whose server.
         cohort_size: K.
-        reject: leave out reports that are not sound.
+        config: which reports are left out, and what is made private.
         whole: the sharding of what they return.
     """
     server = algorithm.server
@@ -48,11 +55,19 @@ def make(
         sent = [server.broadcast(state) for state in servers]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sent)
 
-    return ServerPrograms(
+    reject, mechanism = config.reject_nonfinite, config.mechanism
+    made = ServerPrograms(
         broadcasts,
         jax.jit(bytes_of, out_shardings=whole),
         gatherer(cohort_size, whole),
         stepper(algorithm, reject, whole),
+    )
+    if mechanism is None:
+        return made
+    return made._replace(
+        step=privatising.stepper(algorithm, mechanism, reject, whole),
+        purposes=(Purpose.SERVER_UPDATE, Purpose.PRIVACY),
+        always=True,
     )
 
 
@@ -84,13 +99,7 @@ def stepper(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
         key = rng.wrap(key)
         new = algorithm.server.update(server, uploads, Cohort(weights, round, key))
         new = tree.where(counts.any(), new, server)  # nobody: nothing changes
-        finite = [
-            jnp.isfinite(leaf).all()
-            for leaf in jax.tree.leaves(new)
-            if jnp.issubdtype(leaf.dtype, jnp.floating)
-        ]
-        reports = reports._replace(upload=None)
-        return new, reports, jnp.stack([jnp.bool_(True), *finite]).all()
+        return new, reports._replace(upload=None), tree.all_finite(new)
 
     return step
 

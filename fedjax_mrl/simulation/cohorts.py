@@ -100,6 +100,8 @@ class Sampler:
 
     def _cohort(self, trial: Trial, round: int) -> np.ndarray:
         number, size = len(self._train), self._config.cohort_size
+        if self._sample is None and self._config.inclusion is not None:
+            return independent(trial.seed, round, number, self._config.inclusion)
         if self._sample is None:
             return cohort(trial.seed, round, num_clients=number, cohort_size=size)
         return in_order(self._sample(round), num_clients=number, cohort_size=size)
@@ -109,6 +111,14 @@ def cohort(seed: int, round: int, *, num_clients: int, cohort_size: int) -> np.n
     """Draws the participants of a round: [K] ids, ascending, all equally likely."""
     draw = rng.host(seed, Purpose.COHORT, round)
     return np.sort(draw.choice(num_clients, cohort_size, replace=False))
+
+
+def independent(
+    seed: int, round: int, num_clients: int, inclusion: float
+) -> np.ndarray:
+    """Draws each client by itself with one probability: ids, ascending, maybe none."""
+    draw = rng.host(seed, Purpose.COHORT, round)
+    return np.flatnonzero(draw.random(num_clients) < inclusion)
 
 
 def in_order(

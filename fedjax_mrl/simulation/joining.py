@@ -220,7 +220,10 @@ def _pieces(
         ],
         sampler=sampler,
         server=aggregation.make(
-            algorithm, config.cohort_size, False, sharding.everywhere(store.mesh)
+            algorithm,
+            config.cohort_size,
+            config._replace(reject_nonfinite=False, mechanism=None),
+            sharding.everywhere(store.mesh),
         ),
         store=store,
         weights=np.zeros(0, np.float32),

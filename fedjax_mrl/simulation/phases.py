@@ -28,7 +28,7 @@ class Pieces(NamedTuple):
     server: ServerPrograms
     store: Store
     weights: np.ndarray  # [N] float32, training samples
-    cohort_size: int  # K
+    cohort_size: int  # K, the most there can be
     num_trials: int  # J
 
 
@@ -150,9 +150,9 @@ def aggregate(
     for plan, state, report in zip(plans, states, reports, strict=True):
         weights = np.zeros(pieces.cohort_size, np.float32)
         weights[: plan.reported.size] = pieces.weights[plan.reported]
-        key = plan.key(Purpose.SERVER_UPDATE)
+        keys = [plan.key(purpose) for purpose in pieces.server.purposes]
         stepped = pieces.server.step(
-            state.server, report, weights, np.int32(plan.round), key
+            state.server, report, weights, np.int32(plan.round), *keys
         )
         aggregated.append(Aggregated(*stepped))
     return aggregated

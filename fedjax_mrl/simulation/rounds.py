@@ -141,6 +141,7 @@ def assemble(
     examples = jax.device_put(population.examples, whole)  # once for all groups
     population = population._replace(examples=examples)
     num_clients = len(population.train)
+    most = config.most(num_clients)
     settings = lambda group: settings_of(
         config, store.mesh, sampler.batch_size, num_clients, group.name, num_trials
     )
@@ -150,14 +151,12 @@ def assemble(
             for group in population.groups
         ],
         sampler=sampler,
-        server=aggregation.make(
-            algorithm, config.cohort_size, config.reject_nonfinite, whole
-        ),
+        server=aggregation.make(algorithm, most, config, whole),
         store=store,
         weights=np.array(
             [positions.size for positions in population.train], np.float32
         ),
-        cohort_size=config.cohort_size,
+        cohort_size=most,
         num_trials=num_trials,
     )
 

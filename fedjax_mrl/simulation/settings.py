@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from jax.sharding import Mesh
 
+from fedjax_mrl.protocol import Mechanism
+
 
 class RoundConfig(NamedTuple):
     """How rounds are played.
@@ -29,6 +31,10 @@ class RoundConfig(NamedTuple):
             its state, if anything of its visit is not finite.
         max_upload_norm: with `reject_nonfinite`, also if its upload's norm is
             larger; 0 is no limit.
+        inclusion: probability with which each client takes part in a round,
+            independently of the others (Poisson sampling); K is then the usual number
+            of them. None draws K.
+        mechanism: of differential privacy; None without.
     """
 
     seed: int
@@ -45,6 +51,12 @@ class RoundConfig(NamedTuple):
     straggler: float = 0.0
     reject_nonfinite: bool = False
     max_upload_norm: float = 0.0
+    inclusion: float | None = None
+    mechanism: Mechanism | None = None
+
+    def most(self, num_clients: int) -> int:
+        """The largest cohort that there can be, of so many clients."""
+        return self.cohort_size if self.inclusion is None else num_clients
 
 
 class Settings(NamedTuple):

@@ -1,0 +1,1 @@
+"""The account of differential privacy: what rounds cost, by dp-accounting."""

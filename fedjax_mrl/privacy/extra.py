@@ -1,0 +1,51 @@
+"""The accountant's package, of the extra `privacy`, which not everybody has installed.
+
+On the host only: nothing of it is ever traced.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import types
+
+from fedjax_mrl.privacy.error import PrivacyError
+
+PACKAGE = "dp_accounting"
+
+
+def require() -> None:
+    """Refuses an account where there is no accountant.
+
+    Raises:
+        PrivacyError: with the command that installs it.
+    """
+    if importlib.util.find_spec(PACKAGE) is None:
+        raise PrivacyError(
+            "--dp needs the package dp-accounting, which says what a run costs and is "
+            "not installed: pip install dp-accounting, or install fedjax_mrl with its "
+            "extra [privacy]."
+        )
+
+
+def accounting() -> types.ModuleType:
+    """The package.
+
+    Raises:
+        PrivacyError: if it cannot be imported.
+    """
+    require()
+    try:
+        for module in ("pld", "rdp"):
+            importlib.import_module(f"{PACKAGE}.{module}")
+        return importlib.import_module(PACKAGE)
+    except Exception as error:  # whatever a broken package raises
+        raise PrivacyError(
+            f"--dp needs the package dp-accounting, which cannot be imported "
+            f"({type(error).__name__}: {error}); install it anew: pip install "
+            "--force-reinstall dp-accounting."
+        ) from None
+
+
+def version() -> str:
+    """Its version."""
+    return importlib.metadata.version("dp-accounting")
