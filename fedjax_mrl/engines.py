@@ -233,6 +233,12 @@ class ServerEngine:
             sent = self._broadcast(jax.device_put(state, self._whole))
             return jax.tree.map(np.array, jax.device_get(sent))
 
+    def broadcast_bytes(self, state: Any) -> int:
+        """Returns how many bytes one broadcast is, as rounds.csv counts it."""
+        with numerics.fixed(self._federation.config.precision):
+            placed = jax.device_put(state, self._whole)
+            return int(self._pieces.server.broadcast_bytes(placed))
+
     def update(self, state: Any, reports: Mapping[int, Report], round: int) -> Any:
         """Aggregates the reports of a round.
 
