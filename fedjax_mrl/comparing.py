@@ -47,8 +47,8 @@ class Comparison:
         self.options = list(options)
         self._rows: list[dict[str, Any]] = []
         self._participants: list[int] = []
-        self.histories: dict[tuple[Any, ...], History] = {}
-        self.failed: dict[tuple[Any, ...], str] = {}
+        self.histories: dict[tuple[object, ...], History] = {}
+        self.failed: dict[tuple[object, ...], str] = {}
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each run, with the columns of comparison.csv."""
@@ -173,7 +173,7 @@ def compare(
     algorithms: Sequence[str | Callable[..., Algorithm]],
     *,
     seeds: Sequence[int] = (0,),
-    grid: Mapping[str, Sequence[Any]] | None = None,
+    grid: Mapping[str, Sequence[object]] | None = None,
     progress: bool | None = None,
     writers: Callable[[str], Sequence[Writer]] | None = None,
     **options: Any,
@@ -254,14 +254,14 @@ def _methods(
 
 
 def _read(
-    grid: Mapping[str, Sequence[Any]], names: Sequence[str], values: Values
+    grid: Mapping[str, Sequence[object]], names: Sequence[str], values: Values
 ) -> tuple[dict[str, Any], Values]:
     """The grid with names for values, as of own networks, and the values."""
     named = dict(grid)
     for option in ("models", "shared_model"):
         listed = named.get(option)
         if isinstance(listed, Sequence) and not isinstance(listed, str):
-            names_of: list[Any] = []
+            names_of: list[object] = []
             for value in listed:
                 taken, own = take({option: value})
                 names_of.append(taken[option])
@@ -288,7 +288,7 @@ def _told(
         raise ValueError(
             "writers must be a function from the name of a run to a list of writers, "
             "as lambda name: [fm.TensorBoard('runs/' + name)], since every run has its "
-            f"own; got {writers!r}" + (f", which gave {made!r}." if made else ".")
+            f"own; got {writers!r}."
         )
     return runs_writers.Writers(made, lambda text: warnings.warn(text, stacklevel=5))
 
@@ -342,10 +342,9 @@ def _play(
             except Diverged as error:
                 problems[place] = str(error)
                 continue
-            number = federation.state.round
             if writers[place]:
                 newest = runs_writers.values(*federation.history.newest())
-                writers[place].round(number, newest)
+                writers[place].round(outcome[0].round, newest)
     for federation, problem, told in zip(trials, problems, writers, strict=True):
         if told and problem is None:
             told.end(federation.summary())

@@ -254,9 +254,9 @@ def one_more(
             "x_test and y_test belong together, but one of them is missing; give both, "
             "or neither to have a test part drawn."
         )
-    parts = {"train": (x, y), "test": (x_test, y_test)}
-    if x_test is None or not np.size(y_test):
-        parts.pop("test")
+    parts = {"train": (x, y)}
+    if y_test is not None and np.size(y_test):
+        parts["test"] = (x_test, y_test)
     nothing = data.x_train[:0], data.y_train[:0]
     data = data._replace(x_test=nothing[0], y_test=nothing[1], clients=None)
     made: dict[str, Any] = {}
