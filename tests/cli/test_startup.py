@@ -11,7 +11,7 @@ try:
 except SystemExit:
     pass
 heavy = {"jax", "numpy", "rich", "tqdm", "asyncio", "importlib.metadata"}
-sys.exit(" ".join(sorted(heavy & set(sys.modules))))
+sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
 """
 
 
