@@ -5,14 +5,14 @@ simulation, so that a loop over them gives its bits: the same digests.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_mrl import numerics, packing, sharding
-from fedjax_mrl.protocol import Examples
+from fedjax_mrl.protocol import Examples, Tree
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation import faults, phases
 from fedjax_mrl.simulation.cohorts import RoundPlan
@@ -54,13 +54,13 @@ class ClientEngine:
         self.architecture = self._program.group.name
         self.num_train = int(pieces.weights[client])
 
-    def init(self) -> tuple[Any, Any]:
+    def init(self) -> tuple[Tree, Tree]:
         """Returns the state before the first round: private networks, shared part."""
         built = self._federation
         some = np.array([self.id])
         return read_clients(built.init(), built.groups, some, built.store)[self.id]
 
-    def from_networks(self, networks: Mapping[str, Any]) -> tuple[Any, Any]:
+    def from_networks(self, networks: Mapping[str, Tree]) -> tuple[Tree, Tree]:
         """Returns the state that holds some networks, such as PyTorch's.
 
         Args:
@@ -78,7 +78,7 @@ class ClientEngine:
             return type(private)(**held), shared
         return held["state"], shared
 
-    def update(self, broadcast: Any, state: Any, round: int) -> tuple[Any, Report]:
+    def update(self, broadcast: Tree, state: Tree, round: int) -> tuple[Tree, Report]:
         """Trains in one round.
 
         Args:
@@ -100,8 +100,8 @@ class ClientEngine:
             return jax.tree.map(row, jax.device_get((after, reports)))
 
     def finish(
-        self, broadcast: Any, state: Any, round: int, *, sound: bool = True
-    ) -> Any:
+        self, broadcast: Tree, state: Tree, round: int, *, sound: bool = True
+    ) -> Tree:
         """Does what a method asks of participants after the server's update.
 
         Args:
@@ -131,7 +131,7 @@ class ClientEngine:
             return jax.tree.map(lambda leaf: np.array(leaf[place]), held), shared
 
     def predict(
-        self, state: Any, x: ArrayLike, *, head: str | None = None, shared: Any = None
+        self, state: Tree, x: ArrayLike, *, head: str | None = None, shared: Tree = None
     ) -> np.ndarray:
         """Returns logits [B, L] of examples [B, ...] as they are stored.
 
@@ -176,7 +176,7 @@ class ClientEngine:
         )
         return RoundPlan(trial, round, ids, ids, share)
 
-    def _wave(self, plan: RoundPlan) -> Any:
+    def _wave(self, plan: RoundPlan) -> Tree:
         """The client in the first place that there is."""
         schedule = lambda trial, client: self._pieces.sampler.minibatches(plan, client)
         devices = np.zeros(self._pieces.store.mesh.size)
@@ -184,13 +184,13 @@ class ClientEngine:
         return wave
 
     def _inputs(
-        self, plan: RoundPlan, broadcast: Any, purpose: Purpose = Purpose.CLIENT_UPDATE
+        self, plan: RoundPlan, broadcast: Tree, purpose: Purpose = Purpose.CLIENT_UPDATE
     ) -> TrialInputs:
         one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], broadcast)
         whole = sharding.everywhere(self._pieces.store.mesh)
         return phases.inputs_of(jax.device_put(one, whole), [plan], purpose)
 
-    def _stack(self, value: Any, wave: Any) -> Any:
+    def _stack(self, value: Tree, wave: Tree) -> Tree:
         """Rows for all places of the program, with the client's at its own."""
         place, number = int(wave.places[0]), self._program.places
 
@@ -218,7 +218,7 @@ class ServerEngine:
             federation.algorithm.server.broadcast, out_shardings=whole
         )
 
-    def init(self) -> Any:
+    def init(self) -> Tree:
         """Returns the state before the first round."""
         return jax.tree.map(np.array, jax.device_get(self._federation.init().server))
 
@@ -227,19 +227,19 @@ class ServerEngine:
         built = self._federation
         return self._pieces.sampler.plan(built.trial, round).reported.tolist()
 
-    def broadcast(self, state: Any) -> Any:
+    def broadcast(self, state: Tree) -> Tree:
         """Returns what every participant is sent."""
         with numerics.fixed(self._federation.config.precision):
             sent = self._broadcast(jax.device_put(state, self._whole))
             return jax.tree.map(np.array, jax.device_get(sent))
 
-    def broadcast_bytes(self, state: Any) -> int:
+    def broadcast_bytes(self, state: Tree) -> int:
         """Returns how many bytes one broadcast is, as rounds.csv counts it."""
         with numerics.fixed(self._federation.config.precision):
             placed = jax.device_put(state, self._whole)
             return int(self._pieces.server.broadcast_bytes(placed))
 
-    def update(self, state: Any, reports: Mapping[int, Report], round: int) -> Any:
+    def update(self, state: Tree, reports: Mapping[int, Report], round: int) -> Tree:
         """Aggregates the reports of a round.
 
         Args:

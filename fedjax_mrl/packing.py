@@ -1,13 +1,15 @@
 """Pytrees as flat dictionaries of named arrays, to send or to store, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from fedjax_mrl.protocol import Tree
 
-def pack(tree: Any) -> dict[str, np.ndarray]:
+
+def pack(tree: Tree) -> dict[str, np.ndarray]:
     """Names every array of a pytree by its path.
 
     Args:
@@ -45,7 +47,7 @@ def pack(tree: Any) -> dict[str, np.ndarray]:
     return named
 
 
-def unpack(named: Mapping[str, np.ndarray], like: Any) -> Any:
+def unpack(named: Mapping[str, np.ndarray], like: Tree) -> Tree:
     """Puts named arrays back into a pytree.
 
     Args:
@@ -82,7 +84,7 @@ def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/") or "value"
 
 
-def _some(names: Any) -> str:
+def _some(names: Iterable[str]) -> str:
     listed = sorted(names)
     more = ", ..." if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more if listed else "none"

@@ -12,7 +12,7 @@ from fedjax_mrl import numerics
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.history import frame
-from fedjax_mrl.protocol import Algorithm
+from fedjax_mrl.protocol import Algorithm, Tree
 from fedjax_mrl.results import Row
 from fedjax_mrl.simulation import prediction
 from fedjax_mrl.simulation.evaluation import Scores
@@ -70,7 +70,7 @@ class Come(NamedTuple):
         return next(group for group in groups if client in group.clients)
 
     def ask(
-        self, client: int, networks: tuple[Any, Any], x: ArrayLike, head: str
+        self, client: int, networks: tuple[Tree, Tree], x: ArrayLike, head: str
     ) -> np.ndarray:
         """Logits of new examples from what a newcomer became."""
         prediction.require_known("head", head, self.algorithm.heads)
@@ -103,7 +103,7 @@ class Personalized:
     heads: tuple[str, ...]
     clients: tuple[int, ...]
     trains_shared: bool
-    states: dict[int, tuple[Any, Any]]
+    states: dict[int, tuple[Tree, Tree]]
     _come: Come
     _before: Scores
     _after: Scores
@@ -145,7 +145,7 @@ class Personalized:
             return dict.fromkeys(columns)
         return {name: float(np.mean([row[name] for row in found])) for name in columns}
 
-    def networks(self, client: int) -> dict[str, Any]:
+    def networks(self, client: int) -> dict[str, Tree]:
         """What a client holds, as `Federation.networks`.
 
         Raises:

@@ -13,7 +13,7 @@ from fedjax_mrl import discovery, numerics, sharding, stores
 from fedjax_mrl.building import from_config, splits, visit_flops
 from fedjax_mrl.building.assembling import Assembler
 from fedjax_mrl.config import ConfigError, RunConfig
-from fedjax_mrl.data import drawn_test, npz, own
+from fedjax_mrl.data import drawn_test, newcomer, npz
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.personalized import MODES, Asked, Come, Personalized
 from fedjax_mrl.protocol import Algorithm, Examples
@@ -169,7 +169,7 @@ def _from_outside(federation: "Trained", asked: Asked) -> Come:
     client = config.num_clients
     augmentation = from_config.augmentation(config, federation.dataset)
     data = _tested(
-        own.one_more(federation.dataset, _read(asked.data), augmentation), config
+        newcomer.check(federation.dataset, _read(asked.data), augmentation), config
     )
     assembler, group = pieces.assembler.newcomer(client, asked.model)
     some = np.arange(len(data.y_train), dtype=np.int32)
@@ -206,7 +206,7 @@ def _read(data: Any) -> Any:
     arrays = [held.get(name) for name in (*npz.NEEDED, *npz.TEST)]
     if "label_names" not in held:
         return arrays
-    return own.Named(tuple(map(str, held["label_names"])), arrays)
+    return newcomer.Named(tuple(map(str, held["label_names"])), arrays)
 
 
 def _tested(data: Dataset, config: RunConfig) -> Dataset:

@@ -17,7 +17,7 @@ from fedjax_mrl.building import from_config, pieces, splits, visit_flops
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.data import images, own
-from fedjax_mrl.protocol import Examples
+from fedjax_mrl.protocol import Examples, Tree
 from fedjax_mrl.simulation import (
     evaluation,
     initialization,
@@ -179,7 +179,7 @@ class Programs(pieces.Resolved):
         return self._compiled[key]
 
     def ask(
-        self, group: Group, networks: tuple[Any, Any], x: ArrayLike, head: str | None
+        self, group: Group, networks: tuple[Tree, Tree], x: ArrayLike, head: str | None
     ) -> np.ndarray:
         """Logits of new examples from networks that are given.
 
@@ -239,7 +239,7 @@ class Programs(pieces.Resolved):
         """A digester of this federation's states."""
         return Digester(self.groups, self.store, alike=self.config.same_start)
 
-    def arrays(self, state: State) -> dict[str, Any]:
+    def arrays(self, state: State) -> dict[str, Tree]:
         """The state on the host, the same whatever devices and store: a checkpoint's.
 
         (Of a store on the disk, the versions of its files.) Nothing in it is shared
@@ -259,7 +259,7 @@ class Programs(pieces.Resolved):
         return {"server": jax.tree.map(np.array, jax.device_get(state.server)), **apart}
 
     @numerics.fixed()
-    def place(self, round: int, arrays: dict[str, Any]) -> State:
+    def place(self, round: int, arrays: dict[str, Tree]) -> State:
         """The state that `arrays` was made of."""
         clients = {
             name: self.store.restore(

@@ -23,10 +23,11 @@ import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray  # on a device, or still on the host
-Params = Any  # a pytree of arrays
+Tree = Any  # a pytree of arrays; of which structure, what holds it knows
+Params = Tree  # of one half of a network
 Key = jax.Array  # one typed key
 UNKNOWN = -1e9  # logit of a class that a head cannot predict yet; it is finite
-State = Any  # a pytree of arrays, opaque to everything but its algorithm
+State = Tree  # a pytree of arrays, opaque to everything but its algorithm
 
 
 class Network(NamedTuple):
@@ -109,15 +110,15 @@ class Visit(NamedTuple):
     holdout: Batches  # kept out of training; empty unless the algorithm asks
     round: Array  # [] int32, counted from 1
     learning_rate: Array | None = None  # []; None is the optimizer's own
-    frozen: Any = None  # None outside of such training
+    frozen: Tree = None  # None outside of such training
 
 
 class ClientUpdate(NamedTuple):
     """What a visit yields."""
 
     state: State  # stays on the client
-    shared: Any  # the broadcast as this client holds it after training
-    upload: Any  # goes to the server; equal shapes for every architecture. Counts of
+    shared: Tree  # the broadcast as this client holds it after training
+    upload: Tree  # goes to the server; equal shapes for every architecture. Counts of
     # examples are integers: how large an upload is says its norm without them.
     metrics: dict[str, jax.Array]  # traces over the local steps, [S] each
     upload_bytes: jax.Array | None = None  # [] where shapes overstate the traffic
@@ -138,9 +139,9 @@ class Client(NamedTuple):
     """
 
     init: Callable[[Key], State]
-    update: Callable[[Any, State, Visit, Key], ClientUpdate]
-    predict: Callable[[Any, State, jax.Array], dict[str, jax.Array]]
-    finish: Callable[[Any, State, Visit, Key], State] | None = None
+    update: Callable[[Tree, State, Visit, Key], ClientUpdate]
+    predict: Callable[[Tree, State, jax.Array], dict[str, jax.Array]]
+    finish: Callable[[Tree, State, Visit, Key], State] | None = None
 
 
 class Cohort(NamedTuple):
@@ -207,8 +208,8 @@ class Server(NamedTuple):
     """
 
     init: Callable[[Key], State]
-    broadcast: Callable[[State], Any]
-    update: Callable[[State, Any, Cohort], State]
+    broadcast: Callable[[State], Tree]
+    update: Callable[[State, Tree, Cohort], State]
     broadcast_bytes: Callable[[State], jax.Array] | None = None
     release: Release | None = None
 

@@ -106,7 +106,7 @@ def absolute(text: str) -> str:
     return f"{_path(where)}:{name}"
 
 
-def of(value: Any) -> str | None:
+def of(value: object) -> str | None:
     """The reference that leads to an object, or None if there is none.
 
     There is none to what was made in a notebook, in a script or within a function.

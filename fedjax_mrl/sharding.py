@@ -1,10 +1,10 @@
 """How clients are laid out over devices: along one axis."""
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_mrl.protocol import Tree
 
 AXIS = "clients"
 OVER_CLIENTS = PartitionSpec(AXIS)
@@ -36,7 +36,7 @@ def mesh(num_devices: int = 0) -> Mesh:
     return Mesh(np.array(found[:number]), (AXIS,))
 
 
-def shapes(values: Any, placed: NamedSharding) -> Any:
+def shapes(values: Tree, placed: NamedSharding) -> Tree:
     """Shapes of arrays that lie so, of arrays or shapes; for devices not here too."""
     shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed)
     return jax.tree.map(shape, values)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -28,7 +28,7 @@ class Stopwatch:
         self._moment = time.perf_counter()
         return Lap(self._moment, dict(self._spent))
 
-    def reached(self, part: str, values: Any) -> None:
+    def reached(self, part: str, values: object) -> None:
         """Ends a part once the arrays that it makes are there; the next begins."""
         jax.block_until_ready(values)
         now = time.perf_counter()

@@ -172,6 +172,7 @@ class Trained(Programs):
             data: of one client from outside instead: four arrays (x, y, x_test,
                 y_test), `fm.arrays(...)`, or the path of an npz file, all like the
                 federation's. Labels are numbers of its classes; some may be missing.
+                Without x_test and y_test some of each class are kept for testing.
             model: its architecture, as an entry of `models`; by default the one that
                 is its turn.
 

@@ -1,31 +1,31 @@
 """Operations on pytrees whose leaves have a leading client axis."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fedjax_mrl.protocol import Tree
 
-def take(stack: Any, rows: jax.Array | int) -> Any:
+
+def take(stack: Tree, rows: jax.Array | int) -> Tree:
     """Rows of every leaf: [N, ...] -> [K, ...]; rows past the end read the last."""
     return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip"), stack)
 
 
-def put(stack: Any, rows: jax.Array, values: Any) -> Any:
+def put(stack: Tree, rows: jax.Array, values: Tree) -> Tree:
     """Writes `values` [K, ...] to `rows` of `stack`; rows past the end are dropped."""
     return jax.tree.map(
         lambda leaf, value: leaf.at[rows].set(value, mode="drop"), stack, values
     )
 
 
-def where(condition: jax.Array, a: Any, b: Any) -> Any:
+def where(condition: jax.Array, a: Tree, b: Tree) -> Tree:
     """`a` if the scalar `condition` holds, else `b`, leaf by leaf."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-def weighted_mean(stack: Any, weights: jax.Array) -> Any:
+def weighted_mean(stack: Tree, weights: jax.Array) -> Tree:
     """Sum_k w_k leaf_k / sum_k w_k over the leading axis, in its order.
 
     Args:
@@ -49,13 +49,13 @@ def weighted_mean(stack: Any, weights: jax.Array) -> Any:
     return lax.fori_loop(0, weights.shape[0], add, zeros)
 
 
-def squared_norm(tree: Any) -> jax.Array:
+def squared_norm(tree: Tree) -> jax.Array:
     """Sum of squares over all leaves."""
     squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
     return sum(squares, jnp.float32(0) if not squares else jnp.zeros_like(squares[0]))
 
 
-def all_finite(tree: Any) -> jax.Array:
+def all_finite(tree: Tree) -> jax.Array:
     """Whether all numbers of all leaves are finite: [] bool."""
     finite = [
         jnp.isfinite(leaf).all()
@@ -65,7 +65,7 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.bool_(True), *finite]).all()
 
 
-def num_bytes(tree: Any) -> int:
+def num_bytes(tree: Tree) -> int:
     """Bytes of all leaves; shapes (`jax.eval_shape`) suffice."""
     return sum(
         int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
@@ -73,7 +73,7 @@ def num_bytes(tree: Any) -> int:
     )
 
 
-def num_parameters(tree: Any) -> int:
+def num_parameters(tree: Tree) -> int:
     """Numbers in all leaves; shapes suffice."""
     return sum(
         int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree)

@@ -1,4 +1,5 @@
-"""FedAPEN: personalized federated learning with adaptability to heterogeneity.
+"""FedAPEN: personalized cross-silo federated learning with adaptability to
+statistical heterogeneity.
 
 Every client trains a private model of any architecture beside the shared model that
 travels. Both learn from the labels, from each other (mutual learning), and through
@@ -11,8 +12,7 @@ their softmax:
     theta_s   = 1/K sum_k theta_s,k                                     on the server
     lambda   <- clip(lambda - eta d/dlambda CE(e(lambda), y), 0, 1)     afterwards
 
-The last line is on examples kept out of training, with the averaged shared model.
-Inference is the ensemble.
+The last line uses held out examples and the averaged model. Inference is the ensemble.
 
 Reference:
     Qin et al., FedAPEN: Personalized Cross-silo Federated Learning with Adaptability

@@ -27,7 +27,7 @@ def counted(config: RunConfig, data: Dataset) -> RunConfig:
     return dataclasses.replace(config, num_clients=len(data.clients.names))
 
 
-def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
+def split(config: RunConfig, data: Dataset, given: object = None) -> Partition:
     """The images of every client: those given, or what the configuration says.
 
     Positions are in the data set as it was loaded, also where the configuration limits
@@ -63,7 +63,7 @@ def split(config: RunConfig, data: Dataset, given: Any = None) -> Partition:
     return made
 
 
-def notes(config: RunConfig, data: Dataset, given: Any = None) -> list[str]:
+def notes(config: RunConfig, data: Dataset, given: object = None) -> list[str]:
     """Sentences on clients that the data name, where they are not all of the split."""
     if data.clients is None or given is not None:
         return []

@@ -4,16 +4,13 @@ import functools
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from tqdm import auto
+from typing import TYPE_CHECKING
 
 # All modules of this package are imported to find the commands: none may be heavy.
 if TYPE_CHECKING:
+    from rich.table import Table
+    from tqdm import auto
+
     from fedjax_mrl.personalized import Personalized
     from fedjax_mrl.results import Row
     from fedjax_mrl.runs.fairness import Gains
@@ -21,12 +18,10 @@ if TYPE_CHECKING:
     from fedjax_mrl.simulation.evaluation import Scores
     from fedjax_mrl.simulation.population import Group
 
-_STYLE: Any = {"box": box.SIMPLE_HEAD, "title_justify": "left"}
-
 
 def bar(
     label: str, total: int, unit: str, *, start: int = 0, quiet: bool = False
-) -> auto.tqdm:
+) -> "auto.tqdm":
     """A progress bar with rate and time left; on a terminal only, else it is nothing.
 
     Args:
@@ -36,6 +31,8 @@ def bar(
         start: how many there are already.
         quiet: whether to show none.
     """
+    from tqdm import auto
+
     shown = not quiet and sys.stdout is not None and sys.stdout.isatty()
     size = shutil.get_terminal_size()
     return auto.tqdm(
@@ -102,16 +99,26 @@ class Progress:
         )
 
 
+def _table(title: str | None) -> "Table":
+    """An empty table."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+
+
 def accuracy_table(
     title: str, groups: "Sequence[Group]", heads: Sequence[str], scores: "Scores"
-) -> Table:
+) -> "Table":
     """A table of mean accuracies over clients, of each architecture and of all.
 
     Beside them the lowest accuracy of any client and the tenth percentile.
     """
+    import numpy as np
+
     from fedjax_mrl.simulation.evaluation import POINTS
 
-    table = Table(title=title, **_STYLE)
+    table = _table(title)
     table.add_column("point")
     table.add_column("head")
     columns = [
@@ -140,7 +147,7 @@ def client_table(
     scores: "Scores",
     gains: "Gains | None" = None,
     called: Sequence[str] = (),
-) -> Table:
+) -> "Table":
     """A table of the accuracy of every client, with its gain over training alone.
 
     Args:
@@ -152,7 +159,7 @@ def client_table(
     """
     from fedjax_mrl.simulation.evaluation import POINTS
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = _table(None)
     columns = [(p, h) for p in range(len(POINTS)) for h in range(len(heads))]
     for name in ("client", *["name"] * bool(called), "architecture", "tests"):
         table.add_column(name, justify="right")
@@ -173,9 +180,9 @@ def client_table(
     return table
 
 
-def cost_table(rows: "Sequence[Row]") -> Table:
+def cost_table(rows: "Sequence[Row]") -> "Table":
     """A table of what it took to reach accuracies."""
-    table = Table(title="Until all clients' mean accuracy was first", **_STYLE)
+    table = _table("Until all clients' mean accuracy was first")
     simulated = any("simulated_seconds" in row for row in rows)
     names = ["target", "rounds", "MB", "TFLOP", "seconds"]
     for name in names + ["simulated\nseconds"] * simulated:
@@ -200,9 +207,9 @@ def tell(*sentences: str) -> None:
         print(f"fedjax-mrl: {sentence}", file=sys.stderr)
 
 
-def newcomer_table(title: str, found: "Personalized") -> Table:
+def newcomer_table(title: str, found: "Personalized") -> "Table":
     """A table of the accuracies of clients that came later, and of their means."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = _table(title)
     names = ("client", "architecture", "train", "tests", "head")
     numbers = ("before", "after", "alone", "gain")
     for name in (*names, *numbers):
@@ -227,8 +234,10 @@ def newcomer_table(title: str, found: "Personalized") -> Table:
     return table
 
 
-def show(*things: Table | str) -> None:
+def show(*things: "Table | str") -> None:
     """Prints tables and lines to stdout."""
+    from rich.console import Console
+
     # Wide, because rich cuts what does not fit, numbers included; a terminal wraps
     # long lines by itself. And a path may contain what rich would take for markup.
     console = Console(

@@ -8,7 +8,6 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from typing import Any
 
 # What terminals and batch systems send before they kill: Ctrl-C and LSF's bkill (INT),
 # a closed session (HUP), Slurm, PBS and containers (TERM), Grid Engine's warnings and
@@ -22,7 +21,7 @@ SIGNALS = (
     signal.SIGXCPU,
 )
 # What `signal.getsignal` gives.
-Handler = Callable[[int, types.FrameType | None], Any] | int | None
+Handler = Callable[[int, types.FrameType | None], object] | int | None
 AGAIN = 0.5  # seconds; launchers pass Ctrl-C on, so that it arrives twice at once
 
 

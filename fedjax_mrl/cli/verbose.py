@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tqdm import auto
-
 if TYPE_CHECKING:
     from fedjax_mrl.federation import Federation
     from fedjax_mrl.simulation.phases import Visits
@@ -70,5 +68,7 @@ class _Teller:
 
 
 def _print(text: str) -> None:
+    from tqdm import auto
+
     auto.tqdm.write(text, file=sys.stderr)  # which keeps clear of a bar
     sys.stderr.flush()

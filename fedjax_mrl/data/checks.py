@@ -17,7 +17,7 @@ RAW = "raw"  # the augmentation of images that are prepared already
 _MOST_CHANNELS = 4  # that an image has in front when channels come first
 
 
-def images(x: Any, what: str, *, raw: bool = False) -> np.ndarray:
+def images(x: object, what: str, *, raw: bool = False) -> np.ndarray:
     """Checks images [n, H, W, C], or grey ones [n, H, W].
 
     Args:
@@ -61,7 +61,7 @@ def images(x: Any, what: str, *, raw: bool = False) -> np.ndarray:
     return np.ascontiguousarray((_floats if raw else _pixels)(x, what, name))
 
 
-def features(x: Any, what: str) -> np.ndarray:
+def features(x: object, what: str) -> np.ndarray:
     """Checks features [n, ...]: finite numbers, which networks get as they are.
 
     Returns:
@@ -80,7 +80,7 @@ def features(x: Any, what: str) -> np.ndarray:
     return np.ascontiguousarray(_floats(x, what, what.split()[0]))
 
 
-def tokens(x: Any, what: str) -> np.ndarray:
+def tokens(x: object, what: str) -> np.ndarray:
     """Checks sequences of tokens [n, T]: whole numbers from 0, all of one length.
 
     Returns:
@@ -104,7 +104,7 @@ def tokens(x: Any, what: str) -> np.ndarray:
     return np.ascontiguousarray(x, dtype=np.int32)
 
 
-def labels(y: Any, what: str, count: int) -> np.ndarray:
+def labels(y: object, what: str, count: int) -> np.ndarray:
     """Checks labels [n], or a column [n, 1]; their range is checked later.
 
     Args:
@@ -186,7 +186,7 @@ def shifted(name: str, low: int) -> str:
     return f"{name} {'-' if low > 0 else '+'} {abs(low)}"
 
 
-def label_names(names: Any) -> tuple[str, ...]:
+def label_names(names: object) -> tuple[str, ...]:
     """Checks the names of the classes, at least two."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Sequence | np.ndarray):
         raise DatasetError(
@@ -228,7 +228,7 @@ def moments(
     return checked[0], checked[1]
 
 
-def _array(values: Any, what: str) -> np.ndarray:
+def _array(values: object, what: str) -> np.ndarray:
     if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
         raise DatasetError(
             f"{what} must be known for every example, but has "

@@ -1,7 +1,5 @@
 """Ids of clients, one an example: checked, put in order and numbered."""
 
-from typing import Any
-
 import numpy as np
 
 from fedjax_mrl.data.dataset import Clients
@@ -10,7 +8,9 @@ from fedjax_mrl.data.error import DatasetError
 _SHOWN = 5  # ids that a message names
 
 
-def number(train: Any, test: Any, num_train: int, num_test: int) -> Clients | None:
+def number(
+    train: object, test: object, num_train: int, num_test: int
+) -> Clients | None:
     """Numbers the clients by the order of their ids.
 
     Whole numbers are put in order by size, text by its characters.
@@ -62,7 +62,7 @@ def number(train: Any, test: Any, num_train: int, num_test: int) -> Clients | No
     return Clients(names, numbers, np.searchsorted(found, ids_test).astype(np.int32))
 
 
-def _ids(given: Any, what: str, part: str, count: int) -> np.ndarray:
+def _ids(given: object, what: str, part: str, count: int) -> np.ndarray:
     """Ids as an array of whole numbers or of text [count]."""
     must = f"{what} must be an id for each of the {count} {part} examples"
     try:

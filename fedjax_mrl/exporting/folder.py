@@ -108,19 +108,30 @@ def _write(
 
 
 def _take_place(made: pathlib.Path, path: pathlib.Path) -> None:
-    """Gives a new folder the name of an old one, whose other files it takes over."""
+    """Gives a new folder the name of an old one, whose other files it takes over.
+
+    For a moment the old one is called otherwise. If the process is killed then, the
+    next export to that folder finds it.
+    """
+    old = path.parent / f".export-old-{path.name}"
+    if old.exists():  # of a process that was killed
+        _take_over(old, path) if path.exists() else os.rename(old, path)
     if not path.exists() or not os.listdir(path):
         os.rename(made, path)  # also in place of an empty folder
         return
-    old = _new_folder(path.parent)
     os.rename(path, old)
     try:
         os.rename(made, path)
     except OSError:
         os.rename(old, path)
         raise
+    _take_over(old, path)
+
+
+def _take_over(old: pathlib.Path, path: pathlib.Path) -> None:
+    """Moves what no export writes from a model's old folder to its new one."""
     for name in os.listdir(old):
-        if name not in FILES:
+        if name not in FILES and not (path / name).exists():
             os.rename(old / name, path / name)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.export
@@ -11,7 +10,7 @@ import numpy as np
 
 from fedjax_mrl import numerics
 from fedjax_mrl.exporting.error import ExportError
-from fedjax_mrl.protocol import Algorithm, Array
+from fedjax_mrl.protocol import Algorithm, Array, Tree
 from fedjax_mrl.simulation import prediction
 from fedjax_mrl.simulation.population import Group
 
@@ -27,7 +26,7 @@ def inference(
     algorithm: Algorithm,
     group: Group,
     prepare: Callable[[jax.Array, jax.Array], jax.Array],
-    networks: tuple[Any, Any],
+    networks: tuple[Tree, Tree],
     head: str,
 ) -> Logits:
     """Closes the inference of a client over its parameters.

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from fedjax_mrl.exporting import description as descriptions
 from fedjax_mrl.exporting import extras, folder, program, torch_names
 from fedjax_mrl.exporting.description import Choice, Description
 from fedjax_mrl.exporting.error import ExportError
-from fedjax_mrl.protocol import UNKNOWN
+from fedjax_mrl.protocol import UNKNOWN, Tree
 from fedjax_mrl.simulation.state import named, read_clients, require_live
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def require_formats(given: str | Iterable[str] | None) -> tuple[str, ...]:
     return wanted
 
 
-def networks_of(federation: "Trained", choice: Choice) -> tuple[Any, Any]:
+def networks_of(federation: "Trained", choice: Choice) -> tuple[Tree, Tree]:
     """The client's private state, and the shared part at the chosen point."""
     state, some = federation.state, np.array([choice.client])
     assert state is not None
@@ -128,7 +128,7 @@ def networks_of(federation: "Trained", choice: Choice) -> tuple[Any, Any]:
 
 
 def _program(
-    federation: "Trained", choice: Choice, networks: tuple[Any, Any], digest: str
+    federation: "Trained", choice: Choice, networks: tuple[Tree, Tree], digest: str
 ) -> bytes:
     """The client's inference as a portable program."""
     algorithm, groups = federation.pieces.assembler.lowered(program.LOWERING)

@@ -4,12 +4,12 @@ What stays is told by identity: the very arrays that a client received. So it do
 matter in which of its networks, and where in it, a method puts them.
 """
 
-from typing import Any
-
 import jax
 
+from fedjax_mrl.protocol import Tree
 
-def part(networks: Any, frozen: Any) -> tuple[Any, Any]:
+
+def part(networks: Tree, frozen: Tree) -> tuple[Tree, Tree]:
     """Parts networks into what is trained and what stays.
 
     Args:
@@ -30,7 +30,7 @@ def part(networks: Any, frozen: Any) -> tuple[Any, Any]:
     return only(False), only(True)
 
 
-def join(trained: Any, fixed: Any) -> Any:
+def join(trained: Tree, fixed: Tree) -> Tree:
     """The networks that `part` parted."""
     if fixed is None:
         return trained
@@ -38,7 +38,7 @@ def join(trained: Any, fixed: Any) -> Any:
     return jax.tree.map(either, trained, fixed, is_leaf=lambda leaf: leaf is None)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: Tree, other: Tree) -> bool:
     """Whether two pytrees of one structure hold the very same arrays."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     return all(a is b for a, b in pairs)

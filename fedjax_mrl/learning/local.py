@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +11,22 @@ from jax import lax
 from fedjax_mrl.learning import freezing, optimizers
 from fedjax_mrl.learning.losses import Terms
 from fedjax_mrl.ops import matmul
-from fedjax_mrl.protocol import Batch, Batches, Key, Setup, Visit
+from fedjax_mrl.protocol import Batch, Batches, Key, Setup, Tree, Visit
 
-Loss = Callable[[Any, Batch, Key], Terms]  # networks, minibatch, key of the step
+Loss = Callable[[Tree, Batch, Key], Terms]  # networks, minibatch, key of the step
 
 
 class Outcome(NamedTuple):
     """The result of local training."""
 
-    networks: Any  # as given, but trained
+    networks: Tree  # as given, but trained
     metrics: dict[str, jax.Array]  # [S] each; 0 past the client's last step
-    sums: Any  # `Terms.sums` added up over the steps
+    sums: Tree  # `Terms.sums` added up over the steps
 
 
 def train(
     loss: Loss,
-    networks: Any,
+    networks: Tree,
     setup: Setup,
     visit: Visit,
     key: Key,
@@ -87,8 +87,8 @@ def train(
 
 
 def sweep(
-    function: Callable[[Batch], Any], batches: Batches, setup: Setup, visit: Visit
-) -> Any:
+    function: Callable[[Batch], Tree], batches: Batches, setup: Setup, visit: Visit
+) -> Tree:
     """Adds up a function of the minibatch over a pass without augmentation.
 
     Args:
@@ -164,7 +164,7 @@ def _members(batch: Batch, num_classes: int) -> jax.Array:
     return (batch.y[:, None] == labels[None, :]) & batch.mask[:, None]
 
 
-def _update_of(setup: Setup, visit: Visit) -> Callable[..., tuple[Any, Any]]:
+def _update_of(setup: Setup, visit: Visit) -> Callable[..., tuple[Tree, Tree]]:
     """The optimizer's step, at the visit's learning rate."""
     if visit.learning_rate is None:
         return setup.optimizer.update

@@ -1,10 +1,12 @@
 """Losses, as means over the examples of a minibatch that exist."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from fedjax_mrl.protocol import Tree
 
 
 class Terms(NamedTuple):
@@ -12,7 +14,7 @@ class Terms(NamedTuple):
 
     total: jax.Array  # [], is differentiated
     metrics: dict[str, jax.Array]  # [] each, recorded at every step
-    sums: Any = ()  # a pytree to be summed over the steps of the visit
+    sums: Tree = ()  # a pytree to be summed over the steps of the visit
 
 
 def mean(values: jax.Array, mask: jax.Array) -> jax.Array:

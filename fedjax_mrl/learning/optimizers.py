@@ -1,11 +1,12 @@
 """Optimizers for one network at a time, and their steps."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from fedjax_mrl.protocol import Tree
 
 
 def sgd(
@@ -73,8 +74,8 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
 
 
 def step(
-    update: Callable[..., tuple[Any, Any]], gradient: Any, state: Any, params: Any
-) -> tuple[Any, Any]:
+    update: Callable[..., tuple[Tree, Tree]], gradient: Tree, state: Tree, params: Tree
+) -> tuple[Tree, Tree]:
     """Takes one step.
 
     Args:

@@ -7,7 +7,7 @@ Shape letters: L classes, D width, P = K L places for pairs, B batch, S steps.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,10 @@ from jax import lax
 from fedjax_mrl import rng
 from fedjax_mrl.learning import optimizers, requirements
 from fedjax_mrl.learning.prototypes import ClassMeans
-from fedjax_mrl.protocol import Batches, Cohort, Key
+from fedjax_mrl.protocol import Batches, Cohort, Key, Tree
 
 # params, x [B, D], y [B], mask [B], key of the step -> loss []
-PairLoss = Callable[[Any, jax.Array, jax.Array, jax.Array, Key], jax.Array]
+PairLoss = Callable[[Tree, jax.Array, jax.Array, jax.Array, Key], jax.Array]
 
 
 class Pairs(NamedTuple):
@@ -55,12 +55,12 @@ def passes(*, server_lr: float, server_epochs: int, server_batch_size: int) -> P
 
 def train(
     loss: PairLoss,
-    params: Any,
+    params: Tree,
     uploads: ClassMeans,
     cohort: Cohort,
     how: Passes,
     name: str,
-) -> Any:
+) -> Tree:
     """Trains parameters of the server on what a round's participants uploaded.
 
     Args:
@@ -115,12 +115,12 @@ def shuffled(key: Key, examples: Pairs, epochs: int, batch_size: int) -> Batches
 
 def fit(
     loss: PairLoss,
-    params: Any,
+    params: Tree,
     examples: Pairs,
     order: Batches,
     optimizer: optax.GradientTransformation,
     key: Key,
-) -> tuple[Any, jax.Array]:
+) -> tuple[Tree, jax.Array]:
     """Trains parameters of the server on pairs.
 
     Args:

@@ -1,12 +1,12 @@
 """Server steps that several methods share."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_mrl import tree
-from fedjax_mrl.protocol import Cohort, Release, Server
+from fedjax_mrl.protocol import Cohort, Release, Server, Tree
 
 Aggregation = Literal["mean", "uniform", "last_client"]
 
@@ -32,7 +32,7 @@ NOTHING = Release(
 )
 
 
-def averaging(init: Any, aggregation: str = "mean") -> Server:
+def averaging(init: Tree, aggregation: str = "mean") -> Server:
     """A server whose state is what clients share, replaced by an average.
 
     A mean can be run with differential privacy, in which all participants weigh the
@@ -71,7 +71,7 @@ def require_known(aggregation: str) -> None:
         )
 
 
-def aggregate(uploads: Any, cohort: Cohort, aggregation: str) -> Any:
+def aggregate(uploads: Tree, cohort: Cohort, aggregation: str) -> Tree:
     """Aggregates uploads [K, ...] of the participants that count."""
     present = cohort.weights > 0
     if aggregation == "last_client":

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fedjax_mrl import models, references, rng
-from fedjax_mrl.models import layers, parts
+from fedjax_mrl.models import graphs, layers, parts
 from fedjax_mrl.models.parts import Part
 from fedjax_mrl.protocol import Model, Network
 
@@ -143,14 +143,14 @@ def architecture(value: Any) -> Architecture:
         return architecture(model(value))
     if _is_linen_class(value) and _is_extractor_class(value):
         return architecture(model(_made(value)))
-    if isinstance(value, nn.Module) or parts.is_nnx(value):
+    if isinstance(value, nn.Module) or graphs.is_nnx(value):
         return architecture(_split(value))
-    if parts.is_nnx_class(value) or _is_linen_class(value):
-        fixed = "feature_dim" not in parts.parameters(value)
+    if graphs.is_nnx_class(value) or _is_linen_class(value):
+        fixed = "feature_dim" not in graphs.parameters(value)
         return Architecture(value.__name__, functools.partial(_of_class, value), fixed)
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__).strip("<>")
-        fixed = "feature_dim" not in parts.parameters(value)
+        fixed = "feature_dim" not in graphs.parameters(value)
         return Architecture(name, functools.partial(_called, value, name), fixed)
     raise ValueError(
         "A model must be a name, FILE.py:NAME, a Flax module with methods features and "
@@ -166,7 +166,7 @@ def _is_extractor(value: Any) -> bool:
 
 def _is_extractor_class(kind: type) -> bool:
     halves = all(callable(getattr(kind, half, None)) for half in ("features", "head"))
-    return not halves and "feature_dim" in parts.parameters(kind)
+    return not halves and "feature_dim" in graphs.parameters(kind)
 
 
 def _made(kind: type) -> Any:
@@ -224,7 +224,7 @@ def _called(
     make: Callable, name: str, sample: Sample, width: int | None, lowering: str
 ) -> Model:
     """What a user's function makes, given those of the options that it takes."""
-    known = parts.parameters(make)
+    known = graphs.parameters(make)
     anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
     options: dict[str, Any] = {"lowering": lowering}
     if width is not None:
@@ -236,12 +236,12 @@ def _called(
 
 def _of_class(kind: type, sample: Sample, width: int | None, lowering: str) -> Model:
     """A model of a Flax class, made with those of the sizes that it takes."""
-    known = parts.parameters(kind)
+    known = graphs.parameters(kind)
     sizes = {"num_classes": sample.num_classes}
     if width is not None:
         sizes["feature_dim"] = width
     sizes = {key: value for key, value in sizes.items() if key in known}
-    if parts.is_nnx_class(kind):
+    if graphs.is_nnx_class(kind):
         features, head = parts.halves(lambda rngs: kind(**sizes, rngs=rngs))
         blueprint = Blueprint(kind.__name__, features, head, None)
     else:
@@ -252,7 +252,7 @@ def _of_class(kind: type, sample: Sample, width: int | None, lowering: str) -> M
 def _split(module: Any) -> Blueprint:
     """The two halves of a module that has both."""
     name = type(module).__name__
-    if parts.is_nnx(module):
+    if graphs.is_nnx(module):
         features, head = parts.halves(module)
         return Blueprint(name, features, head, None)
     if not all(callable(getattr(module, half, None)) for half in ("features", "head")):

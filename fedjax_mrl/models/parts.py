@@ -1,16 +1,15 @@
 """Halves of a network, an extractor or a head, from Flax modules or plain functions."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fedjax_mrl.models import graphs
 from fedjax_mrl.protocol import Key, Params
-
-_FLAGS = {"train": True, "training": True, "deterministic": False}  # while it trains
 
 
 class Part(NamedTuple):
@@ -51,34 +50,12 @@ def of(value: Any, what: str) -> Part:
         return _functions(*value)
     if inspect.isclass(value) and issubclass(value, nn.Module):
         return linen(value(), what)
-    if is_nnx(value) or callable(value):
+    if graphs.is_nnx(value) or callable(value):
         return nnx_(value, what)
     raise ValueError(
         f"{what} must be a Flax module, a function from nnx.Rngs to one, or a pair of "
         f"functions (init, apply); got {value!r}."
     )
-
-
-def parameters(function: Any) -> Mapping[str, inspect.Parameter]:
-    """Parameters of a function, or those that a class is made with."""
-    if inspect.isclass(function) and not issubclass(function, nn.Module):
-        known = dict(inspect.signature(function.__init__).parameters)
-        return {name: known[name] for name in list(known)[1:]}
-    return inspect.signature(function).parameters
-
-
-def is_nnx(value: Any) -> bool:
-    """Whether it is a Flax nnx module."""
-    from flax import nnx
-
-    return isinstance(value, nnx.Module)
-
-
-def is_nnx_class(value: Any) -> bool:
-    """Whether it is a class of Flax nnx modules."""
-    from flax import nnx
-
-    return inspect.isclass(value) and issubclass(value, nnx.Module)
 
 
 def shaped(part: Part, key: Key, x: jax.ShapeDtypeStruct, name: str) -> Params:
@@ -110,7 +87,7 @@ def output(
 
 
 def _refused(name: str, x: jax.ShapeDtypeStruct, error: Exception) -> ValueError:
-    if isinstance(error, _Mutable):
+    if isinstance(error, graphs.Mutable):
         return ValueError(f"{name} {error}")
     reason = " ".join(str(error).split())[:300]
     given = f"{x.dtype} [{', '.join(map(str, x.shape))}]"
@@ -119,26 +96,13 @@ def _refused(name: str, x: jax.ShapeDtypeStruct, error: Exception) -> ValueError
     )
 
 
-class _Mutable(ValueError):
-    """Says what a network may not keep; begins after its name."""
-
-
-def _refuse_mutable(kinds: list[str]) -> None:
-    if kinds:
-        raise _Mutable(
-            f"keeps {', '.join(sorted(kinds))} besides parameters, as BatchNorm its "
-            "running statistics, and no method says whether they are private or "
-            "shared. Use nn.GroupNorm or nn.LayerNorm instead."
-        )
-
-
 def linen(module: nn.Module, what: str, *, method: str | None = None) -> Part:
     """A half that is a linen module, or one method of it."""
     call = getattr(type(module), method or "__call__", None)
     if call is None:
         raise ValueError(f"{what} must be a module that can be called; got {module!r}.")
     known = inspect.signature(call).parameters
-    flags = {name: value for name, value in _FLAGS.items() if name in known}
+    flags = {name: value for name, value in graphs.FLAGS.items() if name in known}
 
     def variables(key: Key, x: jax.Array) -> Any:
         off = {name: not value for name, value in flags.items()}
@@ -146,7 +110,7 @@ def linen(module: nn.Module, what: str, *, method: str | None = None) -> Part:
 
     def init(key: Key, x: jax.Array) -> Params:
         made = variables(key, x)
-        _refuse_mutable([name for name in made if name != "params"])
+        graphs.refuse_mutable([name for name in made if name != "params"])
         return made.get("params", {})
 
     def apply(params: Params, x: jax.Array, key: Key | None) -> jax.Array:
@@ -173,9 +137,9 @@ def _functions(init: Callable, apply: Callable) -> Part:
 
 def nnx_(source: Any, what: str) -> Part:
     """A half that is an nnx module, or what a function makes of random streams."""
-    whole = _Graph(source, what)
+    whole = graphs.Graph(source, what)
     resize = None
-    if not is_nnx(source) and "feature_dim" in parameters(source):
+    if not graphs.is_nnx(source) and "feature_dim" in graphs.parameters(source):
         resize = lambda width: nnx_(
             lambda rngs: source(rngs=rngs, feature_dim=width), what
         )
@@ -196,7 +160,7 @@ def halves(source: Any) -> tuple[Part, Part]:
     Raises:
         ValueError: for a module without the two.
     """
-    whole = _Graph(source, "The model")
+    whole = graphs.Graph(source, "The model")
     name = whole.name
     if "head" not in whole.shapes or not callable(
         getattr(whole.module, "features", None)
@@ -244,97 +208,3 @@ def _depends(
     start = len(jax.tree.leaves(params))
     others = jaxpr.invars[start : start + len(jax.tree.leaves(other))]
     return any(id(v) in used for v in others)
-
-
-class _Graph:
-    """An nnx module taken apart into parameters and everything else."""
-
-    def __init__(self, source: Any, what: str) -> None:
-        from flax import nnx
-
-        if is_nnx(source):
-            self._make = lambda rngs: source
-        else:  # by name, as a class has it: there may be others before it
-            named = "rngs" in parameters(source)
-            self._make = (lambda rngs: source(rngs=rngs)) if named else source
-        try:
-            self.module = nnx.eval_shape(lambda: self._make(nnx.Rngs(0)))
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"{what} must be a function from nnx.Rngs to an nnx module, but "
-                f"calling it failed ({type(error).__name__}: {reason})."
-            ) from error
-        if not is_nnx(self.module):
-            raise ValueError(
-                f"{what} must be a Flax module, a function from nnx.Rngs to one, or a "
-                "pair of functions (init, apply); it returns "
-                f"{type(self.module).__name__}."
-            )
-        self.name = type(self.module).__name__
-        self._graphs = {}
-        for training in (False, True):
-            self.module.train() if training else self.module.eval()
-            graph, params, rest = nnx.split(self.module, nnx.Param, ...)
-            self._graphs[training] = graph
-        self._params, self._rest = params, rest
-        self.shapes = _plain(nnx.to_pure_dict(params))
-        kinds = {
-            type(leaf).__name__
-            for leaf in jax.tree.leaves(
-                rest, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
-            )
-            if not isinstance(leaf, nnx.RngState)
-        }
-        self._mutable = sorted(kinds)
-        self.stochastic = bool(jax.tree.leaves(rest))
-        self._arrays = any("ShapeDtypeStruct" in kind for kind in kinds)
-
-    def init(self, key: Key) -> Params:
-        """Draws the parameters."""
-        from flax import nnx
-
-        if self._arrays:
-            raise _Mutable(
-                "holds arrays that are no nnx.Param; make constants in the call, or "
-                "parameters of them."
-            )
-        _refuse_mutable(self._mutable)
-        made = self._make(nnx.Rngs(key))
-        return _plain(nnx.to_pure_dict(nnx.state(made, nnx.Param)))
-
-    def call(
-        self, params: Params, x: jax.Array, key: Key | None, pick: Callable
-    ) -> jax.Array:
-        """Calls what `pick` takes of the module that has these parameters."""
-        from flax import nnx
-
-        state = jax.tree.map(lambda leaf: leaf, self._params)
-        nnx.replace_by_pure_dict(state, params)
-        streams = 0
-
-        def stream(leaf):  # a fresh one for each random stream of the module
-            nonlocal streams
-            if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                return jnp.zeros(leaf.shape, leaf.dtype)
-            streams += 1
-            begun = jax.random.key(0) if key is None else key
-            return jax.random.fold_in(begun, streams)
-
-        rest = jax.tree.map(stream, self._rest)
-        module = nnx.merge(self._graphs[key is not None], state, rest)
-        called = pick(module)
-        return called(x, **_flags(called, key is not None))
-
-
-def _flags(called: Callable[..., Any], training: bool) -> dict[str, bool]:
-    """What a call is to be told of training, by the names of its parameters."""
-    known = inspect.signature(called).parameters
-    return {n: value == training for n, value in _FLAGS.items() if n in known}
-
-
-def _plain(tree: Any) -> Any:
-    """Nested dicts with names for keys, also where lists have positions."""
-    if not isinstance(tree, dict):
-        return tree
-    return {str(key): _plain(value) for key, value in tree.items()}

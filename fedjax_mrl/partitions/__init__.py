@@ -12,7 +12,6 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -196,7 +195,7 @@ def _labels(what: str, y: np.ndarray) -> np.ndarray:
 
 
 def given(
-    text: str, split: Any, num_clients: int, num_train: int, num_test: int
+    text: str, split: object, num_clients: int, num_train: int, num_test: int
 ) -> Partition:
     """Takes a split that the user made, in any usual form, and checks it.
 

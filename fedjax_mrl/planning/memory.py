@@ -7,7 +7,7 @@ for small ones the most that each purpose ever had.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from fedjax_mrl import stores
 from fedjax_mrl.planning.planner import Compiled, Planner
 from fedjax_mrl.planning.subject import Subject
+from fedjax_mrl.protocol import Tree
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.stores import disk
 
@@ -162,7 +163,7 @@ def _live(size: int) -> np.ndarray:
     return np.array([0, size], np.int64)
 
 
-def _stack(value: Any, rows: int) -> np.ndarray:
+def _stack(value: Tree, rows: int) -> np.ndarray:
     """Of a stack of so many, a block for each leaf."""
     return _blocks(
         *(rows * leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(value))

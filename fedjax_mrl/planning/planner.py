@@ -10,6 +10,7 @@ import jax
 from fedjax_mrl import tree
 from fedjax_mrl.planning import timing
 from fedjax_mrl.planning.subject import Subject
+from fedjax_mrl.protocol import Tree
 from fedjax_mrl.simulation import shapes
 from fedjax_mrl.simulation.group_program import GroupProgram
 from fedjax_mrl.simulation.population import Group
@@ -49,8 +50,8 @@ class Compiled(NamedTuple):
     """
 
     program: GroupProgram
-    pair: Any
-    upload: Any
+    pair: Tree
+    upload: Tree
     account: Account
 
     @property

@@ -2,13 +2,14 @@
 
 import math
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from fedjax_mrl import numerics, rng, sharding
 from fedjax_mrl.planning.subject import Subject
+from fedjax_mrl.protocol import Tree
 from fedjax_mrl.simulation import batches
 from fedjax_mrl.simulation.dealing import Members
 from fedjax_mrl.simulation.group_program import GroupProgram, TrialInputs
@@ -41,7 +42,7 @@ def program_of(federation: Subject, group: Group, config: RoundConfig) -> GroupP
     return GroupProgram(federation.algorithm, group, federation.population, settings)
 
 
-def trial_inputs(broadcasts: Any) -> TrialInputs:
+def trial_inputs(broadcasts: Tree) -> TrialInputs:
     """The inputs of a round of one trial, with broadcasts [1, ...]."""
     key = rng.data(rng.key(0, rng.Purpose.CLIENT_UPDATE, 1))
     rate = jax.dtypes.canonicalize_dtype(float).type(0)
@@ -51,8 +52,8 @@ def trial_inputs(broadcasts: Any) -> TrialInputs:
 def measure(
     federation: Subject,
     program: GroupProgram,
-    pair: Any,
-    broadcast: Any,
+    pair: Tree,
+    broadcast: Tree,
     bound: float = math.inf,
 ) -> Pace:
     """Times visits of some of a group's clients.
@@ -91,7 +92,7 @@ class _Visits:
     """
 
     def __init__(
-        self, federation: Subject, program: GroupProgram, pair: Any, broadcast: Any
+        self, federation: Subject, program: GroupProgram, pair: Tree, broadcast: Tree
     ) -> None:
         mesh = federation.mesh
         self._federation, self._program = federation, program

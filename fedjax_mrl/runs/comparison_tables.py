@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 
     algorithm: str
     rate: float
-    swept: tuple[Any, ...] = ()
+    swept: tuple[object, ...] = ()
 
 
 Lines = Mapping[Cell, list[dict[str, Any]]]  # rows of comparison.csv by cell
@@ -128,9 +128,9 @@ def _costs(trials: Sequence[dict[str, Any]], participants: int) -> list[str]:
     ]
 
 
-def _tops(lines_of: Lines, columns: Sequence[str]) -> dict[tuple[Any, str], float]:
+def _tops(lines_of: Lines, columns: Sequence[str]) -> dict[tuple[object, str], float]:
     """The largest mean of each measure among the cells of each data split."""
-    top: dict[tuple[Any, str], float] = {}
+    top: dict[tuple[object, str], float] = {}
     for cell, trials in lines_of.items():
         for key in MEASURES:
             place = _split(cell, columns), key
@@ -140,7 +140,7 @@ def _tops(lines_of: Lines, columns: Sequence[str]) -> dict[tuple[Any, str], floa
 
 def _bests(lines_of: Lines, columns: Sequence[str], *, several: bool) -> list[str]:
     """Names the best cell of every algorithm that has several on one data split."""
-    found: dict[tuple[str, Any], list[Cell]] = {}
+    found: dict[tuple[str, object], list[Cell]] = {}
     for cell in lines_of:
         place = cell.algorithm, _split(cell, columns)
         found.setdefault(place, []).append(cell)
@@ -203,7 +203,7 @@ def _shown(value: object) -> str:
     return "-" if value == "" else grids.text(value)
 
 
-def _split(cell: Cell, columns: Sequence[str]) -> tuple[Any, ...]:
+def _split(cell: Cell, columns: Sequence[str]) -> tuple[object, ...]:
     """What a cell says of the data split."""
     pairs = zip(columns, cell.swept, strict=True)
     return tuple(value for column, value in pairs if column in grids.SPLIT)

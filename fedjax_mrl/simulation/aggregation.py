@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_mrl import rng, tree
-from fedjax_mrl.protocol import Algorithm, Cohort
+from fedjax_mrl.protocol import Algorithm, Cohort, Tree
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation import privatising
 from fedjax_mrl.simulation.settings import RoundConfig
@@ -26,16 +26,16 @@ class ServerPrograms(NamedTuple):
         always: whether it is due even where nobody reports.
     """
 
-    broadcasts: Callable[[Sequence[Any]], Any]
-    broadcast_bytes: Callable[[Any], jax.Array]
-    gather: Callable[[Any, Any, Any], Any]
-    step: Callable[..., tuple[Any, Any, jax.Array]]
+    broadcasts: Callable[[Sequence[Tree]], Tree]
+    broadcast_bytes: Callable[[Tree], jax.Array]
+    gather: Callable[[Tree, Tree, Tree], Tree]
+    step: Callable[..., tuple[Tree, Tree, jax.Array]]
     purposes: tuple[Purpose, ...] = (Purpose.SERVER_UPDATE,)
     always: bool = False
 
 
 def make(
-    algorithm: Algorithm, cohort_size: int, config: RoundConfig, whole: Any
+    algorithm: Algorithm, cohort_size: int, config: RoundConfig, whole: Tree
 ) -> ServerPrograms:
     """Builds the server's programs.
 
@@ -71,7 +71,7 @@ def make(
     )
 
 
-def stepper(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
+def stepper(algorithm: Algorithm, reject: bool, whole: Tree) -> Callable:
     """Returns the server's step.
 
     Args:
@@ -104,7 +104,7 @@ def stepper(algorithm: Algorithm, reject: bool, whole: Any) -> Callable:
     return step
 
 
-def gatherer(cohort_size: int, whole: Any) -> Callable:
+def gatherer(cohort_size: int, whole: Tree) -> Callable:
     """Returns what collects the reports of a cohort, wave by wave.
 
     Gathered before they are summed up: the order of a sum is the cohort's.

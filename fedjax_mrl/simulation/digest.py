@@ -8,11 +8,12 @@ client by id.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from fedjax_mrl.protocol import Tree
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.state import State, read_clients, require_live
 from fedjax_mrl.stores import Store
@@ -28,7 +29,7 @@ class Leaf(NamedTuple):
     sha256: str
 
 
-def leaves(owner: str, value: Any) -> list[Leaf]:
+def leaves(owner: str, value: Tree) -> list[Leaf]:
     """Hashes every leaf with its path, type and shape."""
     hashed = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(value):
@@ -47,7 +48,7 @@ def combine(hashed: Sequence[Leaf]) -> str:
     return sha.hexdigest()
 
 
-def of(server: Any, clients: Mapping[int, tuple[Any, Any]]) -> str:
+def of(server: Tree, clients: Mapping[int, tuple[Tree, Tree]]) -> str:
     """The digest of a whole state in pieces.
 
     Args:

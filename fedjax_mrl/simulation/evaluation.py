@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from fedjax_mrl import sharding, stores
 from fedjax_mrl.learning import losses
-from fedjax_mrl.protocol import UNKNOWN, Algorithm, Batches, Examples
+from fedjax_mrl.protocol import UNKNOWN, Algorithm, Batches, Examples, Tree
 from fedjax_mrl.simulation import batches
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.state import State, require_live
@@ -146,7 +146,7 @@ def _enter(
 
 
 def _blocks(
-    test: _GroupTest, state: State, broadcast: Any, store: Store
+    test: _GroupTest, state: State, broadcast: Tree, store: Store
 ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
     """The sums of `_count` [R, points, heads] of a group's clients, block by block."""
     handle, table = state.clients[test.group.name], test.table

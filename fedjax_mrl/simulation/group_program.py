@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from fedjax_mrl import rng, sharding, tree
-from fedjax_mrl.protocol import Algorithm, Examples, Visit
+from fedjax_mrl.protocol import Algorithm, Examples, Tree, Visit
 from fedjax_mrl.simulation import batches, mapping, visit
 from fedjax_mrl.simulation.dealing import Dealer, Members, Wave
 from fedjax_mrl.simulation.population import Group, Population
@@ -29,7 +29,7 @@ from fedjax_mrl.simulation.visit import Report
 class TrialInputs(NamedTuple):
     """The inputs that all members of a trial have in common, for J trials."""
 
-    broadcast: Any  # [J, ...]
+    broadcast: Tree  # [J, ...]
     round: np.ndarray  # [J] int32, counted from 1
     key: np.ndarray  # [J, 2] uint32
     learning_rate: np.ndarray | None  # [J]; None is the optimizer's own
@@ -99,7 +99,7 @@ class GroupProgram:
         """Whether members do something after the server's update."""
         return self._finish is not None
 
-    def lower(self, pair: Any, inputs: TrialInputs) -> jax.stages.Lowered:
+    def lower(self, pair: Tree, inputs: TrialInputs) -> jax.stages.Lowered:
         """The training program before it is compiled, for a plan.
 
         From shapes alone, so that the devices need not be here. The second of its
@@ -139,8 +139,8 @@ class GroupProgram:
         return self._dealer.waves(present, schedule, busy)
 
     def train(
-        self, pairs: Any, inputs: TrialInputs, members: Members
-    ) -> tuple[Any, Report]:
+        self, pairs: Tree, inputs: TrialInputs, members: Members
+    ) -> tuple[Tree, Report]:
         """Trains the members.
 
         Args:
@@ -154,8 +154,8 @@ class GroupProgram:
         return self._train(pairs, inputs, self._examples, members)
 
     def finish(
-        self, states: Any, inputs: TrialInputs, members: Members, sound: jax.Array
-    ) -> Any:
+        self, states: Tree, inputs: TrialInputs, members: Members, sound: jax.Array
+    ) -> Tree:
         """Lets the members work with the server's new broadcast: states [R, ...].
 
         Those whose visit was rejected, as `sound` [R] of the reports says, do nothing.

@@ -2,13 +2,12 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from fedjax_mrl import rng, sharding, stores
-from fedjax_mrl.protocol import Algorithm
+from fedjax_mrl.protocol import Algorithm, Tree
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.settings import RoundConfig
@@ -58,7 +57,7 @@ def make_clients(
     config: RoundConfig,
     store: Store,
     places: Mapping[str, int] | None = None,
-) -> Callable[[int, Any], dict[str, tuple[Any, Any]]]:
+) -> Callable[[int, Tree], dict[str, tuple[Tree, Tree]]]:
     """Returns what makes the clients' part of a first state.
 
     Args:
@@ -84,7 +83,7 @@ def make_clients(
     if places is None:
         places = {group.name: place for place, group in enumerate(groups)}
 
-    def clients_of(seed: int, broadcast: Any) -> dict[str, tuple[Any, Any]]:
+    def clients_of(seed: int, broadcast: Tree) -> dict[str, tuple[Tree, Tree]]:
         base = rng.data(rng.key(seed, Purpose.CLIENT_INIT, int(config.same_start)))
         clients = {}
         for group in groups:
@@ -110,7 +109,7 @@ def _compiled(function: Callable, store: Store) -> Callable:
     return jax.jit(function, compiler_options=options)
 
 
-def _repeat(alike: Any, rows: np.ndarray) -> Any:
+def _repeat(alike: Tree, rows: np.ndarray) -> Tree:
     """The same state for all rows: [R, ...]."""
     return jax.tree.map(
         lambda leaf: np.broadcast_to(leaf, (len(rows), *np.shape(leaf))), alike

@@ -5,7 +5,7 @@ learns nothing from them.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 
 from fedjax_mrl import rng, sharding
 from fedjax_mrl.learning import freezing
-from fedjax_mrl.protocol import Algorithm, Client, Model, Server, Visit
+from fedjax_mrl.protocol import Algorithm, Client, Model, Server, Tree, Visit
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation import (
     aggregation,
@@ -64,7 +64,7 @@ class Start(NamedTuple):
         trial: seed, and the learning rate of their training.
     """
 
-    broadcast: Any
+    broadcast: Tree
     round: int
     trial: Trial
 
@@ -80,7 +80,7 @@ class Joined(NamedTuple):
 
     before: Scores
     after: Scores
-    states: dict[int, tuple[Any, Any]]
+    states: dict[int, tuple[Tree, Tree]]
 
 
 def alone(algorithm: Algorithm, *, frozen: bool) -> Algorithm:

@@ -1,22 +1,22 @@
 """Runs a function for every member of a cohort inside one compiled program."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fedjax_mrl import tree
+from fedjax_mrl.protocol import Tree
 
 
 def over_members(
-    visit: Callable[[Any, Any], tuple[Any, Any]],
-    states: Any,
-    members: Any,
+    visit: Callable[[Tree, Tree], tuple[Tree, Tree]],
+    states: Tree,
+    members: Tree,
     count: jax.Array,
     chunk: int,
-) -> tuple[Any, Any]:
+) -> tuple[Tree, Tree]:
     """Calls `visit(state, member)` for the first `count` members.
 
     Members are worked off in chunks: within a chunk `visit` is vmapped, chunks

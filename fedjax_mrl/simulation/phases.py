@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from fedjax_mrl import sharding
+from fedjax_mrl.protocol import Tree
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation.aggregation import ServerPrograms
 from fedjax_mrl.simulation.cohorts import RoundPlan, Sampler
@@ -56,14 +57,14 @@ class Trained(NamedTuple):
 
     program: GroupProgram
     wave: Wave
-    pairs: tuple[Any, Any]  # private states and shared copies [R, ...]
+    pairs: tuple[Tree, Tree]  # private states and shared copies [R, ...]
     sound: jax.Array  # [R] bool
 
 
 class Aggregated(NamedTuple):
     """The server of a trial after its step."""
 
-    server: Any  # its new state
+    server: Tree  # its new state
     report: Report  # of the cohort [K], without uploads
     finite: jax.Array  # [] bool, the new state
 
@@ -193,7 +194,7 @@ def store(
 def _trial_inputs(
     pieces: Pieces,
     plans: Sequence[RoundPlan],
-    servers: Sequence[Any],
+    servers: Sequence[Tree],
     purpose: Purpose,
 ) -> TrialInputs:
     """The inputs of each trial's members, filled up to J trials.
@@ -206,7 +207,7 @@ def _trial_inputs(
 
 
 def inputs_of(
-    broadcasts: Any, plans: Sequence[RoundPlan], purpose: Purpose
+    broadcasts: Tree, plans: Sequence[RoundPlan], purpose: Purpose
 ) -> TrialInputs:
     """The inputs of the members of J trials, from their broadcasts [J, ...]."""
     rates = [plan.trial.learning_rate for plan in plans]

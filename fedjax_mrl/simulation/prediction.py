@@ -2,14 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fedjax_mrl import discovery
-from fedjax_mrl.protocol import Algorithm, Array
+from fedjax_mrl.protocol import Algorithm, Array, Tree
 from fedjax_mrl.simulation.evaluation import POINTS
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.simulation.state import State, read_clients, require_live
@@ -90,7 +89,7 @@ def _require_same_classes(groups: Sequence[Group], wanted: Sequence[int]) -> Non
         )
 
 
-def require_client(client: Any, number: int) -> int:
+def require_client(client: object, number: int) -> int:
     """Returns a client's number as an int.
 
     Raises:
@@ -133,7 +132,7 @@ def logits_of(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable
 
 def _pairs(
     state: State, groups: Sequence[Group], wanted: Sequence[int], store: Store
-) -> Iterator[tuple[Group, int, tuple[Any, Any]]]:
+) -> Iterator[tuple[Group, int, tuple[Tree, Tree]]]:
     """Group, id, private state and shared copy of each wanted client, a few at once."""
     for group in groups:
         clients = np.intersect1d(group.clients, wanted)

@@ -1,24 +1,24 @@
 """Shapes of what an algorithm holds and sends, without computing any of it."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from fedjax_mrl import rng
-from fedjax_mrl.protocol import Algorithm, Model
+from fedjax_mrl.protocol import Algorithm, Model, Tree
 from fedjax_mrl.rng import Purpose
 
 
 class Shapes(NamedTuple):
     """Trees of `jax.ShapeDtypeStruct`."""
 
-    key: Any  # of a typed key, to ask for further shapes
-    server: Any
-    broadcast: Any
-    private: Any  # state of a client with the model
+    key: Tree  # of a typed key, to ask for further shapes
+    server: Tree
+    broadcast: Tree
+    private: Tree  # state of a client with the model
 
     @property
-    def pair(self) -> tuple[Any, Any]:
+    def pair(self) -> tuple[Tree, Tree]:
         """A client's private state, and its copy of a broadcast."""
         return self.private, self.broadcast
 
@@ -34,7 +34,7 @@ def of(algorithm: Algorithm, model: Model) -> Shapes:
     return Shapes(key, server, broadcast, private)
 
 
-def of_server(algorithm: Algorithm) -> tuple[Any, Any, Any]:
+def of_server(algorithm: Algorithm) -> tuple[Tree, Tree, Tree]:
     """The shapes of a key, of the server's state and of a broadcast."""
     key = jax.eval_shape(lambda: rng.key(0, Purpose.CLIENT_INIT))
     server = jax.eval_shape(algorithm.server.init, key)

@@ -1,12 +1,12 @@
 """The state that goes from round to round, and what a round reports."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_mrl.protocol import Array
+from fedjax_mrl.protocol import Array, Tree
 from fedjax_mrl.simulation.population import Group
 from fedjax_mrl.stores import Store
 
@@ -15,10 +15,10 @@ class State(NamedTuple):
     """All that a checkpoint holds. No keys: they follow from seed and round."""
 
     round: int  # rounds played
-    server: Any
+    server: Tree
     # By group: private states, and the shared part as each client last held it; both
     # as the store keeps them, one row a client.
-    clients: dict[str, tuple[Any, Any]]
+    clients: dict[str, tuple[Tree, Tree]]
 
 
 class ConsumedError(RuntimeError):
@@ -89,7 +89,7 @@ def require_live(*states: State) -> None:
 
 def read_clients(
     state: State, groups: Sequence[Group], clients: np.ndarray, store: Store
-) -> dict[int, tuple[Any, Any]]:
+) -> dict[int, tuple[Tree, Tree]]:
     """Reads some clients' private states and shared copies to the host, by id."""
     pairs = {}
     for group in groups:
@@ -102,7 +102,7 @@ def read_clients(
     return pairs
 
 
-def named(private: Any, shared: Any) -> dict[str, Any]:
+def named(private: Tree, shared: Tree) -> dict[str, Tree]:
     """A client's networks by name: the shared part, and what its state consists of."""
     parts = private._asdict() if hasattr(private, "_asdict") else {"state": private}
     return {"shared": shared, **parts}

@@ -1,14 +1,14 @@
 """One client's visit of a round: its training, and what it reports of it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from fedjax_mrl import tree
-from fedjax_mrl.protocol import Client
+from fedjax_mrl.protocol import Client, Tree
 from fedjax_mrl.simulation.settings import Settings
 
 
@@ -19,7 +19,7 @@ class Report(NamedTuple):
     finite: dict[str, jax.Array]  # part of the client's networks, or "upload" -> []
     metrics: dict[str, jax.Array]  # [] each, mean over the local steps
     sound: jax.Array  # [] bool, all of `finite`
-    upload: Any  # what the algorithm sends; None once the server has used it
+    upload: Tree  # what the algorithm sends; None once the server has used it
 
 
 def train(client: Client, settings: Settings) -> Callable:
@@ -66,7 +66,7 @@ def finish(client: Client) -> Callable:
     return finish_once
 
 
-def sound(upload: Any, max_norm: float = 0.0) -> jax.Array:
+def sound(upload: Tree, max_norm: float = 0.0) -> jax.Array:
     """Whether an upload is finite, and not absurdly large if there is a limit.
 
     Counts of examples are integers, of which neither is asked: a client is not odd
@@ -77,7 +77,7 @@ def sound(upload: Any, max_norm: float = 0.0) -> jax.Array:
     return finite & (square <= max_norm**2) if max_norm else finite
 
 
-def _floating(value: Any) -> list[jax.Array]:
+def _floating(value: Tree) -> list[jax.Array]:
     return [
         leaf
         for leaf in jax.tree.leaves(value)
@@ -85,7 +85,7 @@ def _floating(value: Any) -> list[jax.Array]:
     ]
 
 
-def _finite(values: dict[str, Any]) -> dict[str, jax.Array]:
+def _finite(values: dict[str, Tree]) -> dict[str, jax.Array]:
     """Whether every number is finite: a flag for each network of each value."""
     flags = {}
     for name, value in values.items():

@@ -2,16 +2,20 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from fedjax_mrl import sharding
+from fedjax_mrl.protocol import Tree
 
 KINDS = ("auto", "device", "host", "disk")
 PADDING_ROW = 2**30  # a row past the end of every store: reads anything, writes nothing
+
+
+# States of one group as a store keeps them: stacks, or `host.Rows`.
+Handle = Tree
 
 
 class Store(abc.ABC):
@@ -31,7 +35,7 @@ class Store(abc.ABC):
     through_host: bool = False
 
     @abc.abstractmethod
-    def create(self, name: str, number: int, fresh: Callable) -> Any:
+    def create(self, name: str, number: int, fresh: Callable) -> Handle:
         """Makes the handle of N rows.
 
         Args:
@@ -42,15 +46,17 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def save(self, handle: Any, number: int, round: int) -> Any:
+    def save(self, handle: Handle, number: int, round: int) -> Tree:
         """Arrays on the host that a round's checkpoint keeps of all N rows."""
 
     @abc.abstractmethod
-    def restore(self, saved: Any, created: Any) -> Any:
+    def restore(self, saved: Tree, created: Handle) -> Handle:
         """The handle of the rows that `save` returned, from one of `create`."""
 
     @abc.abstractmethod
-    def take(self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray) -> Any:
+    def take(
+        self, handles: Sequence[Handle], which: np.ndarray, rows: np.ndarray
+    ) -> Tree:
         """States [R, ...], split over the devices.
 
         Args:
@@ -61,19 +67,23 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def put(
-        self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray, values: Any
-    ) -> list[Any]:
+        self,
+        handles: Sequence[Handle],
+        which: np.ndarray,
+        rows: np.ndarray,
+        values: Tree,
+    ) -> list[Handle]:
         """Writes states [R, ...] and returns J new handles; the old ones are consumed.
 
         Rows past the end write nothing; the other arguments are those of `take`.
         """
 
     @abc.abstractmethod
-    def read(self, handle: Any, rows: np.ndarray) -> Any:
+    def read(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the host."""
 
     @abc.abstractmethod
-    def block(self, handle: Any, rows: np.ndarray) -> Any:
+    def block(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the devices, to look at; may be the store's own arrays.
 
         The rows follow one another, and begin at a multiple of their number.
@@ -84,14 +94,14 @@ class Store(abc.ABC):
         """R of `block`, for a store of N rows."""
 
     @abc.abstractmethod
-    def written(self, handle: Any, rows: np.ndarray) -> np.ndarray:
+    def written(self, handle: Handle, rows: np.ndarray) -> np.ndarray:
         """[R] bool, whether a state may have been put there."""
 
-    def prefetch(self, handle: Any, rows: np.ndarray) -> None:
+    def prefetch(self, handle: Handle, rows: np.ndarray) -> None:
         """Begins to read rows that will be taken next, where that takes time."""
         del handle, rows
 
-    def prune(self, handle: Any, rounds: Sequence[int]) -> None:
+    def prune(self, handle: Handle, rounds: Sequence[int]) -> None:
         """Removes what only checkpoints of other rounds than these need."""
         del handle, rounds
 
@@ -102,7 +112,7 @@ def block_size(kind: str, mesh: Mesh, number: int) -> int:
     return mesh.size * (on_each if kind == "device" else min(8, on_each))
 
 
-def on_host(values: Any, mesh: Mesh) -> Any:
+def on_host(values: Tree, mesh: Mesh) -> Tree:
     """Arrays on the host, also of what other processes hold."""
     if jax.process_count() > 1:
         gather = jax.jit(lambda leaves: leaves, out_shardings=sharding.everywhere(mesh))

@@ -1,7 +1,6 @@
 """States of all clients on the devices, in stacks."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fedjax_mrl import sharding, tree
-from fedjax_mrl.stores.base import PADDING_ROW, Store, block_size
+from fedjax_mrl.protocol import Tree
+from fedjax_mrl.stores.base import PADDING_ROW, Handle, Store, block_size
 
 
 class DeviceStore(Store):
@@ -22,36 +22,42 @@ class DeviceStore(Store):
         self._put = jax.jit(_put, donate_argnums=0, out_shardings=split)
         self._read = jax.jit(tree.take, out_shardings=sharding.everywhere(mesh))
 
-    def create(self, name: str, number: int, fresh: Callable) -> Any:
+    def create(self, name: str, number: int, fresh: Callable) -> Handle:
         """Puts the first states of all rows on the devices."""
         del name
         return self._on_devices(fresh(np.arange(number)))
 
-    def save(self, handle: Any, number: int, round: int) -> Any:
+    def save(self, handle: Handle, number: int, round: int) -> Tree:
         """All states [N, ...]."""
         del round
         return self.read(handle, np.arange(number, dtype=np.int32))
 
-    def restore(self, saved: Any, created: Any) -> Any:
+    def restore(self, saved: Tree, created: Handle) -> Handle:
         """Puts saved states on the devices."""
         del created
         return self._on_devices(saved)
 
-    def take(self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray) -> Any:
+    def take(
+        self, handles: Sequence[Handle], which: np.ndarray, rows: np.ndarray
+    ) -> Tree:
         """States [R, ...], split over the devices."""
         return self._take(handles, which, rows)
 
     def put(
-        self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray, values: Any
-    ) -> list[Any]:
+        self,
+        handles: Sequence[Handle],
+        which: np.ndarray,
+        rows: np.ndarray,
+        values: Tree,
+    ) -> list[Handle]:
         """Writes states into the stacks, which are donated."""
         return self._put(handles, which, rows, values)
 
-    def read(self, handle: Any, rows: np.ndarray) -> Any:
+    def read(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the host."""
         return jax.device_get(self._read(handle, rows))
 
-    def block(self, handle: Any, rows: np.ndarray) -> Any:
+    def block(self, handle: Handle, rows: np.ndarray) -> Tree:
         """The stacks themselves: the only block is all there is."""
         del rows
         return handle
@@ -60,12 +66,12 @@ class DeviceStore(Store):
         """All rows, rounded up to a multiple of the number of devices."""
         return block_size("device", self.mesh, number)
 
-    def written(self, handle: Any, rows: np.ndarray) -> np.ndarray:
+    def written(self, handle: Handle, rows: np.ndarray) -> np.ndarray:
         """True everywhere: a stack does not know which rows are still the first."""
         del handle
         return np.ones(rows.size, bool)
 
-    def _on_devices(self, stack: Any) -> Any:
+    def _on_devices(self, stack: Tree) -> Tree:
         # A sharded axis is a multiple of the number of devices.
         def pad(leaf):
             more = -leaf.shape[0] % self.mesh.size

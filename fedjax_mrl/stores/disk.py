@@ -11,11 +11,11 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
+from fedjax_mrl.protocol import Tree
 from fedjax_mrl.stores.host import Rows, RowStore
 
 WAITING = 64  # states in memory that are still being written
@@ -57,7 +57,7 @@ class FileRows(Rows):
     def __init__(
         self,
         number: int,
-        fresh: Callable[[np.ndarray], Any],
+        fresh: Callable[[np.ndarray], Tree],
         folder: pathlib.Path,
         versions: Versions,
     ) -> None:
@@ -80,19 +80,19 @@ class FileRows(Rows):
         inside = rows < self.number
         return inside & (self._version[np.where(inside, rows, 0)] > 0)
 
-    def put(self, rows: np.ndarray, values: Any) -> None:
+    def put(self, rows: np.ndarray, values: Tree) -> None:
         """Begins to write states [R, ...]."""
         self._newest = self._versions.next()
         super().put(rows, values)
         self._finish(keep=WAITING)
 
-    def save(self, round: int) -> Any:
+    def save(self, round: int) -> Tree:
         """The versions [N]; all of them are in their files when this returns."""
         self._finish(keep=0)
         self._saved[round] = self._version.copy()
         return self._version.copy()
 
-    def restore(self, saved: Any) -> "FileRows":
+    def restore(self, saved: Tree) -> "FileRows":
         """These rows with the versions that `save` returned."""
         self._version = np.array(saved, np.int64)
         self._versions.after(int(self._version.max(initial=0)))

@@ -2,14 +2,15 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from fedjax_mrl import sharding
-from fedjax_mrl.stores.base import PADDING_ROW, Store, block_size, on_host
+from fedjax_mrl.protocol import Tree
+from fedjax_mrl.stores.base import PADDING_ROW, Handle, Store, block_size, on_host
 
 
 class Rows:
@@ -21,7 +22,7 @@ class Rows:
             same whenever it is called.
     """
 
-    def __init__(self, number: int, fresh: Callable[[np.ndarray], Any]) -> None:
+    def __init__(self, number: int, fresh: Callable[[np.ndarray], Tree]) -> None:
         self.number, self._fresh = number, fresh
         leaves, self._structure = jax.tree.flatten(fresh(np.zeros(1, np.int32)))
         self._shapes = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
@@ -38,7 +39,7 @@ class Rows:
         """Whether they were passed on; named as that of a JAX array."""
         return self._passed_on
 
-    def take(self, rows: np.ndarray) -> Any:
+    def take(self, rows: np.ndarray) -> Tree:
         """States [R, ...], copied; zeros for rows past the end."""
         inside = [(place, int(row)) for place, row in enumerate(rows) if self._has(row)]
         written = self.written(rows)
@@ -54,7 +55,7 @@ class Rows:
                     stack[place] = leaf
         return self._structure.unflatten(stacks)
 
-    def put(self, rows: np.ndarray, values: Any) -> None:
+    def put(self, rows: np.ndarray, values: Tree) -> None:
         """Keeps states [R, ...]; those for rows past the end are dropped."""
         leaves = jax.tree.leaves(values)
         for place, row in enumerate(rows):
@@ -66,12 +67,12 @@ class Rows:
         """[R] bool, whether a state was put there."""
         return np.array([int(row) in self._kept for row in rows], bool)
 
-    def save(self, round: int) -> Any:
+    def save(self, round: int) -> Tree:
         """All states [N, ...], for a checkpoint."""
         del round  # all of them are in the checkpoint
         return self.take(np.arange(self.number))
 
-    def restore(self, saved: Any) -> "Rows":
+    def restore(self, saved: Tree) -> "Rows":
         """These rows with the states that `save` returned."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(saved)]
         self._kept = {row: [leaf[row] for leaf in leaves] for row in range(self.number)}
@@ -105,16 +106,18 @@ class RowStore(Store):
         self.mesh = mesh
         self._split = sharding.over_clients(mesh)
 
-    def save(self, handle: Any, number: int, round: int) -> Any:
+    def save(self, handle: Handle, number: int, round: int) -> Tree:
         """Arrays on the host that the round's checkpoint keeps."""
         del number  # rows know how many they are
         return jax.tree.map(lambda rows: rows.save(round), handle)
 
-    def restore(self, saved: Any, created: Any) -> Any:
+    def restore(self, saved: Tree, created: Handle) -> Handle:
         """The created rows with the saved states."""
         return jax.tree.map(lambda rows, stack: rows.restore(stack), created, saved)
 
-    def take(self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray) -> Any:
+    def take(
+        self, handles: Sequence[Handle], which: np.ndarray, rows: np.ndarray
+    ) -> Tree:
         """States [R, ...], gathered on the host and then split over the devices."""
         if len(handles) == 1:
             return jax.device_put(self.read(handles[0], rows), self._split)
@@ -128,8 +131,12 @@ class RowStore(Store):
         return jax.device_put(joined, self._split)
 
     def put(
-        self, handles: Sequence[Any], which: np.ndarray, rows: np.ndarray, values: Any
-    ) -> list[Any]:
+        self,
+        handles: Sequence[Handle],
+        which: np.ndarray,
+        rows: np.ndarray,
+        values: Tree,
+    ) -> list[Handle]:
         """Keeps states, by way of the host."""
         values = on_host(values, self.mesh)
         for number, handle in enumerate(handles):
@@ -142,11 +149,11 @@ class RowStore(Store):
         # As donation does: the state that they were of is told from the new one.
         return jax.tree.map(lambda kept: kept.pass_on(), list(handles))
 
-    def read(self, handle: Any, rows: np.ndarray) -> Any:
+    def read(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the host."""
         return jax.tree.map(lambda kept: kept.take(rows), handle)
 
-    def block(self, handle: Any, rows: np.ndarray) -> Any:
+    def block(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...], split over the devices."""
         return jax.device_put(self.read(handle, rows), self._split)
 
@@ -154,17 +161,17 @@ class RowStore(Store):
         """A few rows for each device."""
         return block_size("host", self.mesh, number)
 
-    def written(self, handle: Any, rows: np.ndarray) -> np.ndarray:
+    def written(self, handle: Handle, rows: np.ndarray) -> np.ndarray:
         """[R] bool, whether a state was put there."""
         kept = jax.tree.leaves(handle)
         return np.any([stack.written(rows) for stack in kept], axis=0)
 
-    def prefetch(self, handle: Any, rows: np.ndarray) -> None:
+    def prefetch(self, handle: Handle, rows: np.ndarray) -> None:
         """Begins to read rows that will be taken next."""
         for kept in jax.tree.leaves(handle):
             kept.prefetch(rows)
 
-    def prune(self, handle: Any, rounds: Sequence[int]) -> None:
+    def prune(self, handle: Handle, rounds: Sequence[int]) -> None:
         """Removes what only checkpoints of other rounds than these need."""
         for kept in jax.tree.leaves(handle):
             kept.prune(rounds)
