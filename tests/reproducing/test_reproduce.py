@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from experiments import presets_table
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reproducing import drawing, parts, preset, table
 from fedjax_mrl.runs.directory import RunDirectory
@@ -306,6 +307,13 @@ def test_every_preset_is_whole_and_its_laptop_scale_takes_under_two_hours(name):
         assert all(seconds)
         if scale.name == "laptop":  # half a minute of compiling for each run
             assert sum(seconds) + 30 * len(seconds) < 7200
+
+
+def test_the_page_has_the_table_that_the_presets_make():
+    text = presets_table.TARGET.read_text(encoding="utf-8")
+    assert presets_table.page(text) == text
+    for key in preset._KEYS | preset._SCALE_KEYS | preset._CELL_KEYS:
+        assert f"`{key}`" in text, key
 
 
 def test_the_full_table_has_the_configuration_of_the_run_of_record():
