@@ -12,7 +12,7 @@ from fedjax_mrl.reproducing.preset import Preset, Scale
 from fedjax_mrl.runs import comparison
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
-from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
+from fedjax_mrl.runs.directory import RunDirectory
 
 
 class Part(NamedTuple):
@@ -172,7 +172,7 @@ def played(path: pathlib.Path) -> int:
     """Rounds that rounds.csv of a run has."""
     try:
         rows = RunDirectory(path).rows("rounds.csv")
-    except (OSError, ValueError, RunDirectoryError):
+    except (OSError, ValueError):
         return 0
     return int(rows[-1]["round"]) if rows else 0
 

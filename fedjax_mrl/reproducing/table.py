@@ -146,14 +146,15 @@ def rows(preset: Preset, scale: Scale, found: Sequence[Cell]) -> list[dict[str, 
 
 def _costs(cell: Cell) -> dict[str, Any]:
     """Mean costs to the target, of the repeats that reached it, if all did."""
-    reached = [result.reached for result in cell.results]
-    if not reached or None in reached:
+    reached = [r.reached for r in cell.results if r.reached is not None]
+    if not reached or len(reached) < len(cell.results):
         return {}
-    mean = lambda key: float(np.mean([each[key] for each in reached if each]))
     return {
-        "rounds_to_target": round(mean("rounds"), 1),
-        "mb_to_target": round(mean("bytes") / 1e6, 3),
-        "tflop_to_target": round(mean("flops") / 1e12, 3),
+        "rounds_to_target": round(float(np.mean([r["rounds"] for r in reached])), 1),
+        "mb_to_target": round(float(np.mean([r["bytes"] for r in reached])) / 1e6, 3),
+        "tflop_to_target": round(
+            float(np.mean([r["flops"] for r in reached])) / 1e12, 3
+        ),
     }
 
 
