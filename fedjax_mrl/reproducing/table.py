@@ -22,7 +22,6 @@ COLUMNS = (
     *("clients_ahead", "rounds_to_target", "mb_to_target", "tflop_to_target"),
     *("paper", "paper_verified", "difference", "expected", "expected_sd", "status"),
 )
-NOT_RUN = "not run"
 
 
 class Cell(NamedTuple):
@@ -106,11 +105,8 @@ def _status(known: Sequence[tuple[Run, Progress]]) -> str:
         return f"done (from {', '.join(sorted(taken))})" if taken else "done"
     if done:
         return f"{done} of {len(known)} repeats"
-    begun = [(run, far) for run, far in known if far.rounds]
-    if not begun:
-        return NOT_RUN
-    run, far = begun[0]
-    return f"round {far.rounds} of {run.config.rounds}"
+    run, far = max(known, key=lambda each: each[1].rounds)
+    return far.words(run.config.rounds)
 
 
 def rows(preset: Preset, scale: Scale, found: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -174,6 +174,19 @@ def test_an_interrupted_table_goes_on_with_the_same_bits(made, toy, tmp_path):
     assert rows(again)["even", "lg_fedavg"]["status"] == "done"
 
 
+def test_a_run_that_diverged_says_where_it_ended(made, toy, tmp_path, capsys):
+    out, _ = made
+    folder = tmp_path / "toy" / "laptop" / "even" / "standalone-0"
+    shutil.copytree(out / "laptop" / "even" / "standalone-0", folder)
+    run = RunDirectory.open(folder)
+    run.cut(1)
+    assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "*dalone-0") == 0
+    assert "even/standalone-0    round 1 of 2, about" in capsys.readouterr().out
+    run.write_json("summary.json", {"rounds": 1})
+    assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "*dalone-0") == 0
+    assert "ended after round 1 of 2, about" in capsys.readouterr().out
+
+
 def test_what_compare_made_is_taken_over(made, toy, tmp_path, capsys):
     out, _ = made
     assert rows(out)["uneven", "standalone"]["status"] == "done"
@@ -193,6 +206,7 @@ def test_the_plan_says_what_is_left_and_how_long_it_takes(toy, tmp_path, capsys)
     # 2 rounds of 400 images at 1000 s for 40,000 are 20 s, of Standalone 10 s: 95 s.
     assert "7 to run, about 2 min" in told
     assert "even/lg_fedavg-0" in told and "in everything" in told
+    assert "measured  even/standalone 40.00 ± 1.50" in told
     assert not list(tmp_path.iterdir())
 
 
