@@ -290,4 +290,4 @@ def _shown(row: Mapping[str, Any], name: str) -> str:
         return f"{value:.2f}" if row["paper_verified"] == "true" else f"({value:.2f})"
     if name == "difference" and value != "":
         return f"{value:+.2f}"
-    return "-" if value in ("", 0) else str(value)
+    return "-" if value == "" or (name, value) == ("seeds", 0) else str(value)
