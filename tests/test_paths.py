@@ -21,6 +21,7 @@ RUN += ["--rounds", "0", "--devices", "1"]  # a checkpoint there is nevertheless
 # Options that speak of files in their help and take none.
 NO_PATHS = {"overwrite", "download", "partition", "dataset", "tune", "client_store"}
 NO_PATHS |= {"strategies", "algorithm", "models", "writer"}  # these name code in files
+NO_PATHS |= {"reproduction"}  # a name, or a path that is read as --config's is
 OTHERS = {"predict": ["x", "y"], "data": ["import", "digits"]}  # what a command needs
 OTHERS |= {"compare": ["--algorithms", "standalone"]}
 OTHERS |= dict.fromkeys(("resume", "verify", "evaluate", "personalize", "export"), "x")
@@ -49,6 +50,7 @@ def test_every_option_that_speaks_of_files_is_read_as_a_path():
     expected |= {"data": "source data_dir", "doctor": "data_dir"}
     expected |= {"export": "run out data_dir", "predict": "model images csv data_dir"}
     expected |= {"personalize": "run data out data_dir"}
+    expected |= {"reproduce": "out data_dir", "list": "out"}
     for name, dests in expected.items():
         assert {(name, dest) for dest in dests.split()} <= found
 

@@ -6,8 +6,8 @@ view. Only the small model's extractor travels, and it learns through the projec
     R~_k = P_k([G^ex(x) ; F_k^ex(x)])
     l_k  = m_hf CE(F_k^hd(R~_k), y)
 
-It is `fedmrl` with `readout=local`: what the paper's study of Matryoshka learning calls
-the method without it. `fedmrl_no_mrl_full` keeps the global header.
+It is `fedmrl` with `readout=local`, and how the paper's study of the method without
+Matryoshka learning is understood here. `fedmrl_no_mrl_full` keeps the global header.
 
 Reference:
     Yi et al., Federated Model Heterogeneous Matryoshka Representation Learning,

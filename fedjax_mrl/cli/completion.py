@@ -44,6 +44,7 @@ def script(parser: Parser, shell: str) -> str:
 def _names() -> dict[str, Sequence[str]]:
     """The values of options that are names; of lists, those of an entry."""
     from fedjax_mrl import algorithms, config, datasets, models, partitions
+    from fedjax_mrl.reproducing import preset
 
     networks = models.names()
     return {
@@ -54,6 +55,7 @@ def _names() -> dict[str, Sequence[str]]:
         "shared_model": networks,
         "partition": partitions.names(),
         "preset": list(config.presets()),
+        "reproduction": preset.names(),
     }
 
 

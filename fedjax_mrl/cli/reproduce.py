@@ -202,6 +202,7 @@ def _overview(asked: _Asked) -> list[str]:
         f"hardware  {preset.hardware}",
         f"time      {scale.time}",
         f"paper     {preset.source or 'no figures known as numbers'}",
+        f"measured  {_measured(scale)}",
         f"folder    {asked.out}",
         "",
     ]
@@ -211,10 +212,20 @@ def _overview(asked: _Asked) -> list[str]:
         if far.path is not None:
             state = f"done, in {far.path}" if far.taken else "done"
         else:
-            played = f"round {far.rounds} of {run.config.rounds}" if far.rounds else ""
-            state = (played or "not run") + _about(asked, [run])
+            state = far.words(run.config.rounds) + _about(asked, [run])
         lines.append(f"{part.label(run):{width}}  {state}")
     return [*lines, "", _intention(asked)]
+
+
+def _measured(scale: "Scale") -> str:
+    """What was measured before at a scale, by setting and method."""
+    cells = [
+        f"{setting}/{method} {found.mean:.2f}"
+        + ("" if found.sd is None else f" ± {found.sd:.2f}")
+        for setting, values in scale.expected.items()
+        for method, found in values.items()
+    ]
+    return ", ".join(cells) or "not run"
 
 
 def _write(asked: _Asked) -> int:

@@ -52,7 +52,11 @@ def _points(axes: "Axes", preset: Preset, found: Sequence[Cell]) -> None:
             )
     axes.set_yticks(range(len(found)), [cell.label for cell in reversed(found)])
     axes.tick_params(labelsize="small")
-    axes.set_xlabel("best mean test accuracy, % (circle: here, diamond: paper)")
+    axes.set_xlabel(
+        "best mean test accuracy of clients, %\n"
+        "circle: here, diamond: paper (hollow: unverified)",
+        fontsize="small",
+    )
 
 
 def _curves(axes: "Axes", preset: Preset, found: Sequence[Cell]) -> None:

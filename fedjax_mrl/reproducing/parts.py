@@ -12,7 +12,7 @@ from fedjax_mrl.reproducing.preset import Preset, Scale
 from fedjax_mrl.runs import comparison
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
-from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
+from fedjax_mrl.runs.directory import RunDirectory
 
 
 class Part(NamedTuple):
@@ -44,11 +44,19 @@ class Progress(NamedTuple):
         rounds: rounds that are played.
         path: the run whose numbers count; None until there is one with all rounds.
         taken: whether it lies elsewhere, in a preset or setting of the same course.
+        ended: whether it ended before its last round, as one that diverged.
     """
 
     rounds: int
     path: pathlib.Path | None
     taken: bool = False
+    ended: bool = False
+
+    def words(self, whole: int) -> str:
+        """What to say of a run of `whole` rounds that is not done."""
+        if self.ended:
+            return f"ended after round {self.rounds} of {whole}"
+        return f"round {self.rounds} of {whole}" if self.rounds else "not run"
 
 
 def plan(
@@ -137,7 +145,10 @@ class Finder:
         for other in self._others():
             if other.path != run.path and _holds(other, run):
                 return Progress(run.config.rounds, other.path, taken=True)
-        return Progress(played(run.path) if comparison.begun(run) else 0, None)
+        if not comparison.begun(run):
+            return Progress(0, None)
+        ended = comparison.rounds_played(run.path)
+        return Progress(ended or played(run.path), None, ended=ended is not None)
 
     def _others(self) -> list[Run]:
         if self._held is None:
@@ -172,7 +183,7 @@ def played(path: pathlib.Path) -> int:
     """Rounds that rounds.csv of a run has."""
     try:
         rows = RunDirectory(path).rows("rounds.csv")
-    except (OSError, ValueError, RunDirectoryError):
+    except (OSError, ValueError):
         return 0
     return int(rows[-1]["round"]) if rows else 0
 

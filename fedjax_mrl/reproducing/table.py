@@ -22,7 +22,6 @@ COLUMNS = (
     *("clients_ahead", "rounds_to_target", "mb_to_target", "tflop_to_target"),
     *("paper", "paper_verified", "difference", "expected", "expected_sd", "status"),
 )
-NOT_RUN = "not run"
 
 
 class Cell(NamedTuple):
@@ -106,11 +105,8 @@ def _status(known: Sequence[tuple[Run, Progress]]) -> str:
         return f"done (from {', '.join(sorted(taken))})" if taken else "done"
     if done:
         return f"{done} of {len(known)} repeats"
-    begun = [(run, far) for run, far in known if far.rounds]
-    if not begun:
-        return NOT_RUN
-    run, far = begun[0]
-    return f"round {far.rounds} of {run.config.rounds}"
+    run, far = max(known, key=lambda each: each[1].rounds)
+    return far.words(run.config.rounds)
 
 
 def rows(preset: Preset, scale: Scale, found: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -146,14 +142,15 @@ def rows(preset: Preset, scale: Scale, found: Sequence[Cell]) -> list[dict[str, 
 
 def _costs(cell: Cell) -> dict[str, Any]:
     """Mean costs to the target, of the repeats that reached it, if all did."""
-    reached = [result.reached for result in cell.results]
-    if not reached or None in reached:
+    reached = [r.reached for r in cell.results if r.reached is not None]
+    if not reached or len(reached) < len(cell.results):
         return {}
-    mean = lambda key: float(np.mean([each[key] for each in reached if each]))
     return {
-        "rounds_to_target": round(mean("rounds"), 1),
-        "mb_to_target": round(mean("bytes") / 1e6, 3),
-        "tflop_to_target": round(mean("flops") / 1e12, 3),
+        "rounds_to_target": round(float(np.mean([r["rounds"] for r in reached])), 1),
+        "mb_to_target": round(float(np.mean([r["bytes"] for r in reached])) / 1e6, 3),
+        "tflop_to_target": round(
+            float(np.mean([r["flops"] for r in reached])) / 1e12, 3
+        ),
     }
 
 
@@ -293,4 +290,4 @@ def _shown(row: Mapping[str, Any], name: str) -> str:
         return f"{value:.2f}" if row["paper_verified"] == "true" else f"({value:.2f})"
     if name == "difference" and value != "":
         return f"{value:+.2f}"
-    return "-" if value in ("", 0) else str(value)
+    return "-" if value == "" or (name, value) == ("seeds", 0) else str(value)

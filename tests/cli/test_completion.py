@@ -35,6 +35,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (("fedjax-mrl", "run", "--learning-rate-"), {"--learning-rate-decay"}),
         (("fedjax-mrl", "run", "--algorithm", "fedmrl_f"), {"fedmrl_frozen_projector"}),
         (("fedjax-mrl", "compare", "--preset", "de"), {"demo"}),
+        (("fedjax-mrl", "reproduce", "homogeneous-cifar100"), {"homogeneous-cifar100"}),
     ],
 )
 def test_bash_completes(script, words, offered):

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from experiments import presets_table
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reproducing import drawing, parts, preset, table
 from fedjax_mrl.runs.directory import RunDirectory
@@ -173,6 +174,19 @@ def test_an_interrupted_table_goes_on_with_the_same_bits(made, toy, tmp_path):
     assert rows(again)["even", "lg_fedavg"]["status"] == "done"
 
 
+def test_a_run_that_diverged_says_where_it_ended(made, toy, tmp_path, capsys):
+    out, _ = made
+    folder = tmp_path / "toy" / "laptop" / "even" / "standalone-0"
+    shutil.copytree(out / "laptop" / "even" / "standalone-0", folder)
+    run = RunDirectory.open(folder)
+    run.cut(1)
+    assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "*dalone-0") == 0
+    assert "even/standalone-0    round 1 of 2, about" in capsys.readouterr().out
+    run.write_json("summary.json", {"rounds": 1})
+    assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "*dalone-0") == 0
+    assert "ended after round 1 of 2, about" in capsys.readouterr().out
+
+
 def test_what_compare_made_is_taken_over(made, toy, tmp_path, capsys):
     out, _ = made
     assert rows(out)["uneven", "standalone"]["status"] == "done"
@@ -192,6 +206,7 @@ def test_the_plan_says_what_is_left_and_how_long_it_takes(toy, tmp_path, capsys)
     # 2 rounds of 400 images at 1000 s for 40,000 are 20 s, of Standalone 10 s: 95 s.
     assert "7 to run, about 2 min" in told
     assert "even/lg_fedavg-0" in told and "in everything" in told
+    assert "measured  even/standalone 40.00 ± 1.50" in told
     assert not list(tmp_path.iterdir())
 
 
@@ -308,6 +323,13 @@ def test_every_preset_is_whole_and_its_laptop_scale_takes_under_two_hours(name):
             assert sum(seconds) + 30 * len(seconds) < 7200
 
 
+def test_the_page_has_the_table_that_the_presets_make():
+    text = presets_table.TARGET.read_text(encoding="utf-8")
+    assert presets_table.page(text) == text
+    for key in preset._KEYS | preset._SCALE_KEYS | preset._CELL_KEYS:
+        assert f"`{key}`" in text, key
+
+
 def test_the_full_table_has_the_configuration_of_the_run_of_record():
     """`compare --preset paper-cifar100-n100 --eval-every 5 --rounds 500` is taken."""
     from fedjax_mrl import config
@@ -325,11 +347,12 @@ def test_the_full_table_has_the_configuration_of_the_run_of_record():
 
 
 @pytest.mark.slow
-def test_a_table_that_was_killed_goes_on_with_the_same_bits(made, toy, tmp_path):
-    out, _ = made
-    again = tmp_path / "toy"
+def test_a_table_that_was_killed_goes_on_with_the_same_bits(toy, tmp_path):
+    out, again = tmp_path / "whole", tmp_path / "toy"
     words = [sys.executable, "-m", "fedjax_mrl", "reproduce", str(toy)]
-    words += ["--out", str(again), "--only", "even/*"]
+    words += ["--only", "even/*", "--out", str(out)]
+    subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    words[-1] = str(again)
     second = again / "laptop" / "even" / "lg_fedavg-1" / "rounds.csv"
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
