@@ -170,7 +170,7 @@ def curves(setting: Setting) -> Picture:
     axes.xaxis.get_major_locator().set_params(integer=True)
     drawing.per_cent(axes, "y")
     drawing.tidy(axes)
-    axes.legend(fontsize="small")
+    drawing.name_lines(axes)
     return Picture(
         "curves",
         "Accuracy by round",
