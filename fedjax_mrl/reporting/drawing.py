@@ -8,6 +8,7 @@ from fedjax_mrl.runs import pictures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 WIDTH = 6.0  # inches: letters stay legible on a phone
 MARKERS = "osD^vPX*<"  # nine, so that with the ten colours 90 methods differ
@@ -34,6 +35,13 @@ def tidy(axes: "Axes") -> None:
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def whole_numbers() -> "Locator":
+    """Where ticks are put at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
 
 
 def name_lines(axes: "Axes") -> None:
