@@ -107,11 +107,14 @@ def method_ends(method):
     return [run.curve[12] for run in method.runs]
 
 
-def test_differences_are_taken_where_both_were_evaluated(tmp_path):
+@pytest.mark.parametrize("shorter", ["fml", "standalone"])
+def test_differences_are_taken_where_both_were_evaluated(tmp_path, shorter):
     alone = np.array([[0.5, 0.6], [0.6, 0.7], [0.9, 0.9]])
+    fml, own = alone + np.array([[0.2], [0.1], [0.05]]), alone
+    fml, own = (fml[:2], own) if shorter == "fml" else (fml, own[:2])
     folders = [
-        runs.write(tmp_path / "a", alone[:2] + 0.1, algorithm="fml", rounds=3),
-        runs.write(tmp_path / "b", alone, algorithm="standalone"),
+        runs.write(tmp_path / "a", fml, algorithm="fml", rounds=3),
+        runs.write(tmp_path / "b", own, algorithm="standalone", rounds=3),
         runs.write(tmp_path / "c", alone, algorithm="standalone", seed=7),
     ]
     (setting,) = settings(*folders)

@@ -230,14 +230,15 @@ def test_wrong_use_is_one_sentence(tmp_path, monkeypatch, capsys, words, message
 
 def test_runs_that_cannot_be_read_are_left_out_and_named(undrawn, tmp_path, capsys):
     runs.write(tmp_path / "c" / "one", np.full((1, 2), 0.5), algorithm="fml")
-    (tmp_path / "c" / "two").mkdir()
-    (tmp_path / "c" / "two" / "config.json").write_text("{")
+    (tmp_path / "c" / 't<i>"wo&').mkdir()
+    (tmp_path / "c" / 't<i>"wo&' / "config.json").write_text("{")
     out = tmp_path / "report"
     assert main(["report", str(tmp_path / "c"), "--out", str(out)]) == 0
     told = capsys.readouterr()
-    assert "two is left out: its config.json cannot be read" in told.err
+    assert 't<i>"wo& is left out: its config.json cannot be read' in told.err
     assert "report.html" in told.out
-    assert "Left out: " in said(out)
+    assert 't<i>"wo&: its config.json' in said(out)
+    assert read(out).of("i") == []
 
 
 def test_a_report_is_replaced_when_asked_and_nothing_else_goes(
