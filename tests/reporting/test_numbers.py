@@ -200,6 +200,16 @@ def test_all_widths_are_those_of_cut_vectors():
     assert np.allclose(last, fused[:, :6] @ kernel + bias, atol=1e-5)
 
 
+def test_narrow_clients_keep_what_they_say_at_their_full_width():
+    labels, fused = np.array([0, 1]), np.zeros((2, 3))
+    wide = nested.Answers(
+        0, labels, fused, fused[:, :0], np.array([[1, 0, 0], [1, 0, 1]])
+    )
+    narrow = nested.Answers(1, labels, fused, fused[:, :0], np.array([[0], [0]]))
+    assert nested.accuracies([wide, narrow], "fine") == pytest.approx([0.5, 0.5, 0.75])
+    assert nested.accuracies([wide, narrow], "coarse").size == 0
+
+
 def test_the_plane_is_that_of_the_two_largest_variances():
     draw = np.random.default_rng(4)
     vectors = draw.normal(size=(50, 3)) * [1, 5, 2] + 9

@@ -14,6 +14,7 @@ from PIL import Image
 import fedjax_mrl as fm
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reporting import drawing, folder, nested, widths
+from tests.exporting.federations import features
 from tests.networks import SMALL
 from tests.reporting import runs
 
@@ -185,6 +186,28 @@ def test_without_a_checkpoint_the_rest_is_there(trained, undrawn, tmp_path):
     assert {row["target"] for row in table(tmp_path / "b/tables/targets.csv")} == {
         "0.01"
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("readout", ["full", "local"])
+def test_ablations_have_widths_too(readout):
+    federation = features("fedmrl", set={"algorithm.readout": readout})
+    scores = federation.evaluate().accuracy[0].mean(axis=1)
+    heads = dict(zip(federation.algorithm.heads, scores, strict=True))
+    found = nested.answers(federation, [0, 1, 2])
+    fine = nested.accuracies(found, "fine")
+    assert fine.size == 8 and fine[-1] == pytest.approx(heads["mix_large"])
+    coarse = nested.accuracies(found, "coarse")
+    if readout == "full":
+        assert coarse.size == 8 and coarse[-1] == pytest.approx(heads["mix_small"])
+    else:
+        assert coarse.size == 0
+
+
+@pytest.mark.slow
+def test_methods_that_fuse_nothing_are_refused():
+    with pytest.raises(ValueError, match="no fused representation"):
+        nested.answers(features("fml"), [0])
 
 
 def test_a_header_that_is_not_linear_is_found(trained, monkeypatch):
