@@ -60,7 +60,7 @@ def _execute(args: argparse.Namespace) -> int:
         folder.check(args.out, overwrite=args.overwrite)  # before runs are read
         try:
             made = writing.report(
-                args.runs, args.out, overwrite=args.overwrite, options=asked
+                args.runs, args.out, overwrite=args.overwrite, **asked
             )
         except OSError as error:
             reason = error.strerror or error
@@ -84,8 +84,6 @@ def _options(args: argparse.Namespace) -> "Options":
     Raises:
         UsageError: for a number that is none.
     """
-    from fedjax_mrl.reporting.writing import Options
-
     words = [word for word in (args.targets or "").split(",") if word.strip()]
     try:
         targets = tuple(float(word) for word in words)
@@ -99,7 +97,12 @@ def _options(args: argparse.Namespace) -> "Options":
         raise UsageError(
             f"--client takes a client's number, as 0; got {args.client!r}."
         ) from None
-    return Options(args.data_dir, client, targets, not args.no_checkpoints)
+    return {
+        "data_dir": args.data_dir,
+        "client": client,
+        "targets": targets,
+        "use_checkpoints": not args.no_checkpoints,
+    }
 
 
 report = Command(

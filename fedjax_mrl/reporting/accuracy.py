@@ -87,7 +87,10 @@ def row(method: Method) -> tuple[Cell, ...]:
     assert last is not None
     runs = [run.cut(last) for run in method.runs]
     ends = [run.curve[last] for run in runs]
-    tens = [np.mean([a for t, a in run.curve.items() if t > last - 10]) for run in runs]
+    tens = [
+        float(np.mean([a for t, a in run.curve.items() if t > last - 10]))
+        for run in runs
+    ]
     clients = [np.array(list(run.at(last).values())) for run in runs]
     tested = all(values.size for values in clients)
     return (
@@ -167,10 +170,10 @@ def curves(setting: Setting) -> Picture:
         ends.append(f"{method.name} {100 * mean[-1]:.1f} % in round {rounds[-1]}")
     axes.set_xlabel("round")
     axes.set_ylabel("mean test accuracy of clients")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(drawing.whole_numbers())
     drawing.per_cent(axes, "y")
     drawing.tidy(axes)
-    axes.legend(fontsize="small")
+    drawing.name_lines(axes)
     return Picture(
         "curves",
         "Accuracy by round",

@@ -59,10 +59,12 @@ def _ask(name: str, run: Run, data_dir: str | None, client: int | None) -> Asked
     Raises:
         ValueError: if there is none, or the data are not to be had here.
     """
-    changes = {} if data_dir is None else {"data_dir": data_dir}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        federation = loading.load(run.path, **changes)
+        if data_dir is None:
+            federation = loading.load(run.path)
+        else:
+            federation = loading.load(run.path, data_dir=data_dir)
     assert federation.state is not None
     number = len(federation.train)
     wanted = set(np.linspace(0, number - 1, min(MOST, number)).round().astype(int))

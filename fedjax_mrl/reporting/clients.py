@@ -117,7 +117,7 @@ def scatter(found: list[Beside]) -> Picture:
     """One panel for each method: a dot for each client."""
     rows = -(-len(found) // _COLUMNS)
     wide = min(_COLUMNS, len(found))
-    figure = drawing.figure(0.6 + (2.9 if wide > 1 else 4.4) * rows)
+    figure = drawing.figure(0.8 + (2.8 if wide > 1 else 4.4) * rows)
     panels = figure.subplots(rows, wide, sharex=True, sharey=True, squeeze=False)
     kinds = list(dict.fromkeys(name for each in found for name in each.architectures))
     values = [np.concatenate([each.alone, each.taking_part]) for each in found]
@@ -145,7 +145,7 @@ def scatter(found: list[Beside]) -> Picture:
         said.append(
             f"{each.method.name}: {words}, mean {100 * gain.mean():+.1f} points"
         )
-        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set(xlim=(low, high), ylim=(low, high))
         drawing.per_cent(axes, "x", "y")
         drawing.tidy(axes)
     for axes in panels.flat[len(found) :]:
@@ -204,7 +204,7 @@ def ranked(setting: Setting) -> Picture:
     axes.set_xlim(0, 1)
     drawing.per_cent(axes, "x", "y")
     drawing.tidy(axes)
-    axes.legend(fontsize="small")
+    drawing.name_lines(axes)
     return Picture(
         "ranked",
         "Clients from worst to best",

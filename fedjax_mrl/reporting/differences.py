@@ -46,7 +46,9 @@ def section(setting: Setting) -> Section:
                 "runs, so nothing here says whether taking part is worth it."
             )
         )
-    blocks += [over_seeds(found), over_clients(found)]
+    blocks.append(over_seeds(found))
+    if any(pair.by_client.size for pair in found):
+        blocks.append(over_clients(found))
     return Section(title, blocks)
 
 

@@ -8,9 +8,10 @@ from fedjax_mrl.runs import pictures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 WIDTH = 6.0  # inches: letters stay legible on a phone
-MARKERS = "osD^vPX*<>"  # with the colour, so that methods differ without it too
+MARKERS = "osD^vPX*<"  # nine, so that with the ten colours 90 methods differ
 _DPI = 160
 
 
@@ -36,13 +37,27 @@ def tidy(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def whole_numbers() -> "Locator":
+    """Where ticks are put at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
+
+
+def name_lines(axes: "Axes") -> None:
+    """A legend, if anything was drawn."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize="small")
+
+
 def per_cent(axes: "Axes", *names: str) -> None:
     """Shows accuracies, which are fractions, in per cent; names are "x", "y"."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter
 
     for name in names:
         axis = axes.xaxis if name == "x" else axes.yaxis
-        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        shown = lambda value, _: f"{round(100 * value, 6):g} %"
+        axis.set_major_formatter(FuncFormatter(shown))
 
 
 def png(drawn: "Figure") -> bytes:

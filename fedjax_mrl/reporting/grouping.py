@@ -72,7 +72,7 @@ def group(runs: Sequence[Run]) -> list[Setting]:
     """The settings of some runs, in the order of the first run of each."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(_key(run.config, ("dataset", *_SPLIT)), []).append(run)
+        found.setdefault(_split_key(run), []).append(run)
     made = []
     for alike in found.values():
         lengths = sorted({run.config.rounds for run in alike}, reverse=True)
@@ -165,10 +165,10 @@ def _method_key(config: RunConfig) -> str:
     return json.dumps(_settings(config), sort_keys=True, default=list)
 
 
-def _key(config: RunConfig, names: Iterable[str]) -> str:
-    values = {name: getattr(config, name) for name in names}
-    values["dataset"] = references.data_title(config.dataset)
-    return json.dumps(values, sort_keys=True, default=list)
+def _split_key(run: Run) -> str:
+    values = {name: getattr(run.config, name) for name in _SPLIT}
+    named = references.data_title(run.config.dataset)
+    return json.dumps([named, run.data, values], sort_keys=True, default=list)
 
 
 def _names(configs: Sequence[RunConfig]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reporting.error import ReportError
-from fedjax_mrl.runs import summary
+from fedjax_mrl.runs import checksums, summary
 from fedjax_mrl.runs.directory import RunDirectory
 
 _NO_CLIENTS = np.zeros(0, int), np.zeros(0, int), np.zeros((0, 0))
@@ -21,6 +21,7 @@ class Run(NamedTuple):
     Attributes:
         path: its folder, as it was given.
         config: its configuration.
+        data: what tells its data from others: their checksum, or else their name.
         heads: the inference modes; the first is the headline's.
         curve: mean accuracy of the clients by evaluated round, ascending.
         traffic: by round, [T, 3]: the bytes and the FLOPs of all participants up to
@@ -34,6 +35,7 @@ class Run(NamedTuple):
 
     path: pathlib.Path
     config: RunConfig
+    data: str
     heads: tuple[str, ...]
     curve: dict[int, float]
     traffic: np.ndarray
@@ -103,6 +105,7 @@ def read(path: pathlib.Path) -> Run:
     return Run(
         path,
         config,
+        str(checksums.recorded(directory).get("data_sha256") or config.dataset),
         heads,
         curve,
         _traffic(_rows(directory, "rounds.csv")),

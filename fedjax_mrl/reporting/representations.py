@@ -1,6 +1,7 @@
 """The section on the representations of one client's test examples, in the plane."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from fedjax_mrl.reporting import drawing
 from fedjax_mrl.reporting.asked import Asked, by_method
 from fedjax_mrl.reporting.content import Note, Picture, Reading, Section
 from fedjax_mrl.reporting.nested import Answers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MOST = 1000  # examples that are drawn
 _NAMED = 12  # classes up to which each has an entry in the legend
@@ -48,43 +52,17 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw(chosen: list[tuple[Asked, Answers]]) -> Picture:
-    from matplotlib import colormaps
-
     figure = drawing.figure(0.9 + 2.8 * len(chosen))
     panels = figure.subplots(len(chosen), 2, squeeze=False)
     classes = sorted({int(label) for _, one in chosen for label in one.labels})
-    named = len(classes) <= _NAMED
-    map_ = colormaps["tab10" if len(classes) <= 10 else "turbo"]
-    spaced = np.linspace(0, 1, max(2, len(classes)))
-    tint = {
-        label: map_(place if len(classes) <= 10 else spaced[place])
-        for place, label in enumerate(classes)
-    }
     for row, (each, one) in zip(panels, chosen, strict=True):
         width = one.coarse.shape[1] or one.fused.shape[1]
         views = (("coarse", one.fused[:, :width]), ("fine", one.fused))
         for axes, (name, vectors) in zip(row, views, strict=True):
-            places, shares = plane(vectors[:_MOST])
-            for place, label in enumerate(classes):
-                here = one.labels[:_MOST] == label
-                axes.scatter(
-                    *places[here].T,
-                    s=16,
-                    color=tint[label],
-                    marker=drawing.marker(place) if named else "o",
-                    alpha=0.8,
-                    linewidths=0,
-                    label=str(label),
-                )
-            axes.set_title(
-                f"{each.method}: {name}, {vectors.shape[1]} numbers", fontsize="medium"
-            )
-            axes.set_xlabel(
-                f"{100 * shares[0]:.0f} % of the variance", fontsize="small"
-            )
-            axes.set_ylabel(f"{100 * shares[1]:.0f} %", fontsize="small")
-            axes.set(xticks=[], yticks=[])
-    if named:
+            title = f"{each.method}: {name}, {vectors.shape[1]} numbers"
+            axes.set_title(title, fontsize="medium")
+            _panel(axes, vectors[:_MOST], one.labels[:_MOST], classes)
+    if len(classes) <= _NAMED:
         handles, numbers = panels[0, 0].get_legend_handles_labels()
         names = [_name(chosen[0][0], int(number)) for number in numbers]
         figure.legend(
@@ -113,6 +91,30 @@ def _draw(chosen: list[tuple[Asked, Answers]]) -> Picture:
             "is not all.",
         ),
     )
+
+
+def _panel(
+    axes: "Axes", vectors: np.ndarray, labels: np.ndarray, classes: Sequence[int]
+) -> None:
+    """Draws vectors [n, D] in the plane, each class with a colour and a marker."""
+    from matplotlib import colormaps
+
+    few = len(classes) <= 10
+    colours = colormaps["tab10" if few else "turbo"]
+    places, shares = plane(vectors)
+    for place, label in enumerate(classes):
+        axes.scatter(
+            *places[labels == label].T,
+            s=16,
+            color=colours(place if few else place / (len(classes) - 1)),
+            marker=drawing.marker(place) if len(classes) <= _NAMED else "o",
+            alpha=0.8,
+            linewidths=0,
+            label=str(label),
+        )
+    axes.set_xlabel(f"{100 * shares[0]:.0f} % of the variance", fontsize="small")
+    axes.set_ylabel(f"{100 * shares[1]:.0f} %", fontsize="small")
+    axes.set(xticks=[], yticks=[])
 
 
 def _name(asked: Asked, label: int) -> str:

@@ -125,7 +125,7 @@ def _draw(setting: Setting, curves: dict[tuple[str, str], np.ndarray]) -> Pictur
     axes.set_xlim(left=1)
     drawing.per_cent(axes, "y")
     drawing.tidy(axes)
-    axes.legend(fontsize="small")
+    drawing.name_lines(axes)
     caption = "Accuracy at every width"
     alt = f"Line chart of accuracy by width. {'; '.join(said)}."
     return Picture("widths-curves", caption, alt, figure, _READING)

@@ -3,8 +3,9 @@
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
+from fedjax_mrl import discovery
 from fedjax_mrl._version import __version__
 from fedjax_mrl.reporting import (
     accuracy,
@@ -23,7 +24,7 @@ from fedjax_mrl.reporting import (
     record,
     split,
 )
-from fedjax_mrl.reporting.content import Chapter, Picture, Section, Table
+from fedjax_mrl.reporting.content import Chapter, Note, Picture, Section, Table
 from fedjax_mrl.reporting.error import ReportError
 from fedjax_mrl.reporting.grouping import Setting
 
@@ -41,20 +42,22 @@ _INTRODUCTION = (
 )
 
 
-class Options(NamedTuple):
+class Options(TypedDict, total=False):
     """What a report is to have.
 
     Attributes:
-        data_dir: where the data lie now.
-        client: whose representations are drawn; None is the first client.
+        data_dir: where the data lie now; by default where the runs found them.
+        client: whose representations are drawn; by default the first that has test
+            examples.
         targets: accuracies whose costs are listed; by default some that were reached.
-        use_checkpoints: whether trained networks are loaded, which takes longest.
+        use_checkpoints: whether trained networks are loaded, which takes longest; by
+            default they are.
     """
 
-    data_dir: str | None = None
-    client: int | None = None
-    targets: tuple[float, ...] = ()
-    use_checkpoints: bool = True
+    data_dir: str | None
+    client: int | None
+    targets: Sequence[float]
+    use_checkpoints: bool
 
 
 class Written(NamedTuple):
@@ -81,7 +84,7 @@ def report(
     out: str | os.PathLike,
     *,
     overwrite: bool = False,
-    options: Options | None = None,
+    **options: Unpack[Options],
 ) -> Written:
     """Writes a report on runs: tables, figures, and one page that has all of them.
 
@@ -90,7 +93,9 @@ def report(
             going on; what is there is reported.
         out: a new or empty folder. It appears complete or not at all.
         overwrite: replace the report that is there; other files in the folder stay.
-        options: what it is to have, see `fedjax_mrl.reporting.writing.Options`.
+        **options: `data_dir`, where the data lie now; `client`, whose representations
+            are drawn; `targets`, accuracies whose costs are listed, as (0.5, 0.6); and
+            `use_checkpoints=False` to load no networks, which takes longest.
 
     Returns:
         What was written, and which runs were left out and why.
@@ -99,20 +104,7 @@ def report(
         ReportError: if there is no run, or the folder holds something else. It is a
             ValueError, as is `PathError` for a path that is none.
         OSError: if the folder cannot be written; then nothing is.
-
-    Example:
-        >>> import tempfile
-        >>> import fedjax_mrl as fm
-        >>> federation = fm.Federation(
-        ...     models=("mlp",), shared_model="mlp", num_clients=5, rounds=1
-        ... )
-        >>> _ = federation.fit()
-        >>> folder = tempfile.mkdtemp()
-        >>> federation.save(f"{folder}/a")
-        >>> fm.report([f"{folder}/a"], f"{folder}/report").page.name
-        'report.html'
     """
-    options = options or Options()
     given = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
     _check(options)
     path = folder.check(out, overwrite=overwrite)
@@ -134,14 +126,19 @@ def report(
 
 
 def _check(options: Options) -> None:
-    for target in options.targets:
+    known = list(Options.__annotations__)
+    for name in options:
+        if name not in known:
+            raise ReportError(discovery.unknown("option of a report", name, known))
+    for target in options.get("targets", ()):
         if not 0 < target <= 1:
             raise ReportError(
                 "A target is an accuracy above 0 and at most 1, as 0.5 for 50 %; got "
                 f"{target:g}."
             )
-    if options.client is not None and options.client < 0:
-        raise ReportError(f"A client is a number from 0; got {options.client}.")
+    client = options.get("client")
+    if client is not None and client < 0:
+        raise ReportError(f"A client is a number from 0; got {client}.")
 
 
 def _chapter(setting: Setting, options: Options) -> Chapter:
@@ -150,11 +147,11 @@ def _chapter(setting: Setting, options: Options) -> Chapter:
         differences.section(setting),
         clients.section(setting),
         architectures.section(setting),
-        costs.section(setting, options.targets),
-        split.section(setting, options.data_dir),
+        costs.section(setting, options.get("targets", ())),
+        split.section(setting, options.get("data_dir")),
     ]
-    if options.use_checkpoints:
-        where = options.data_dir, options.client
+    if options.get("use_checkpoints", True):
+        where = options.get("data_dir"), options.get("client")
         sections += checkpoints.sections(setting, *where)
     sections.append(listing.section(setting))
     return Chapter(setting.title, setting.slug, sections)
@@ -195,15 +192,16 @@ def _blocks(chapters: Iterable[Chapter]) -> Iterator[Table | Picture]:
 
 def _named(chapter: Chapter) -> Chapter:
     """The chapter with its name before those of its files."""
-    longer = lambda block: (
-        block._replace(name=f"{chapter.slug}-{block.name}")
-        if isinstance(block, Table | Picture)
-        else block
-    )
+    longer = lambda name: f"{chapter.slug}-{name}"
     sections = [
         section._replace(
-            blocks=[longer(block) for block in section.blocks],
-            files=[longer(table) for table in section.files],
+            blocks=[
+                block
+                if isinstance(block, Note)
+                else block._replace(name=longer(block.name))
+                for block in section.blocks
+            ],
+            files=[t._replace(name=longer(t.name)) for t in section.files],
         )
         for section in chapter.sections
     ]

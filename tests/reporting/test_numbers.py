@@ -107,11 +107,14 @@ def method_ends(method):
     return [run.curve[12] for run in method.runs]
 
 
-def test_differences_are_taken_where_both_were_evaluated(tmp_path):
+@pytest.mark.parametrize("shorter", ["fml", "standalone"])
+def test_differences_are_taken_where_both_were_evaluated(tmp_path, shorter):
     alone = np.array([[0.5, 0.6], [0.6, 0.7], [0.9, 0.9]])
+    fml, own = alone + np.array([[0.2], [0.1], [0.05]]), alone
+    fml, own = (fml[:2], own) if shorter == "fml" else (fml, own[:2])
     folders = [
-        runs.write(tmp_path / "a", alone[:2] + 0.1, algorithm="fml", rounds=3),
-        runs.write(tmp_path / "b", alone, algorithm="standalone"),
+        runs.write(tmp_path / "a", fml, algorithm="fml", rounds=3),
+        runs.write(tmp_path / "b", own, algorithm="standalone", rounds=3),
         runs.write(tmp_path / "c", alone, algorithm="standalone", seed=7),
     ]
     (setting,) = settings(*folders)
@@ -195,6 +198,16 @@ def test_all_widths_are_those_of_cut_vectors():
         cut = np.where(np.arange(6) < width, fused[:, :6], 0)
         assert np.array_equal(found[:, width - 1], (cut @ kernel + bias).argmax(axis=1))
     assert np.allclose(last, fused[:, :6] @ kernel + bias, atol=1e-5)
+
+
+def test_narrow_clients_keep_what_they_say_at_their_full_width():
+    labels, fused = np.array([0, 1]), np.zeros((2, 3))
+    wide = nested.Answers(
+        0, labels, fused, fused[:, :0], np.array([[1, 0, 0], [1, 0, 1]])
+    )
+    narrow = nested.Answers(1, labels, fused, fused[:, :0], np.array([[0], [0]]))
+    assert nested.accuracies([wide, narrow], "fine") == pytest.approx([0.5, 0.5, 0.75])
+    assert nested.accuracies([wide, narrow], "coarse").size == 0
 
 
 def test_the_plane_is_that_of_the_two_largest_variances():

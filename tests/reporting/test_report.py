@@ -14,6 +14,7 @@ from PIL import Image
 import fedjax_mrl as fm
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reporting import drawing, folder, nested, widths
+from tests.exporting.federations import features
 from tests.networks import SMALL
 from tests.reporting import runs
 
@@ -187,6 +188,28 @@ def test_without_a_checkpoint_the_rest_is_there(trained, undrawn, tmp_path):
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("readout", ["full", "local"])
+def test_ablations_have_widths_too(readout):
+    federation = features("fedmrl", set={"algorithm.readout": readout})
+    scores = federation.evaluate().accuracy[0].mean(axis=1)
+    heads = dict(zip(federation.algorithm.heads, scores, strict=True))
+    found = nested.answers(federation, [0, 1, 2])
+    fine = nested.accuracies(found, "fine")
+    assert fine.size == 8 and fine[-1] == pytest.approx(heads["mix_large"])
+    coarse = nested.accuracies(found, "coarse")
+    if readout == "full":
+        assert coarse.size == 8 and coarse[-1] == pytest.approx(heads["mix_small"])
+    else:
+        assert coarse.size == 0
+
+
+@pytest.mark.slow
+def test_methods_that_fuse_nothing_are_refused():
+    with pytest.raises(ValueError, match="no fused representation"):
+        nested.answers(features("fml"), [0])
+
+
 def test_a_header_that_is_not_linear_is_found(trained, monkeypatch):
     federation = fm.load(trained)
     (group,) = federation.groups
@@ -230,14 +253,15 @@ def test_wrong_use_is_one_sentence(tmp_path, monkeypatch, capsys, words, message
 
 def test_runs_that_cannot_be_read_are_left_out_and_named(undrawn, tmp_path, capsys):
     runs.write(tmp_path / "c" / "one", np.full((1, 2), 0.5), algorithm="fml")
-    (tmp_path / "c" / "two").mkdir()
-    (tmp_path / "c" / "two" / "config.json").write_text("{")
+    (tmp_path / "c" / 't<i>"wo&').mkdir()
+    (tmp_path / "c" / 't<i>"wo&' / "config.json").write_text("{")
     out = tmp_path / "report"
     assert main(["report", str(tmp_path / "c"), "--out", str(out)]) == 0
     told = capsys.readouterr()
-    assert "two is left out: its config.json cannot be read" in told.err
+    assert 't<i>"wo& is left out: its config.json cannot be read' in told.err
     assert "report.html" in told.out
-    assert "Left out: " in said(out)
+    assert 't<i>"wo&: its config.json' in said(out)
+    assert read(out).of("i") == []
 
 
 def test_a_report_is_replaced_when_asked_and_nothing_else_goes(
