@@ -62,6 +62,11 @@ def test_where_epsilon_means_nothing_the_quick_accountant_is_asked():
     assert found["epsilon"] > 1e4  # 1 / (2 std^2), std of 0.05 / 20
 
 
+def test_nothing_is_logged_of_orders_that_do_not_matter(caplog):
+    assert Account(1.0, 300.0, 1e-5, "fixed", 0.5).epsilon(1) < 0.1
+    assert not caplog.records
+
+
 def test_the_noise_for_an_epsilon_is_just_enough():
     wanted = Account(1.0, 0.0, 1e-5, "poisson", 1.0)
     noise = wanted.noise_for(1.0, rounds=20)
