@@ -17,7 +17,6 @@ from fedjax_mrl.learning import schedules
 from fedjax_mrl.models.own import Architecture
 from fedjax_mrl.ops import backend, conv
 from fedjax_mrl.partitions import Partition
-from fedjax_mrl.privacy import account
 from fedjax_mrl.privacy.account import Account
 from fedjax_mrl.protocol import Algorithm, Setup
 from fedjax_mrl.simulation import population, strategies
@@ -260,10 +259,7 @@ def _check(config: RunConfig) -> None:
     conv.resolve(config.lowering)
     if config.precision not in PRECISIONS:
         raise ConfigError(discovery.unknown("precision", config.precision, PRECISIONS))
-    if config.sampling not in account.SAMPLINGS:
-        raise ConfigError(
-            discovery.unknown("sampling", config.sampling, account.SAMPLINGS)
-        )
+    private.check(config)
     if config.num_clients:  # else the data say it
         _check_numbers(config)
 

@@ -1,10 +1,10 @@
 """From the option `dp` to the mechanism of the rounds and the account of a run."""
 
-from fedjax_mrl import references
+from fedjax_mrl import discovery, references
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.learning import servers
 from fedjax_mrl.privacy import extra
-from fedjax_mrl.privacy.account import Account
+from fedjax_mrl.privacy.account import SAMPLINGS, Account
 from fedjax_mrl.privacy.error import PrivacyError
 from fedjax_mrl.protocol import Algorithm, Mechanism
 
@@ -25,22 +25,35 @@ def rate(config: RunConfig) -> float:
     return config.cohort_size / config.num_training_clients
 
 
-def account(config: RunConfig, algorithm: Algorithm) -> Account | None:
-    """The account of a run; None without `dp`.
+def check(config: RunConfig) -> None:
+    """Refuses an option `dp` that no method could make good.
 
     Raises:
-        ConfigError: for an epsilon instead of the noise.
-        PrivacyError: without the accountant, or for a method that nobody analysed.
+        ConfigError: for an epsilon instead of the noise, or an unknown sampling.
+        PrivacyError: without the accountant.
     """
+    if config.sampling not in SAMPLINGS:
+        raise ConfigError(discovery.unknown("sampling", config.sampling, SAMPLINGS))
     asked = config.privacy
     if asked is None:
-        return None
+        return
+    extra.require()
     if asked.noise is None:
         raise ConfigError(
             f"--dp epsilon={asked.epsilon:g} is for `fedjax-mrl plan`, which says the "
             "noise that it takes; give that, as in --dp clip=1.0,noise=1.2,delta=1e-5."
         )
-    extra.require()
+
+
+def account(config: RunConfig, algorithm: Algorithm) -> Account | None:
+    """The account of a run; None without `dp`.
+
+    Raises:
+        PrivacyError: for a method that nobody analysed.
+    """
+    asked = config.privacy
+    if asked is None or asked.noise is None:
+        return None
     release = algorithm.server.release
     if release is None:
         raise PrivacyError(

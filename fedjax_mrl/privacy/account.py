@@ -90,7 +90,8 @@ class Account(NamedTuple):
             )
 
         try:  # roughly first: the better accountant is slow where there is no privacy
-            rough = least(dp.rdp.RdpAccountant, _LEAST, _MOST)
+            with extra.quiet():
+                rough = least(dp.rdp.RdpAccountant, _LEAST, _MOST)
             if epsilon > _LARGE:
                 return _rounded_up(rough)
             return _rounded_up(least(dp.pld.PLDAccountant, rough / 2, rough))
@@ -150,7 +151,8 @@ class Account(NamedTuple):
         of = lambda accountant: float(
             accountant.compose(*event).get_epsilon(self.delta)
         )
-        rough = of(dp.rdp.RdpAccountant())
+        with extra.quiet():
+            rough = of(dp.rdp.RdpAccountant())
         if rough > _LARGE:
             return rough, _RDP
         return of(dp.pld.PLDAccountant()), _PLD

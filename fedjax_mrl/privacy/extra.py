@@ -3,10 +3,13 @@
 On the host only: nothing of it is ever traced.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import types
+from collections.abc import Iterator
 
 from fedjax_mrl.privacy.error import PrivacyError
 
@@ -44,6 +47,18 @@ def accounting() -> types.ModuleType:
             f"({type(error).__name__}: {error}); install it anew: pip install "
             "--force-reinstall dp-accounting."
         ) from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps its warnings from the user: of orders that it leaves out of a minimum."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def version() -> str:
