@@ -72,53 +72,50 @@ class Asking:
         Raises:
             Ended: if there are too few, each time.
         """
+        started = time.monotonic()
         least = min(max(self._patience.least, 1), len(cohort))
+        reports: dict[int, Report] = {}
+        missing: dict[int, str] = {}
         for attempt in range(1, self._patience.attempts + 1):
-            gathered = self._ask(before, round, cohort, least)
-            for client, reason in sorted(gathered.missing.items()):
+            rest = [client for client in cohort if client not in reports]
+            found, missing = self._ask(before, round, rest, least - len(reports))
+            reports |= found
+            for client, reason in sorted(missing.items()):
                 self._tell(f"Round {round}: client {client} drops out: {reason}")
-            if len(gathered.reports) >= least:
-                return gathered
+            if len(reports) >= least:
+                return Gathered(reports, missing, time.monotonic() - started)
             self._tell(
-                f"Round {round}: {len(gathered.reports)} of at least {least} clients "
-                f"reported, attempt {attempt} of {self._patience.attempts}."
+                f"Round {round}: {len(reports)} of at least {least} clients reported, "
+                f"attempt {attempt} of {self._patience.attempts}."
             )
-        named = "; ".join(
-            f"client {client}: {reason}"
-            for client, reason in sorted(gathered.missing.items())
-        )
+        named = [f"client {c}: {reason}" for c, reason in sorted(missing.items())]
         raise Ended(
             f"Round {round} needs the reports of {least} clients and has "
-            f"{len(gathered.reports)} after {self._patience.attempts} attempts: "
-            f"{named}. The state after round {before.round} is saved; start again to "
-            "go on."
+            f"{len(reports)} after {self._patience.attempts} attempts: "
+            f"{'; '.join(named)}. The state after round {before.round} is saved; start "
+            "again to go on."
         )
 
     def _ask(
-        self, before: Progress, round: int, cohort: list[int], least: int
-    ) -> Gathered:
-        started = time.monotonic()
-        present = self._await(cohort, least)
+        self, before: Progress, round: int, clients: list[int], least: int
+    ) -> tuple[dict[int, Report], dict[int, str]]:
+        """Asks clients once: their reports, and why the others' do not count."""
+        present = self._await(clients, least)
         broadcast = packing.pack(self._engine.broadcast(before.server))
-        requests = {
-            client: messages.order(
-                Order(
-                    TRAIN, self._run, round, before.base(client), before.keep(client)
-                ),
-                broadcast,
-            )
-            for client in cohort
-            if client in present
-        }
+        requests = {}
+        for client in present:
+            base, keep = before.base(client), before.keep(client)
+            given = Order(TRAIN, self._run, round, base, keep)
+            requests[client] = messages.order(given, broadcast)
         answers, missing = self._exchange(TRAIN, round, requests, present)
-        missing |= {c: "it is not connected." for c in cohort if c not in present}
+        missing |= {c: "it is not connected." for c in clients if c not in present}
         reports = {}
         for client, data in answers.items():
             try:
                 reports[client] = self._report(client, round, data)
             except Refused as error:
                 missing[client] = f"refused, {error}"
-        return Gathered(reports, missing, time.monotonic() - started)
+        return reports, missing
 
     def _await(self, cohort: list[int], least: int) -> dict[int, int]:
         """The nodes of a round's clients, once enough of them are connected.

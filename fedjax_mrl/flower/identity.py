@@ -1,9 +1,10 @@
-"""Whether two machines run the same federation: the options that enter the numbers."""
+"""Whether two machines run one federation: the options that enter the numbers."""
 
-import hashlib
 import json
+import pathlib
 from typing import Any
 
+from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
 
 # How a run is carried out and recorded on a machine, which is its own matter.
@@ -19,15 +20,25 @@ LOCAL = (
 
 
 def options(config: RunConfig) -> dict[str, Any]:
-    """The options that must be the same on every machine."""
+    """The options that must be the same on every machine.
+
+    Files of the user's may lie elsewhere on another one: of code it is the text that
+    must be the same, and data are every machine's own matter.
+    """
     known = json.loads(config.to_json())
-    return {name: value for name, value in known.items() if name not in LOCAL}
+    sums = references.checksums(config.code)
 
+    def known_as(value: Any) -> Any:
+        if isinstance(value, list):
+            return [known_as(one) for one in value]
+        if isinstance(value, str) and value in sums:
+            return f"{references.short(value)} of sha256 {sums[value][:16]}"
+        return value
 
-def fingerprint(config: RunConfig) -> str:
-    """SHA-256 of these options, in hex."""
-    text = json.dumps(options(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    told = {name: known_as(value) for name, value in known.items() if name not in LOCAL}
+    if references.is_data_path(config.dataset):
+        told["dataset"] = pathlib.PurePath(config.dataset).name
+    return told
 
 
 def differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:

@@ -1,0 +1,190 @@
+"""`fedjax-mrl flower`: the same federation over a real network; docs/deployment.md."""
+
+import argparse
+import importlib.util
+import logging
+import pathlib
+import sys
+from typing import TYPE_CHECKING
+
+from fedjax_mrl import config as configs
+from fedjax_mrl.cli import options
+from fedjax_mrl.cli.command import Command, UsageError
+from fedjax_mrl.cli.export import client_number
+
+if TYPE_CHECKING:
+    from fedjax_mrl.config import RunConfig
+
+__all__ = ["flower"]
+
+_ACTIONS = {
+    "new": (),
+    "keys": ("host", "clients"),
+    "worker": ("client", "state", "socket"),
+    "try": ("out",),
+}
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        choices=list(_ACTIONS),
+        help="new: write a Flower app; keys: make its keys; worker: hold one client's "
+        "data, programs and state on its node; try: all of it on this machine",
+    )
+    parser.add_argument(
+        "folder", metavar="DIR", help="the app; of `keys` the folder for keys"
+    )
+    keys = parser.add_argument_group("keys")
+    keys.add_argument(
+        "--host",
+        metavar="NAMES",
+        help="names and addresses by which nodes reach the server, with commas",
+    )
+    keys.add_argument("--clients", metavar="N", help="number of nodes")
+    worker = parser.add_argument_group("worker")
+    worker.add_argument("--client", metavar="K", help="number of this node's client")
+    worker.add_argument(
+        "--state", metavar="DIR", help="folder of this client's private state"
+    )
+    worker.add_argument(
+        "--socket",
+        metavar="FILE",
+        help="where Flower's process reaches the worker (STATE/run/socket)",
+    )
+    trial = parser.add_argument_group("try")
+    trial.add_argument(
+        "--out", metavar="DIR", help="folder for keys, states and logs, a new one"
+    )
+    options.add(parser)
+    options.add_programs(parser)
+
+
+def _execute(args: argparse.Namespace) -> int:
+    _refuse_others(args)
+    actions = {"new": _new, "keys": _keys, "worker": _worker, "try": _try}
+    return actions[args.action](args)
+
+
+def _refuse_others(args: argparse.Namespace) -> None:
+    """Refuses flags of another action.
+
+    Raises:
+        UsageError: for the first one.
+    """
+    own = _ACTIONS[args.action]
+    named = {name for names in _ACTIONS.values() for name in names}
+    if args.action != "new":
+        named |= {*configs.fields(), "preset", "config"}
+        own = (*own, "data_dir") if args.action == "worker" else own
+    for name in sorted(named - set(own)):
+        if getattr(args, name) not in (None, []):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} is no flag of flower {args.action}.")
+
+
+def _new(args: argparse.Namespace) -> int:
+    with options.mistakes_are_usage_errors():
+        config = options.resolve(args)
+        from fedjax_mrl.flower import app_folder
+
+        made = app_folder.create(pathlib.Path(args.folder), config)
+    print(f"{config.title} for {config.num_clients} nodes: {made}")
+    print(f"Its commands are in {made / 'README.md'}")
+    return 0
+
+
+def _keys(args: argparse.Namespace) -> int:
+    number = args.clients
+    if number is None or not (number.isascii() and number.isdecimal()):
+        raise UsageError(f"--clients takes a number of nodes, as 5; got {number!r}.")
+    if args.host is None:
+        raise UsageError("Say how nodes reach the server: --host NAME,ADDRESS.")
+    _require("cryptography")
+    with options.mistakes_are_usage_errors():
+        from fedjax_mrl.flower import keys
+
+        hosts = [host.strip() for host in args.host.split(",") if host.strip()]
+        if not hosts:
+            raise UsageError("--host must name the server.")
+        made = keys.create(pathlib.Path(args.folder), hosts, int(number))
+    print(
+        f"{len(made)} files in {args.folder}: ca.pem is for every machine, server.pem"
+    )
+    print("and server.key for the server, each client-K.key for its own node alone.")
+    return 0
+
+
+def _worker(args: argparse.Namespace) -> int:
+    client = client_number(args.client)
+    if client is None or args.state is None:
+        raise UsageError("Say whose worker it is: --client K --state DIR.")
+    _require("safetensors")
+    state = pathlib.Path(args.state)
+    path = pathlib.Path(args.socket or state / "run" / "socket").absolute()
+    with options.mistakes_are_usage_errors():
+        from fedjax_mrl.flower import settings
+
+        config = settings.read(pathlib.Path(args.folder)).federation
+        config = configs.build(vars(config), _local(args))
+        return _serve(config, client, state, path)
+
+
+def _serve(
+    config: "RunConfig", client: int, state: pathlib.Path, path: pathlib.Path
+) -> int:
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    from fedjax_mrl.cli import devices, signals
+    from fedjax_mrl.federation import Federation
+    from fedjax_mrl.flower.worker import Worker
+
+    devices.provide(config)
+    tell = lambda text: print(f"client {client}: {text}", flush=True)
+    made = Worker(Federation(config), client, state, path, tell)
+    tell(f"ready at {path}")
+    print(f"  flower-supernode ... --node-config 'socket=\"{path}\"'", flush=True)
+    with signals.Stop() as stop:
+        made.run(stop)
+        return 128 + (stop() or 0)
+
+
+def _try(args: argparse.Namespace) -> int:
+    if args.out is None:
+        raise UsageError("Say where keys, states and logs go: --out DIR.")
+    _require("flwr")
+    from fedjax_mrl.cli import signals
+    from fedjax_mrl.flower import loopback, settings
+
+    app, out = pathlib.Path(args.folder), pathlib.Path(args.out)
+    with options.mistakes_are_usage_errors():
+        clients = settings.read(app).federation.num_clients
+        there = loopback.Loopback(app, clients, out)
+    tell = lambda text: print(text, flush=True)
+    with signals.Stop() as stop, there:
+        try:
+            return loopback.play(there, clients, tell, stop)
+        except loopback.FlowerError as error:
+            print(f"fedjax-mrl: {error}", file=sys.stderr)
+            return 1
+
+
+def _local(args: argparse.Namespace) -> dict[str, str]:
+    """What a node decides by itself."""
+    return {} if args.data_dir is None else {"data_dir": args.data_dir}
+
+
+def _require(package: str) -> None:
+    """Refuses what a missing package of the extra is needed for.
+
+    Raises:
+        UsageError: with the command that installs it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(
+            f"This needs the package {package}, which is not installed: pip install "
+            '"fedjax-mrl[flower]".'
+        )
+
+
+flower = Command("the federation over a real network, by Flower", _configure, _execute)

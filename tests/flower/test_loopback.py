@@ -1,0 +1,109 @@
+"""A deployment as users have it: Flower's processes, TLS, keys, sockets, kills."""
+
+import json
+import pathlib
+import re
+import time
+
+import pytest
+
+pytest.importorskip("flwr")
+
+import fedjax_mrl as fm
+from fedjax_mrl import packing
+from fedjax_mrl.cli import main as cli
+from fedjax_mrl.flower import loopback, settings
+from fedjax_mrl.flower.versions import Versions
+from fedjax_mrl.simulation import digest
+from fedjax_mrl.simulation.state import read_clients
+from tests.flower.test_rounds import check_traffic, table
+
+OPTIMISED = WIDE = True  # bits of other processes are compared
+pytestmark = pytest.mark.slow
+
+CLIENTS = range(5)
+OPTIONS = (
+    *("--models", "mlp,cnn5,cnn4,cnn3,cnn2", "--shared-model", "mlp"),
+    *("--num-clients", "5", "--rounds", "3", "--limit-train", "400"),
+)
+
+
+@pytest.fixture
+def app(tmp_path):
+    folder = tmp_path / "app"
+    assert cli.main(["flower", "new", str(folder), *OPTIONS]) == 0
+    project = folder / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    text = text.replace("min-clients = 3", "min-clients = 5")
+    text = text.replace("timeout = 600", "timeout = 25")
+    project.write_text(text.replace("attempts = 3", "attempts = 9"), encoding="utf-8")
+    return folder
+
+
+def await_(what, ready, seconds=240):
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, what()
+        time.sleep(0.1)
+
+
+def test_five_nodes_with_five_models_over_loopback(app, tmp_path):
+    started = time.monotonic()
+    with loopback.Loopback(app, 6, tmp_path / "there") as there:
+        workers = {k: there.start_worker(k) for k in CLIENTS}
+        there.start_link()
+        for k in CLIENTS:
+            there.register(k)
+        stranger = there.start_node(5)  # its key was never registered
+        for k in CLIENTS:
+            there.await_worker(k, workers[k])
+        nodes = {k: there.start_node(k) for k in CLIENTS}
+        run = there.start_run()
+        server = there.folder / "app-server"
+        rounds = lambda: (
+            len(table(server / "rounds.csv")) if (server / "rounds.csv").exists() else 0
+        )
+        await_(run.text, lambda: rounds() or run.handle.poll() is not None)
+        for process in (workers[2], nodes[2]):
+            process.end(at_once=True)
+        workers[2], nodes[2] = there.start_worker(2), there.start_node(2)
+        await_(run.text, lambda: run.handle.poll() is not None)
+        assert "Done: 3 rounds." in run.text(), run.text()
+        assert stranger.handle.wait(60) != 0
+        assert "Failed to activate SuperNode" in stranger.text()
+    assert there.left() == []
+    check_digests(app, there, server)
+    check_traffic("fedmrl", server, 5)
+    run = json.loads((server / "federation.json").read_text(encoding="utf-8"))["run"]
+    for k in CLIENTS:
+        folder = there.state(k) / run / f"client-{k}"
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    seconds = [float(row["seconds"]) for row in table(server / "rounds.csv")]
+    print(f"{time.monotonic() - started:.0f} s; rounds {seconds}")
+
+
+def check_digests(app, there, server):
+    """Server and clients are the simulation's, in every round and at the end."""
+    config = settings.read(app).federation
+    built = fm.Federation(config)
+    state, digester = built.init(), built.digester()
+    told = table(server / "digests.csv")
+    for round in (1, 2, 3):
+        state, _ = built.play(state)
+        digester.touch(list(CLIENTS))
+        leaves = digester(state)[1]
+        wanted = [leaf.sha256 for leaf in leaves if leaf.owner == "server"]
+        assert [row["sha256"] for row in told if row["round"] == str(round)] == wanted
+    pairs = read_clients(state, built.groups, list(CLIENTS), built.store)
+    for k in CLIENTS:
+        (folder,) = there.state(k).glob(f"*/client-{k}")
+        versions = Versions(pathlib.Path(folder))
+        newest = versions.known()[-1]
+        assert newest.round == 3
+        kept = packing.unpack(versions.read(newest).arrays, pairs[k])
+        assert digest.leaves("", kept) == digest.leaves("", pairs[k])
+        assert re.search(r"train 3, [\d.]+ s", there_log(there, k))
+
+
+def there_log(there, k):
+    return (there.folder / f"worker-{k}.log").read_text(encoding="utf-8")
