@@ -68,6 +68,15 @@ def section(setting: Setting) -> Section:
                 "interval over them: how far a second seed would be off is not known."
             )
         )
+    splits = {run.config.data_seed for m in setting.methods for run in m.runs}
+    if len(splits) > 1:
+        blocks.append(
+            Note(
+                f"There are {len(splits)} splits of the data (data seeds). What is "
+                "called a seed in this chapter is a pair of seeds, of the split and of "
+                "the training, and a client of another split is another client."
+            )
+        )
     ends = {method.common_round for method in setting.methods}
     if len(ends) > 1:
         blocks.append(
