@@ -50,8 +50,8 @@ def name_lines(axes: "Axes") -> None:
     handles, names = axes.get_legend_handles_labels()
     whole = axes.get_figure(root=True)
     if whole is not None and len(handles) > _INSIDE:
-        place = {"loc": "outside upper center", "ncols": 3}
-        whole.legend(handles, names, fontsize="small", **place)
+        where = "outside upper center"
+        whole.legend(handles, names, loc=where, ncols=3, fontsize="small")
     elif handles:
         axes.legend(fontsize="small")
 
