@@ -18,8 +18,6 @@ from fedjax_mrl.reporting.grouping import Method, Setting
 
 _COLUMNS = (
     Column("method", "method"),
-    Column("seeds", "seeds", "whole"),
-    Column("round", "round", "whole"),
     Column("last", "last, %", "spread"),
     Column("last_interval", "95 % over seeds", "percents"),
     Column("clients_interval", "95 % over clients", "percents"),
@@ -27,6 +25,8 @@ _COLUMNS = (
     Column("best", "best, %", "spread"),
     Column("worst", "worst client, %", "spread"),
     Column("p10", "10th percentile, %", "spread"),
+    Column("seeds", "seeds", "whole"),
+    Column("round", "round", "whole"),
 )
 _TABLE = Reading(
     "The mean test accuracy of all clients in the last round that all seeds of a "
@@ -68,6 +68,15 @@ def section(setting: Setting) -> Section:
                 "interval over them: how far a second seed would be off is not known."
             )
         )
+    splits = {run.config.data_seed for m in setting.methods for run in m.runs}
+    if len(splits) > 1:
+        blocks.append(
+            Note(
+                f"There are {len(splits)} splits of the data (data seeds). What is "
+                "called a seed in this chapter is a pair of seeds, of the split and of "
+                "the training, and a client of another split is another client."
+            )
+        )
     ends = {method.common_round for method in setting.methods}
     if len(ends) > 1:
         blocks.append(
@@ -95,8 +104,6 @@ def row(method: Method) -> tuple[Cell, ...]:
     tested = all(values.size for values in clients)
     return (
         method.name,
-        len(runs),
-        last,
         _spread(ends),
         intervals.student(ends),
         intervals.bootstrap(list(by_client(method, last).values())) if tested else None,
@@ -104,6 +111,8 @@ def row(method: Method) -> tuple[Cell, ...]:
         _spread([max(run.curve.values()) for run in runs]),
         _spread([v.min() for v in clients]) if tested else None,
         _spread([np.percentile(v, 10) for v in clients]) if tested else None,
+        len(runs),
+        last,
     )
 
 
@@ -137,8 +146,9 @@ def by_round(setting: Setting) -> Table:
             ends = float(column.min()), float(column.max())
             rows.append((method.name, number, len(column), float(column.mean()), ends))
     columns = (
-        *_COLUMNS[:3:2],
-        _COLUMNS[1],
+        Column("method", "method"),
+        Column("round", "round", "whole"),
+        Column("seeds", "seeds", "whole"),
         Column("mean", "mean, %", "percent"),
         Column("range", "lowest and highest seed", "percents"),
     )

@@ -51,6 +51,9 @@ class Beside(NamedTuple):
 def section(setting: Setting) -> Section:
     """Every client against training alone, and the clients from worst to best."""
     blocks: list[Note | Picture] = []
+    title = "Client by client"
+    if not any(run.clients.size for m in setting.methods for run in m.runs):
+        return Section(title, [Note("These runs have no table of single clients.")])
     found = [each for m in setting.methods if (each := beside(setting, m)) is not None]
     if found:
         blocks.append(scatter(found))
@@ -62,9 +65,8 @@ def section(setting: Setting) -> Section:
                 "`fedjax-mrl compare --algorithms ...,standalone` makes one."
             )
         )
-    if any(run.clients.size for m in setting.methods for run in m.runs):
-        blocks.append(ranked(setting))
-    return Section("Client by client", blocks, [table(setting, found)])
+    blocks.append(ranked(setting))
+    return Section(title, blocks, [table(setting, found)])
 
 
 def table(setting: Setting, found: list[Beside]) -> Table:

@@ -49,8 +49,8 @@ class Reached(NamedTuple):
     """What a run needed up to the round in which it first reached a target."""
 
     rounds: int
-    bytes: float
-    flops: float
+    bytes: float | None  # None, as of FLOPs, where the run has no table of rounds
+    flops: float | None
 
 
 def section(setting: Setting, targets: Sequence[float] = ()) -> Section:
@@ -85,8 +85,9 @@ def reached(run: Run, target: float) -> Reached | None:
     if first is None:
         return None
     until = run.traffic[run.traffic[:, 0] <= first]
-    moved, computed = until[-1, 1:] if len(until) else (0.0, 0.0)
-    return Reached(first, float(moved), float(computed))
+    if not len(until):
+        return Reached(first, None, None)
+    return Reached(first, *map(float, until[-1, 1:]))
 
 
 def _row(method: Method, target: float) -> tuple[Cell, ...] | None:
@@ -94,8 +95,13 @@ def _row(method: Method, target: float) -> tuple[Cell, ...] | None:
     head = (target, method.name, len(found), len(method.runs))
     if not found:
         return (*head, *["not reached"] * 3)
-    rounds, moved, computed = np.mean(found, axis=0)
-    return (*head, float(rounds), float(moved) / 1e6, float(computed) / 1e12)
+    rounds, moved, computed = zip(*found, strict=True)
+    return (*head, float(np.mean(rounds)), _mean(moved, 1e6), _mean(computed, 1e12))
+
+
+def _mean(values: Sequence[float | None], unit: float) -> float | str:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) / unit if known else "not recorded"
 
 
 def _draw(setting: Setting) -> Picture:
@@ -105,7 +111,7 @@ def _draw(setting: Setting) -> Picture:
     for place, method in enumerate(setting.methods):
         moves = _line(panels[0], method, place, 1, 1e6)
         _line(panels[1], method, place, 2, 1e12)
-        if not moves:
+        if not moves and all(run.traffic.size for run in method.runs):
             silent.append(method.name)
     for axes, label in zip(panels, ("MB sent by all", "TFLOP of all"), strict=True):
         axes.set_xlabel(label)
@@ -114,7 +120,8 @@ def _draw(setting: Setting) -> Picture:
         drawing.tidy(axes)
     handles, names = panels[1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize="small")
-    nothing = f" {', '.join(silent)} sends nothing." if silent else ""
+    verb = "sends" if len(silent) == 1 else "send"
+    nothing = f" {', '.join(silent)} {verb} nothing." if silent else ""
     return Picture(
         "costs",
         "Accuracy against traffic and arithmetic",

@@ -13,22 +13,22 @@ _FEW = "too few"
 _NAMES = (Column("method", "method"), Column("minus", "minus"))
 _SEEDS = (
     *_NAMES,
-    Column("round", "round"),
-    Column("seeds", "seeds", "whole"),
     Column("difference", "difference, points", "points"),
     Column("t_interval", "95 % interval", "range"),
     Column("p_t", "p, paired t", "probability"),
     Column("p_wilcoxon", "p, Wilcoxon", "probability"),
+    Column("seeds", "seeds", "whole"),
+    Column("round", "round"),
 )
 _CLIENTS = (
     *_NAMES,
-    Column("clients", "clients", "whole"),
-    Column("gaining", "clients that gain, %", "percent"),
     Column("difference", "difference, points", "points"),
     Column("bootstrap", "95 % bootstrap", "range"),
+    Column("gaining", "clients that gain, %", "percent"),
     Column("p_t", "p, paired t", "probability"),
     Column("p_wilcoxon", "p, Wilcoxon", "probability"),
     Column("p_holm", "p, Wilcoxon, Holm", "probability"),
+    Column("clients", "clients", "whole"),
 )
 
 
@@ -72,12 +72,12 @@ def over_seeds(found: Sequence[Pair]) -> Table:
             (
                 pair.first,
                 pair.second,
-                str(last) if first == last else f"{first} to {last}",
-                values.size,
                 float(values.mean()),
                 intervals.student(values) or _FEW,
                 _FEW if p_t is None else p_t,
                 _FEW if p_ranks is None else p_ranks,
+                values.size,
+                str(last) if first == last else f"{first} to {last}",
             )
         )
     reading = Reading(
@@ -87,8 +87,9 @@ def over_seeds(found: Sequence[Pair]) -> Table:
         "The interval is Student's for the mean of the paired differences: if it holds "
         "0, the sign is open. p is the probability of a difference at least as large "
         "if there were none: by the paired t-test, and by Wilcoxon's signed-rank test "
-        "(two-sided, scipy). “Too few”: one pair has no interval, and fewer than six "
-        "pairs that differ can never make Wilcoxon's p smaller than 0.05.",
+        "(two-sided, scipy). “Too few”: one pair has no interval, pairs that all "
+        "differ by the same have no t-test, and fewer than six pairs that differ can "
+        "never make Wilcoxon's p smaller than 0.05.",
         "With fewer than about five seeds a large p says next to nothing, and a small "
         "one leans on normally distributed differences. Seeds of one split share that "
         "split; other splits may differ by more. p is not corrected for the number "
@@ -109,13 +110,13 @@ def over_clients(found: Sequence[Pair]) -> Table:
             (
                 pair.first,
                 pair.second,
-                values.size,
-                float(np.mean(np.round(values, 9) > 0)),
                 float(values.mean()),
                 intervals.bootstrap(values) or _FEW,
+                float(np.mean(np.round(values, 9) > 0)),
                 _FEW if p_t is None else p_t,
                 _FEW if p_ranks is None else p_ranks,
                 _FEW if p_holm is None else p_holm,
+                values.size,
             )
         )
     reading = Reading(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 WIDTH = 6.0  # inches: letters stay legible on a phone
 MARKERS = "osD^vPX*<"  # nine, so that with the ten colours 90 methods differ
 _DPI = 160
+_INSIDE = 5  # lines up to which the legend has room among them
 
 
 def figure(height: float) -> "Figure":
@@ -46,7 +47,12 @@ def whole_numbers() -> "Locator":
 
 def name_lines(axes: "Axes") -> None:
     """A legend, if anything was drawn."""
-    if axes.get_legend_handles_labels()[0]:
+    handles, names = axes.get_legend_handles_labels()
+    whole = axes.get_figure(root=True)
+    if whole is not None and len(handles) > _INSIDE:
+        where = "outside upper center"
+        whole.legend(handles, names, loc=where, ncols=3, fontsize="small")
+    elif handles:
         axes.legend(fontsize="small")
 
 

@@ -133,7 +133,7 @@ def _title(config: RunConfig, rounds: int) -> str:
     words = [
         references.data_title(config.dataset),
         config.partition,
-        f"{config.num_clients} clients",
+        _number(config.num_clients, "client"),
     ]
     default = RunConfig()
     for name in _SPLIT:
@@ -141,7 +141,11 @@ def _title(config: RunConfig, rounds: int) -> str:
             value = getattr(config, name)
             if value != getattr(default, name):
                 words.append(f"{name.replace('_', ' ')} {value}")
-    return ", ".join([*words, f"{rounds} rounds"])
+    return ", ".join([*words, _number(rounds, "round")])
+
+
+def _number(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _slug(title: str) -> str:

@@ -29,7 +29,7 @@ addEventListener("load", () => {
     [...table.tBodies[0].rows].map((row) => row.cells[place].textContent);
   const button = (place) => table.tHead.rows[0].cells[place].querySelector("button");
   const orders = [];
-  for (const press of [3, 3, 0]) {
+  for (const press of [1, 1, 0]) {
     button(press).focus();
     document.activeElement.click();
     const state = table.tHead.rows[0].cells[press].getAttribute("aria-sort");

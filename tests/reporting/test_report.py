@@ -137,6 +137,11 @@ def test_what_is_missing_is_said(made, undrawn, tmp_path):
     assert "There is one method here" in told
     assert "There is no run of Standalone" in told
     assert "All clients have the same network" not in told
+    (one / "rounds.csv").unlink()
+    (one / "clients.csv").unlink()
+    told = said(fm.report(one, tmp_path / "bare").path)
+    assert "These runs have no table of single clients" in told
+    assert "not recorded" in told and "nothing." not in told
     two = runs.write(tmp_path / "two", np.full((1, 3), 0.5), algorithm="fd", rounds=2)
     report = fm.report([one, two], tmp_path / "both")
     told = said(report.path)
