@@ -71,12 +71,7 @@ def compare(
     grid, values = _read(grid or {}, names, values)
     seeds, methods = list(grid.pop("seed", seeds)), values.algorithms
     runs = comparison.plan(base, names, seeds, pathlib.Path(), grid, methods=methods)
-    if grid:
-        ahead.require_known((run.config for run in runs), values)
-    data = from_config.data(base, values.dataset)
-    grids.require_one_test_part(grid, drawn=data.test_drawn)
-    values = values._replace(dataset=data)
-    ahead.require_built((run.config for run in runs), data, values)
+    values = _foreseen(base, runs, grid, values)
     rates = ["learning_rate"] * ("learning_rate" in grid)
     found = Comparison([*rates, *grids.columns(grid)])
     told = {run: _told(writers, run.path.name) for run in runs}
@@ -86,6 +81,22 @@ def compare(
             values = _train(found, some, values, shown)
     found.finish()
     return found
+
+
+def _foreseen(
+    base: config.RunConfig,
+    runs: Sequence[Run],
+    grid: Mapping[str, Any],
+    values: Values,
+) -> Values:
+    """Refuses what could only fail later; returns the values with the data."""
+    if grid:
+        ahead.require_known((run.config for run in runs), values)
+    data = from_config.data(base, values.dataset)
+    grids.require_one_test_part(grid, drawn=data.test_drawn)
+    values = values._replace(dataset=data)
+    ahead.require_built((run.config for run in runs), data, values)
+    return values
 
 
 def _methods(
