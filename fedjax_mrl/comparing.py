@@ -72,15 +72,19 @@ def compare(
     seeds, methods = list(grid.pop("seed", seeds)), values.algorithms
     runs = comparison.plan(base, names, seeds, pathlib.Path(), grid, methods=methods)
     values = _foreseen(base, runs, grid, values)
-    rates = ["learning_rate"] * ("learning_rate" in grid)
-    found = Comparison([*rates, *grids.columns(grid)])
+    found = Comparison(_columns(grid))
     told = {run: _told(writers, run.path.name) for run in runs}
     with bar.Bar(base.rounds * len(runs), progress) as shown:
         for one_program in comparison.of_one_program(runs):
-            some = {run: told[run] for run in one_program}
-            values = _train(found, some, values, shown)
+            own = {run: told[run] for run in one_program}
+            values = _train(found, own, values, shown)
     found.finish()
     return found
+
+
+def _columns(grid: grids.Grid) -> list[str]:
+    """What is swept, as columns of the tables."""
+    return [name for name in grid if name == "learning_rate"] + grids.columns(grid)
 
 
 def _foreseen(
