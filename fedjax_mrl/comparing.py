@@ -71,21 +71,36 @@ def compare(
     grid, values = _read(grid or {}, names, values)
     seeds, methods = list(grid.pop("seed", seeds)), values.algorithms
     runs = comparison.plan(base, names, seeds, pathlib.Path(), grid, methods=methods)
+    values = _foreseen(base, runs, grid, values)
+    found = Comparison(_columns(grid))
+    told = {run: _told(writers, run.path.name) for run in runs}
+    with bar.Bar(base.rounds * len(runs), progress) as shown:
+        for one_program in comparison.of_one_program(runs):
+            own = {run: told[run] for run in one_program}
+            values = _train(found, own, values, shown)
+    found.finish()
+    return found
+
+
+def _columns(grid: grids.Grid) -> list[str]:
+    """What is swept, as columns of the tables."""
+    return [name for name in grid if name == "learning_rate"] + grids.columns(grid)
+
+
+def _foreseen(
+    base: config.RunConfig,
+    runs: Sequence[Run],
+    grid: Mapping[str, Any],
+    values: Values,
+) -> Values:
+    """Refuses what could only fail later; returns the values with the data."""
     if grid:
         ahead.require_known((run.config for run in runs), values)
     data = from_config.data(base, values.dataset)
     grids.require_one_test_part(grid, drawn=data.test_drawn)
     values = values._replace(dataset=data)
     ahead.require_built((run.config for run in runs), data, values)
-    rates = ["learning_rate"] * ("learning_rate" in grid)
-    found = Comparison([*rates, *grids.columns(grid)])
-    told = {run: _told(writers, run.path.name) for run in runs}
-    with bar.Bar(base.rounds * len(runs), progress) as shown:
-        for one_program in comparison.of_one_program(runs):
-            some = {run: told[run] for run in one_program}
-            values = _train(found, some, values, shown)
-    found.finish()
-    return found
+    return values
 
 
 def _methods(

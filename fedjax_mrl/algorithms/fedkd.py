@@ -27,7 +27,7 @@ Differences:
       compresses the gradient of every minibatch.
     - If only all singular values reach the energy, all are kept; the authors' code
       then keeps none. They train with Adam; here `setup.optimizer` decides.
-    - Who missed rounds is sent the exact model, and what was missed is no traffic.
+    - A client that missed rounds gets the exact model; what it missed is no traffic.
 """
 
 from typing import NamedTuple

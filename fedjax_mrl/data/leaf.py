@@ -63,14 +63,7 @@ def read(folder: Path, name: str) -> Dataset:
     Raises:
         DatasetError: for files of another form, or a user who has test examples only.
     """
-    if not any((folder / "train").glob("*.json")):
-        raise DatasetError(
-            f"{folder}/train must hold LEAF's files for training, *.json, but holds "
-            f"none, although {folder}/test does; put both parts in one folder."
-        )
-    parts = [_part(folder / "train")]
-    if any((folder / "test").glob("*.json")):
-        parts.append(_part(folder / "test"))
+    parts = _parts(folder)
     _require_alike(parts, folder)
     lost = sorted({*parts[-1]} - {*parts[0]})
     if lost:
@@ -87,13 +80,7 @@ def read(folder: Path, name: str) -> Dataset:
     if text:
         names = [_NAMES.get(character, character) for character in table]
     else:
-        highest = max(int(examples.y.max(initial=0)) for examples in every)
-        names = [str(number) for number in range(highest + 1)]
-        if not highest:
-            raise DatasetError(
-                f"There must be at least two classes, but all y in {folder} are 0; "
-                "number the classes from 0."
-            )
+        names = _numbers(every, folder)
     arrays: list[np.ndarray | None] = []
     ids: list[np.ndarray | None] = []
     for part in parts:
@@ -115,6 +102,30 @@ def read(folder: Path, name: str) -> Dataset:
         kind=kind,
         label_names=names,
     )
+
+
+def _parts(folder: Path) -> list[_Users]:
+    """The users of the training part, and of the test part if there is one."""
+    if not any((folder / "train").glob("*.json")):
+        raise DatasetError(
+            f"{folder}/train must hold LEAF's files for training, *.json, but holds "
+            f"none, although {folder}/test does; put both parts in one folder."
+        )
+    parts = [_part(folder / "train")]
+    if any((folder / "test").glob("*.json")):
+        parts.append(_part(folder / "test"))
+    return parts
+
+
+def _numbers(every: list[_Examples], folder: Path) -> list[str]:
+    """Names of classes that are numbers."""
+    highest = max(int(examples.y.max(initial=0)) for examples in every)
+    if not highest:
+        raise DatasetError(
+            f"There must be at least two classes, but all y in {folder} are 0; number "
+            "the classes from 0."
+        )
+    return [str(number) for number in range(highest + 1)]
 
 
 def _part(folder: Path) -> _Users:
