@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from experiments import presets_table
+from fedjax_mrl.cli import main as cli
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reproducing import drawing, parts, preset, table
 from fedjax_mrl.runs.directory import RunDirectory
+from tests import documents
 from tests.helpers import ROOT
 
 OPTIONS = """
@@ -328,6 +330,17 @@ def test_the_page_has_the_table_that_the_presets_make():
     assert presets_table.page(text) == text
     for key in preset._KEYS | preset._SCALE_KEYS | preset._CELL_KEYS:
         assert f"`{key}`" in text, key
+
+
+def test_documents_reproduce_presets_that_there_are():
+    named = set()
+    for block in documents.blocks():
+        for words in documents.commands(block.text if "sh" in block.language else ""):
+            if words[:2] == ["fedjax-mrl", "reproduce"]:
+                args = cli.parse(words[1:])
+                assert args.scale in preset.get(args.reproduction).scales
+                named.add(args.reproduction)
+    assert named == set(preset.names())
 
 
 def test_the_full_table_has_the_configuration_of_the_run_of_record():
