@@ -6,6 +6,7 @@ import pytest
 
 from experiments import convergence
 from experiments.convergence import FULL, Case
+from tests.helpers import ROOT
 
 
 @pytest.mark.slow
@@ -27,10 +28,15 @@ def test_means_and_exponents_are_those_of_the_norms():
     assert convergence.slope(written, "global") == pytest.approx(-1, abs=1e-4)
 
 
-def test_the_results_are_of_all_cases():
+def test_the_findings_say_what_the_results_of_all_cases_are():
     with (convergence.TARGET / "convergence.csv").open(newline="") as file:
-        written = list(csv.DictReader(file))
+        written = [
+            {**row, "rounds": int(row["rounds"])} for row in csv.DictReader(file)
+        ]
     assert set(written[0]) == set(convergence.COLUMNS)
-    assert {row["case"] for row in written} == {case.name for case in convergence.CASES}
-    figure = convergence.draw([{**r, "rounds": int(r["rounds"])} for r in written])
+    text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    for case in convergence.CASES:
+        own = [row for row in written if row["case"] == case.name]
+        assert convergence.line(own) in text
+    figure = convergence.draw(written)
     assert [len(axes.lines) for axes in figure.axes] == [len(convergence.CASES) + 1] * 2

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from experiments import presets_table
+from fedjax_mrl.cli import main as cli
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reproducing import drawing, parts, preset, table
 from fedjax_mrl.runs.directory import RunDirectory
+from tests import documents
 from tests.helpers import ROOT
 
 OPTIONS = """
@@ -60,7 +62,7 @@ scales:
     cells:
       - {{settings: [even], algorithms: [lg_fedavg, standalone], seeds: [0, 1]}}
       - {{settings: [first], algorithms: [standalone]}}
-      - {{settings: [uneven], algorithms: [fedmrl, standalone]}}
+      - {{settings: [uneven], algorithms: [fedmrl]}}
 """
 # FedMRL's d1 is 100 by default, more than these networks' 8.
 
@@ -80,15 +82,16 @@ def reproduce(path, out, *more):
 def made(toy, tmp_path_factory):
     """The whole table, of which one cell fails: its folder and exit status.
 
-    One run is from a comparison that was made in the place of a setting.
+    Runs of Standalone are from a comparison that was made in the place of a setting.
     """
     out = tmp_path_factory.mktemp("made") / "toy"
     words = ["--models", "mlp", "--shared-model", "mlp", "--num-clients", "4"]
-    words += ["--feature-dim", "8", "--rounds", "2", "--partition", "dirichlet:1.0"]
+    words += ["--feature-dim", "8", "--rounds", "2", "--partition", "iid"]
     words += ["--limit-train", "400", "--limit-test", "100", "--devices", "1"]
     words += ["--checkpoint-every", "2", "--quiet"]  # which changes no number
-    folder = out / "laptop" / "uneven"
-    argv = ["compare", "--algorithms", "standalone", "--out", str(folder)]
+    folder = out / "laptop" / "even"
+    argv = ["compare", "--algorithms", "standalone", "--seeds", "0,1"]
+    argv += ["--out", str(folder)]
     assert main([*argv, *words]) == 0
     return out, reproduce(toy, out)
 
@@ -108,12 +111,12 @@ def test_a_cell_that_fails_is_said_and_the_others_are_run(made, toy, capsys):
     found = rows(out)
     assert found["uneven", "fedmrl"]["status"] == "not run"
     done = [key for key, row in found.items() if row["status"].startswith("done")]
-    assert len(done) == len(found) - 1 == 4
+    assert len(done) == len(found) - 1 == 3
     assert reproduce(toy, out) == 2  # tries that one again
     told = capsys.readouterr()
     assert "1 of 1 cells failed: uneven/fedmrl-0." in told.err
     assert "shared_dim must be at most 8" in told.err and "Traceback" not in told.err
-    assert "| uneven | fedmrl |" in told.out and "4 of 5 rows are complete" in told.out
+    assert "| uneven | fedmrl |" in told.out and "3 of 4 rows are complete" in told.out
 
 
 def test_the_table_has_what_was_run_beside_the_papers_figures(made):
@@ -181,7 +184,7 @@ def test_a_run_that_diverged_says_where_it_ended(made, toy, tmp_path, capsys):
     run = RunDirectory.open(folder)
     run.cut(1)
     assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "*dalone-0") == 0
-    assert "even/standalone-0    round 1 of 2, about" in capsys.readouterr().out
+    assert "even/standalone-0   round 1 of 2, about" in capsys.readouterr().out
     run.write_json("summary.json", {"rounds": 1})
     assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "*dalone-0") == 0
     assert "ended after round 1 of 2, about" in capsys.readouterr().out
@@ -189,22 +192,22 @@ def test_a_run_that_diverged_says_where_it_ended(made, toy, tmp_path, capsys):
 
 def test_what_compare_made_is_taken_over(made, toy, tmp_path, capsys):
     out, _ = made
-    assert rows(out)["uneven", "standalone"]["status"] == "done"
-    run = out / "laptop" / "uneven" / "standalone-0"
+    assert rows(out)["even", "standalone"]["status"] == "done"
+    run = out / "laptop" / "even" / "standalone-0"
     assert json.loads((run / "config.json").read_text())["checkpoint_every"] == 2
-    folder = tmp_path / "toy" / "laptop" / "uneven"
-    shutil.copytree(run, folder / "standalone-0")
-    assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "uneven/*") == 0
+    shutil.copytree(run, tmp_path / "toy" / "laptop" / "even" / "standalone-0")
+    assert reproduce(toy, tmp_path / "toy", "--dry-run", "--only", "*dalone*") == 0
     told = capsys.readouterr().out
-    assert "uneven/standalone-0  done\n" in told and "1 of 2 cells are done" in told
+    assert "even/standalone-0   done\n" in told and "2 of 3 cells are done" in told
+    assert "first/standalone-0  done, in " in told
     assert not (tmp_path / "toy" / "laptop" / "table.csv").exists()
 
 
 def test_the_plan_says_what_is_left_and_how_long_it_takes(toy, tmp_path, capsys):
     assert reproduce(toy, tmp_path, "--dry-run") == 0
     told = capsys.readouterr().out
-    # 2 rounds of 400 images at 1000 s for 40,000 are 20 s, of Standalone 10 s: 95 s.
-    assert "7 to run, about 2 min" in told
+    # 2 rounds of 400 images at 1000 s for 40,000 are 20 s, of Standalone 10 s: 85 s.
+    assert "6 to run, about 1 min" in told
     assert "even/lg_fedavg-0" in told and "in everything" in told
     assert "measured  even/standalone 40.00 ± 1.50" in told
     assert not list(tmp_path.iterdir())
@@ -214,9 +217,9 @@ def test_list_says_how_far_each_preset_has_come(made, toy, monkeypatch, capsys):
     out, _ = made
     monkeypatch.setattr(preset, "_FOLDER", toy.parent)
     assert main(["list", "--out", str(out.parent)]) == 0
-    assert "Digits by two methods (laptop: 6 of 7 runs done)" in capsys.readouterr().out
+    assert "Digits by two methods (laptop: 5 of 6 runs done)" in capsys.readouterr().out
     assert main(["list", "--out", str(out)]) == 0  # nothing there
-    assert "(laptop: 0 of 7 runs done)" in capsys.readouterr().out
+    assert "(laptop: 0 of 6 runs done)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("picture", preset.PICTURES)
@@ -228,7 +231,7 @@ def test_every_picture_draws_what_is_done(made, toy, picture):
     cells = table.cells(found, scale, parts.plan(found, scale, out), find)
     figure = drawing.draw(found, cells)
     titles = [axes.get_title() for axes in figure.axes if axes.has_data()]
-    assert titles == ["even", "first", "uneven"]
+    assert titles == ["even", "first"]
     even = figure.axes[0]
     if picture == "clients":
         (line,) = [line for line in even.lines if len(line.get_xdata()) == 4]
@@ -250,7 +253,7 @@ def test_every_inference_mode_has_a_row_where_all_are_wanted(made, toy):
     planned = parts.plan(found, scale, out)
     find = parts.Finder(out)
     heads = lambda p: [c.head for c in table.cells(p, scale, planned, find)]
-    assert heads(found) == ["global", "local", "local", "", "local"]
+    assert heads(found) == ["global", "local", "local", ""]
     # No run here has a second mode, so that one is written beside the first.
     run = RunDirectory.open(out / "laptop/even/lg_fedavg-0")
     kept = run.read_text("metrics.csv")
@@ -292,7 +295,7 @@ def test_wrong_use_is_answered_in_one_sentence(
         ("picture: sweep", "picture: dots", "picture must be one of table, curves"),
         ("repeats: the", "# the", "needs repeats"),
         ("[uneven]", "[unevn]", "There is no setting 'unevn'. Did you mean 'uneven'?"),
-        ("[fedmrl, standalone]", "[fedmr]", "There is no algorithm 'fedmr'"),
+        ("[fedmrl]", "[fedmr]", "There is no algorithm 'fedmr'"),
         ("[40, 1.5, 3]", "40", "takes [mean, sd or null, repeats]"),
         ("partition: iid}", "partitions: iid}", "There is no option 'partitions'"),
     ],
@@ -328,6 +331,17 @@ def test_the_page_has_the_table_that_the_presets_make():
     assert presets_table.page(text) == text
     for key in preset._KEYS | preset._SCALE_KEYS | preset._CELL_KEYS:
         assert f"`{key}`" in text, key
+
+
+def test_documents_reproduce_presets_that_there_are():
+    named = set()
+    for block in documents.blocks():
+        for words in documents.commands(block.text if "sh" in block.language else ""):
+            if words[:2] == ["fedjax-mrl", "reproduce"]:
+                args = cli.parse(words[1:])
+                assert args.scale in preset.get(args.reproduction).scales
+                named.add(args.reproduction)
+    assert named == set(preset.names())
 
 
 def test_the_full_table_has_the_configuration_of_the_run_of_record():
