@@ -92,7 +92,7 @@ class Loopback:
 
     def __exit__(self, *_: object) -> None:
         for process in reversed(self._processes):
-            process.end()
+            process.end(at_once=True)  # states are whole files
         # Flower begins some in groups of their own, which end soon after their parent.
         for left in self.left():
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -128,6 +128,7 @@ class Loopback:
                 *("--port", str(self._ports[0]), "--host", "127.0.0.1"),
                 "--enable-supernode-auth",
                 "--disable-runtime-dependency-installation",
+                *("--database", str(self.folder / "superlink.db")),
             ],
         )
         _await(made, "begin", lambda: _listens(self._ports[0]))
