@@ -13,7 +13,7 @@ from fedjax_mrl.simulation import digest
 from tests.flower.network import Deployment
 
 METHODS = [
-    name if name in ("fedmrl", "fml") else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "standalone" else pytest.param(name, marks=pytest.mark.slow)
     for name in algorithms.names()
 ]
 
