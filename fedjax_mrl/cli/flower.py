@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fedjax_mrl import config as configs
+from fedjax_mrl import paths
 from fedjax_mrl.cli import options
 from fedjax_mrl.cli.command import Command, UsageError
 from fedjax_mrl.cli.export import client_number
@@ -21,6 +22,7 @@ _ACTIONS = {
     "new": (),
     "keys": ("host", "clients"),
     "worker": ("client", "state", "socket"),
+    "evaluate": ("client", "state"),
     "try": ("out",),
 }
 
@@ -31,10 +33,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="ACTION",
         choices=list(_ACTIONS),
         help="new: write a Flower app; keys: make its keys; worker: hold one client's "
-        "data, programs and state on its node; try: all of it on this machine",
+        "data, programs and state on its node; evaluate: test what a node's client "
+        "became; try: all of it on this machine",
     )
     parser.add_argument(
-        "folder", metavar="DIR", help="the app; of `keys` the folder for keys"
+        "folder", metavar="APP", help="path of the app; of `keys` that of the keys"
     )
     keys = parser.add_argument_group("keys")
     keys.add_argument(
@@ -63,7 +66,17 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _execute(args: argparse.Namespace) -> int:
     _refuse_others(args)
-    actions = {"new": _new, "keys": _keys, "worker": _worker, "try": _try}
+    try:  # not by its metavar: words before it decide what it is
+        args.folder = paths.local(args.folder, "APP", paths.RESERVED)
+    except paths.PathError as error:
+        raise UsageError(str(error)) from None
+    actions = {
+        "new": _new,
+        "keys": _keys,
+        "worker": _worker,
+        "evaluate": _evaluate,
+        "try": _try,
+    }
     return actions[args.action](args)
 
 
@@ -77,7 +90,8 @@ def _refuse_others(args: argparse.Namespace) -> None:
     named = {name for names in _ACTIONS.values() for name in names}
     if args.action != "new":
         named |= {*configs.fields(), "preset", "config"}
-        own = (*own, "data_dir") if args.action == "worker" else own
+        if args.action in ("worker", "evaluate"):
+            own = (*own, "data_dir")
     for name in sorted(named - set(own)):
         if getattr(args, name) not in (None, []):
             flag = name.replace("_", "-")
@@ -89,7 +103,7 @@ def _new(args: argparse.Namespace) -> int:
         config = options.resolve(args)
         from fedjax_mrl.flower import app_folder
 
-        made = app_folder.create(pathlib.Path(args.folder), config)
+        made = app_folder.create(args.folder, config)
     print(f"{config.title} for {config.num_clients} nodes: {made}")
     print(f"Its commands are in {made / 'README.md'}")
     return 0
@@ -108,7 +122,7 @@ def _keys(args: argparse.Namespace) -> int:
         hosts = [host.strip() for host in args.host.split(",") if host.strip()]
         if not hosts:
             raise UsageError("--host must name the server.")
-        made = keys.create(pathlib.Path(args.folder), hosts, int(number))
+        made = keys.create(args.folder, hosts, int(number))
     print(
         f"{len(made)} files in {args.folder}: ca.pem is for every machine, server.pem"
     )
@@ -117,18 +131,10 @@ def _keys(args: argparse.Namespace) -> int:
 
 
 def _worker(args: argparse.Namespace) -> int:
-    client = client_number(args.client)
-    if client is None or args.state is None:
-        raise UsageError("Say whose worker it is: --client K --state DIR.")
-    _require("safetensors")
-    state = pathlib.Path(args.state)
+    client, state = _whose(args)
     path = pathlib.Path(args.socket or state / "run" / "socket").absolute()
     with options.mistakes_are_usage_errors():
-        from fedjax_mrl.flower import settings
-
-        config = settings.read(pathlib.Path(args.folder)).federation
-        config = configs.build(vars(config), _local(args))
-        return _serve(config, client, state, path)
+        return _serve(_config(args), client, state, path)
 
 
 def _serve(
@@ -156,7 +162,7 @@ def _try(args: argparse.Namespace) -> int:
     from fedjax_mrl.cli import signals
     from fedjax_mrl.flower import loopback, settings
 
-    app, out = pathlib.Path(args.folder), pathlib.Path(args.out)
+    app, out = args.folder, pathlib.Path(args.out)
     with options.mistakes_are_usage_errors():
         clients = settings.read(app).federation.num_clients
         there = loopback.Loopback(app, clients, out)
@@ -169,9 +175,51 @@ def _try(args: argparse.Namespace) -> int:
             return 1
 
 
-def _local(args: argparse.Namespace) -> dict[str, str]:
-    """What a node decides by itself."""
-    return {} if args.data_dir is None else {"data_dir": args.data_dir}
+def _evaluate(args: argparse.Namespace) -> int:
+    client, state = _whose(args)
+    with options.mistakes_are_usage_errors():
+        config = _config(args)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        from fedjax_mrl.cli import devices
+        from fedjax_mrl.federation import Federation
+        from fedjax_mrl.flower.node import Node
+
+        if not state.is_dir():
+            raise UsageError(f"{state} holds no state of a client.")
+        devices.provide(config)
+        node = Node(Federation(config), client, state)
+        if not node.runs():
+            raise UsageError(f"{state} holds no state of a client.")
+        run = node.runs()[-1]
+        version = node.versions(run).known()[-1]
+        found = node.accuracies(run, version)
+    tested = len(node.engine.data.y_test)
+    print(f"client {client} after round {version.round}, {tested} test examples:")
+    for head, accuracy in found.items():
+        print(f"  {head:20}{accuracy:.4f}")
+    return 0
+
+
+def _whose(args: argparse.Namespace) -> tuple[int, pathlib.Path]:
+    """The client of a node, and the folder of its state."""
+    client = client_number(args.client)
+    if client is None or args.state is None:
+        raise UsageError("Say whose worker it is: --client K --state DIR.")
+    _require("safetensors")
+    return client, pathlib.Path(args.state)
+
+
+def _config(args: argparse.Namespace) -> "RunConfig":
+    """The federation of an app, with what a node decides by itself.
+
+    Raises:
+        FlowerError, ConfigError: if it is none.
+    """
+    from fedjax_mrl.flower import settings
+
+    config = settings.read(args.folder).federation
+    local = {} if args.data_dir is None else {"data_dir": args.data_dir}
+    return configs.build(vars(config), local)
 
 
 def _require(package: str) -> None:

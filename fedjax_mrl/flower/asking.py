@@ -174,7 +174,8 @@ class Asking:
                 f"its {' and '.join(bad) or 'upload'} is not finite. Lower the "
                 "learning rate, or the clip norm."
             )
-        return report._replace(sound=np.bool_(fine))
+        sound: Any = np.bool_(fine)
+        return report._replace(sound=sound)
 
     def finish(self, now: Progress) -> Progress:
         """Tells the participants of the newest round of the server's new state.

@@ -22,6 +22,7 @@ from fedjax_mrl.flower.error import FlowerError
 _PATIENCE = 120.0  # seconds that a process has to begin
 _GRACE = 15.0  # seconds to end after SIGTERM
 _LINK = "loopback"
+_TWICE = ("DEBUG:", "INFO:", "ERROR:")  # lines that Flower's own logger says too
 # Nobody is told of the use of Flower, and what waits is asked often.
 _ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -92,7 +93,7 @@ class Loopback:
 
     def __exit__(self, *_: object) -> None:
         for process in reversed(self._processes):
-            process.end()
+            process.end(at_once=True)  # states are whole files
         # Flower begins some in groups of their own, which end soon after their parent.
         for left in self.left():
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -128,6 +129,7 @@ class Loopback:
                 *("--port", str(self._ports[0]), "--host", "127.0.0.1"),
                 "--enable-supernode-auth",
                 "--disable-runtime-dependency-installation",
+                *("--database", str(self.folder / "superlink.db")),
             ],
         )
         _await(made, "begin", lambda: _listens(self._ports[0]))
@@ -260,7 +262,8 @@ def play(
         ended = run.handle.poll() is not None
         text = run.text()
         for line in text[told : text.rfind("\n") + 1].splitlines():
-            tell(line)
+            if not line.startswith(_TWICE):
+                tell(line)
         told = text.rfind("\n") + 1
         if ended:
             return 0 if "Done: " in text else 1

@@ -61,13 +61,19 @@ def read_order(packet: Packet) -> Order:
     Raises:
         Refused: if it is none.
     """
-    fields = dict(packet.fields)
+    fields: dict[str, Any] = dict(packet.fields)
     try:
-        base = Version(*fields.pop("base"))
-        keep = tuple(Version(*one) for one in fields.pop("keep"))
+        base = _version(fields.pop("base"))
+        keep = tuple(map(_version, fields.pop("keep")))
+        fields["round"], fields["run"] = int(fields["round"]), str(fields["run"])
         return Order(base=base, keep=keep, **fields)
     except (TypeError, KeyError, ValueError):
         raise Refused("The order cannot be read; is its server another one?") from None
+
+
+def _version(given: Any) -> Version:
+    round, finished = given
+    return Version(int(round), bool(finished))
 
 
 def introduction(given: Hello) -> bytes:
@@ -81,7 +87,7 @@ def read_introduction(data: bytes) -> Hello:
     Raises:
         Refused: if it is none, or an error.
     """
-    fields = dict(_answer(data, HELLO).fields)
+    fields: dict[str, Any] = dict(_answer(data, HELLO).fields)
     try:
         return Hello(
             int(fields["client"]), str(fields["architecture"]), int(fields["num_train"])
@@ -118,7 +124,7 @@ def read_report(data: bytes, client: int, round: int, like: Report) -> Report:
             types, and for an error.
     """
     packet = _answer(data, TRAIN)
-    fields = packet.fields
+    fields: dict[str, Any] = dict(packet.fields)
     if fields.get("client") != client:
         raise Refused(f"it answers as client {fields.get('client')!r}.")
     if fields.get("round") != round:
@@ -176,12 +182,12 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _scalar(value: Any, like: Any) -> np.ndarray:
+def _scalar(value: Any, like: Any) -> Any:
     value = np.nan if value is None else value
     if isinstance(value, str | list | dict):
         raise ValueError(f"a number is {value!r}")
     return np.asarray(value, like.dtype)
 
 
-def _scalars(values: Any, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _scalars(values: Any, like: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _scalar(values[name], leaf) for name, leaf in like.items()}

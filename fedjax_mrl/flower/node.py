@@ -26,12 +26,17 @@ class Node:
         federation: built of the same options as the server's.
         client: its number.
         folder: where its states lie.
+
+    Attributes:
+        engine: the client.
+        heads: the ways in which it infers.
     """
 
     def __init__(
         self, federation: Federation, client: int, folder: pathlib.Path
     ) -> None:
         self.engine: ClientEngine = federation.client(client)
+        self.heads = federation.algorithm.heads
         self._options = identity.options(federation.config)
         self._folder = folder
         self._broadcast = shapes.broadcast(federation)
@@ -122,3 +127,25 @@ class Node:
             Refused: if it is not there.
         """
         return self._read(self.versions(run), version)
+
+    def runs(self) -> list[str]:
+        """The federations that this client has states of, the newest last."""
+        found = self._folder.glob(f"*/client-{self.engine.id}/round-*.safetensors")
+        last = {path.parts[-3]: path.stat().st_mtime for path in sorted(found)}
+        return sorted(last, key=lambda run: last[run])
+
+    def accuracies(self, run: str, version: Version) -> dict[str, float]:
+        """The share of the client's test examples that it classifies right, by head.
+
+        Raises:
+            Refused: if the version is not there.
+            ValueError: for a client without test examples.
+        """
+        state, data = self.state(run, version), self.engine.data
+        if not len(data.y_test):
+            raise ValueError(f"Client {self.engine.id} has no test examples.")
+        answers = {
+            head: self.engine.predict(state, data.x_test, head=head).argmax(axis=-1)
+            for head in self.heads
+        }
+        return {head: float((y == data.y_test).mean()) for head, y in answers.items()}

@@ -1,5 +1,6 @@
 """Which node has which client."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from fedjax_mrl.flower.error import Refused
 from fedjax_mrl.flower.kinds import HELLO
 from fedjax_mrl.flower.transport import Transport
 
+_HELLO = 60.0  # seconds that a node has to say who it is
+_AGAIN = 10.0  # seconds until one that did not is asked again
 _NAMED = "client-"  # a node that is registered as client-3 has client 3 and no other
 
 
@@ -33,6 +36,7 @@ class Roster:
         self._architectures = architectures
         self._clients: dict[int, int] = {}  # of nodes that answered
         self._told: set[tuple[int, str]] = set()
+        self._later: dict[int, float] = {}  # when nodes that did not may be asked
 
     def present(self, timeout: float) -> dict[int, int]:
         """The nodes of the clients that are connected now: client to node.
@@ -42,13 +46,20 @@ class Roster:
         """
         nodes = self._transport.nodes()
         self._clients = {n: c for n, c in self._clients.items() if n in nodes}
-        new = {node: self._question for node in nodes if node not in self._clients}
+        now = time.monotonic()
+        new = {
+            node: self._question
+            for node in nodes
+            if node not in self._clients and self._later.get(node, 0) <= now
+        }
         if new:
+            timeout = min(timeout, _HELLO)
             answers = self._transport.exchange(HELLO, 0, new, timeout)
-            for node in sorted(answers):
+            for node in sorted(new):
                 try:
                     self._clients[node] = self._introduced(node, nodes[node], answers)
                 except Refused as error:
+                    self._later[node] = time.monotonic() + _AGAIN
                     self._once(node, str(error))
         return {client: node for node, client in self._clients.items()}
 
@@ -58,6 +69,8 @@ class Roster:
         Raises:
             Refused: if it has none that it may have.
         """
+        if node not in answers:
+            raise Refused("it does not say which client it has.")
         answer = answers[node]
         if answer.error:
             raise Refused(answer.error)

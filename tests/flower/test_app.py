@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import os
 import pathlib
+import re
 import socket
 import stat
 import subprocess
@@ -20,10 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from flwr.cli.build import build
 from flwr.serverapp import Grid
 
+import fedjax_mrl as fm
 from fedjax_mrl.cli import main as cli
 from fedjax_mrl.flower import keys, messages, settings, sockets, wire, worker
 from fedjax_mrl.flower.error import FlowerError
 from fedjax_mrl.runs.error import RunDirectoryError
+from tests.flower.network import Deployment
 from tests.flower.test_rounds import federation
 from tests.helpers import ROOT
 
@@ -58,6 +61,24 @@ def test_new_writes_an_app_that_flower_builds_and_everybody_reads(folder, capsys
     assert "is there already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_node_tests_what_its_client_became(folder, capsys):
+    words = ["--limit-train", "200", "--rounds", "1", "--partition", "iid"]
+    assert cli.main(["flower", "new", "fed", *SMALL, *words]) == 0
+    built = fm.Federation(settings.read(pathlib.Path("fed")).federation)
+    Deployment(built, folder).loop().run()
+    capsys.readouterr()
+    words = ["flower", "evaluate", "fed", "--client", "3", "--state"]
+    assert cli.main([*words, "node-3"]) == 0
+    said = capsys.readouterr().out
+    scores = built.result(*built.play(built.init())).scores
+    assert "client 3 after round 1" in said
+    for head, accuracy in zip(built.algorithm.heads, scores.accuracy[0], strict=True):
+        assert re.search(rf"{head} +{accuracy[3]:.4f}\n", said), (head, said)
+    assert cli.main([*words, "node-2"]) == 2
+    assert "holds no state" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -72,6 +93,7 @@ def test_new_writes_an_app_that_flower_builds_and_everybody_reads(folder, capsys
         (["worker", "fed", "--client", "1", "--state", "s"], "cannot be read"),
         (["worker", "fed", "--rounds", "1"], "--rounds is no flag of flower worker"),
         (["try", "fed"], "Say where keys"),
+        (["new", "gs://b/x"], "APP must be on a file system"),
         (["train", "fed"], "There is no ACTION"),
     ],
 )

@@ -14,7 +14,7 @@ from fedjax_mrl.flower.versions import Version
 from fedjax_mrl.flower.wire import Packet
 from fedjax_mrl.simulation import digest
 from tests.flower.network import Deployment
-from tests.flower.test_rounds import federation, table, tiny
+from tests.flower.test_rounds import check_traffic, federation, table, tiny
 
 SAME = {"models": [tiny(8, 6)], "participation": 1.0, "rounds": 3}
 
@@ -137,6 +137,7 @@ def test_nodes_and_servers_that_are_killed_go_on_with_the_same_bits(
     newest.write_bytes(newest.read_bytes()[:-1])
     now = there.loop().run()
     assert "round 2" in " ".join(there.told) and state_of(there, now) == whole[3]
+    check_traffic("fedmrl", tmp_path / "server", 5)
 
 
 @pytest.mark.slow
@@ -194,26 +195,41 @@ LIES = {
 }
 
 
-def test_reports_that_do_not_fit_are_refused_with_their_client_named(built, tmp_path):
-    for place, (words, change) in enumerate(LIES.items()):
-        there = Deployment(built, tmp_path / str(place))
-        loop = there.loop()
-        node = there.node_of(2)
-        there.grid.nodes[node] = changed(there.grid.nodes[node], change)
-        now = loop.play(loop.begin())
-        told = [text for text in there.told if "drops out" in text]
-        assert len(told) == 1 and words in told[0], (words, told)
-        assert told[0].startswith("Round 1: client 2 drops out: refused, ")
-        if place == 0:
-            assert state_of(there, now) == expected(built, [(0, 1, 3, 4)])
-    there = Deployment(built, tmp_path / "noise")
+QUICK = ("does not fit: ", "is not finite")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        words if words in QUICK else pytest.param(words, marks=pytest.mark.slow)
+        for words in LIES
+    ],
+)
+def test_reports_that_do_not_fit_are_refused_with_their_client_named(
+    built, tmp_path, words
+):
+    there = Deployment(built, tmp_path)
+    loop = there.loop()
+    node = there.node_of(2)
+    there.grid.nodes[node] = changed(there.grid.nodes[node], LIES[words])
+    now = loop.play(loop.begin())
+    told = [text for text in there.told if "drops out" in text]
+    assert len(told) == 1 and words in told[0], told
+    assert told[0].startswith("Round 1: client 2 drops out: refused, ")
+    if words == "is not finite":
+        assert state_of(there, now) == expected(built, [(0, 1, 3, 4)])
+
+
+@pytest.mark.slow
+def test_a_node_that_answers_noise_is_not_connected(built, tmp_path):
+    there = Deployment(built, tmp_path, least=5)
     there.grid.nodes[there.node_of(0)] = lambda data: b"\xff" * 40
     with pytest.raises(Ended, match=r"client 0: it is not connected"):
-        there.patience = there.patience._replace(least=5)
         there.loop().run()
     assert "cannot be read" in there.told[0]
 
 
+@pytest.mark.slow
 def test_a_rejected_upload_is_the_simulations(tmp_path):
     options = SAME | {"set": {"server.reject_nonfinite": True}, "rounds": 1}
     built = federation("fedmrl", **options)
@@ -346,6 +362,7 @@ def whole_bytes(message):
     return records.unwrap(message.content)
 
 
+@pytest.mark.slow
 def test_flower_carries_an_error_of_a_node_to_the_server(built, tmp_path):
     there = Deployment(built, tmp_path)
 
