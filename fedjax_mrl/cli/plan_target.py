@@ -67,7 +67,8 @@ def _programs(title: str, made: "Afar", wanted: "Target") -> "Table":
     )
     for group in made.groups:
         account = group.account
-        model = account.model_seconds
+        model = _number(account.model_seconds, 1e-3)
+        more = "> " if account.model_seconds and account.unmodelled else ""
         table.add_row(
             group.name,
             str(group.clients),
@@ -77,7 +78,7 @@ def _programs(title: str, made: "Afar", wanted: "Target") -> "Table":
             _number(account.flops, 1e9),
             _number(account.bytes_accessed, 1e9),
             _number(wanted.chip.seconds(account.flops, account.bytes_accessed), 1e-3),
-            _number(model, 1e-3),
+            more + model,
         )
     return table
 
@@ -95,8 +96,9 @@ def _lines(made: "Afar", wanted: "Target") -> list[str]:
         f"full speed    {chip.bandwidth / 1e9:.0f} GB/s, {chip.peak / 1e12:.0f} "
         f"TFLOP/s of bfloat16 ({chip.speed_source})",
         "A model of the compiler, not measured: a step is of all clients that are "
-        "computed at once, with loops inside of it counted once. Evaluation's "
-        "programs and the memory of the other host's process are not covered.",
+        "computed at once, with loops inside of it counted once, and > has parts that "
+        "the compiler has no time for. Evaluation's programs and the memory of the "
+        "other host's process are not covered.",
     ]
 
 

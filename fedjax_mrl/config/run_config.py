@@ -169,8 +169,8 @@ class RunConfig:
     )
     chunk: int = _option(
         0,
-        "clients of a group computed at once on a device; 0 chooses: on a CPU 1, else "
-        "as many as a usual cohort has",
+        "clients of a group computed at once on a device; 0 chooses: on a GPU as many "
+        "as a usual cohort has, else 1",
         low=0,
     )
     client_store: str = _option(
@@ -190,8 +190,12 @@ class RunConfig:
         False, "ask a GPU for deterministic kernels (a CPU has no others)"
     )
     precision: str = _option(
-        "highest",
-        "precision of matrix products: default, high, highest, bfloat16, tensorfloat32",
+        # JAX's own, by device. Full precision would cost everybody six passes for each
+        # product on a TPU, and the matrix units of a GPU; no difference in accuracy
+        # was seen where a CPU imitated both (docs/accelerators.md).
+        "default",
+        "precision of matrix products: default (float32 on a CPU, tensorfloat32 on a "
+        "GPU, bfloat16 on a TPU), high, highest, bfloat16, tensorfloat32",
     )
 
     def __post_init__(self) -> None:

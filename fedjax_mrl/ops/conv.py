@@ -4,14 +4,16 @@ With a weight per client, `vmap` turns `lax.conv_general_dilated` into a grouped
 convolution, which is slow everywhere and on a CPU more than ten times slower
 than it need be. Five lowerings of the same mathematics:
 
-* `native`: `lax.conv_general_dilated` and `lax.reduce_window`; the reference.
+* `native`: `lax.conv_general_dilated` and `lax.reduce_window`; the reference. The
+  default on a TPU.
 * `im2col`: shifted slices side by side, then one matrix product.
 * `fused`: the convolution and the 2x2 pooling after it as one product. The
   four positions that are pooled together see one (k+1)x(k+1) window, so windows
   are taken with stride 2 (nearly a factor 3 less memory than `im2col`) and
   multiplied with the kernel placed at its four offsets, four times as many
   columns. That is ((k+1)/k)^2 times the arithmetic, in a shape that matrix units
-  like, and the maximum runs over four adjacent blocks. See docs/performance.md.
+  like, and the maximum runs over four adjacent blocks. See docs/performance.md. The
+  default on a GPU.
 * `blocked`: `fused`, a few images at a time, so that what is between the product and
   the pooled result stays in the cache of one core.
 * `winograd`: `blocked`, with fewer multiplications in layers after the first one
@@ -19,6 +21,7 @@ than it need be. Five lowerings of the same mathematics:
   (`matmul.rounds`). The default on a CPU.
 """
 
+import types
 from typing import Literal
 
 import jax
@@ -34,6 +37,12 @@ _POOLING = ("fused", "blocked", "winograd")
 _IMAGE_CHANNELS = 4
 _BLOCK = 32  # images; see docs/performance.md
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# By platform. CPU: measured (docs/performance.md). TPU: by its compiler's account of
+# FedMRL with CNN-1 on a v5e, two clients with 480 images each, `native` accesses 2.5 GB
+# a step and takes 3.4 ms, `fused` 7.4 GB and 10.0 ms (docs/accelerators.md). GPU:
+# its compiler counts neither, and a grouped convolution's gradient is known to be slow
+# there, so the form that is one product stays.
+_DEFAULT = types.MappingProxyType({"cpu": "winograd", "tpu": "native"})
 
 
 def resolve(lowering: str) -> str:
@@ -49,7 +58,7 @@ def resolve(lowering: str) -> str:
         )
     if lowering != "auto":
         return lowering
-    return "winograd" if backend.current() == "cpu" else "fused"
+    return _DEFAULT.get(backend.current(), "fused")
 
 
 def conv(

@@ -1,5 +1,6 @@
 """Compiles the programs of a federation for a plan, also under other settings."""
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -28,7 +29,8 @@ class Account(NamedTuple):
         code_bytes: of the program.
         flops: that it computes.
         bytes_accessed: of the device's memory.
-        model_seconds: that the compiler thinks it takes.
+        model_seconds: that the compiler thinks it takes, as far as it knows its parts.
+        unmodelled: parts of it that the compiler has no time for.
     """
 
     seconds: float
@@ -37,6 +39,7 @@ class Account(NamedTuple):
     flops: float | None = None
     bytes_accessed: float | None = None
     model_seconds: float | None = None
+    unmodelled: int = 0
 
 
 class Compiled(NamedTuple):
@@ -103,6 +106,13 @@ class Planner:
         upload = jax.tree.map(of_one, lowered.out_info[1].upload)
         return Compiled(program, pair, upload, account)
 
+    def uncompiled_like(
+        self, made: Compiled, group: Group, config: RoundConfig
+    ) -> Compiled:
+        """Another group's program, with the needs of one that was compiled."""
+        pair = shapes.of(self.federation.algorithm, group.model).pair
+        return made._replace(program=self.program(group, config), pair=pair)
+
     def compile_all(
         self, config: RoundConfig, done: Callable[[], object] = lambda: None
     ) -> list[Compiled]:
@@ -155,15 +165,25 @@ def _account(executable: jax.stages.Compiled, seconds: float) -> Account:
     """The compiler's account of what it made."""
     memory: Any = executable.memory_analysis()
     cost: Any = executable.cost_analysis() or {}
-    model = cost.get("optimal_seconds", -1)  # each part it does not know counts -1
     return Account(
         seconds,
         0 if memory is None else memory.temp_size_in_bytes,
         0 if memory is None else memory.generated_code_size_in_bytes,
         cost.get("flops"),
         cost.get("bytes accessed"),
-        model if model >= 0 else None,
+        *_modelled(cost.get("optimal_seconds", -1.0)),
     )
+
+
+def _modelled(total: float) -> tuple[float | None, int]:
+    """Seconds of the parts that a compiler knows, and the number of others.
+
+    Args:
+        total: the sum over all parts, where one that it does not know counts -1. What
+            it knows of a step is far below a second.
+    """
+    unknown = max(0, math.ceil(-total))
+    return (total + unknown) or None, unknown
 
 
 def _wanted(said: str) -> int | None:

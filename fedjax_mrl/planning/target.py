@@ -182,8 +182,10 @@ def _tpu(target: Target):
 
     topology = target.chip.topologies[target.number]
     bounds = tuple(map(int, topology.split("x")))
-    # Else libtpu asks the cloud, which a laptop is not in, and warns of no answer.
+    # Else libtpu asks the cloud, which a laptop is not in, and warns of no answer; and
+    # it refuses a second process, though none of them opens a chip.
     quiet = {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": f"{target.name}-{target.number}",
         "TPU_WORKER_HOSTNAMES": "localhost",

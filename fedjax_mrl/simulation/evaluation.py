@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from fedjax_mrl import sharding, stores
 from fedjax_mrl.learning import losses
+from fedjax_mrl.ops import backend
 from fedjax_mrl.protocol import UNKNOWN, Algorithm, Batches, Examples, Tree
 from fedjax_mrl.simulation import batches
 from fedjax_mrl.simulation.population import Group
@@ -25,6 +26,7 @@ from fedjax_mrl.simulation.state import State, require_live
 from fedjax_mrl.stores import Store
 
 POINTS = ("local", "global")
+_AT_ONCE = 32  # clients on a device, where no number is said: memory must hold them
 
 
 class Scores(NamedTuple):
@@ -196,7 +198,7 @@ def _program(score: Callable, chunk: int, mesh: Mesh) -> Callable:
         score_one = lambda client: score(client, broadcast, examples)
         clients = (states, shared, Batches(*tables))
         number = tables.steps.shape[0]
-        size = number if chunk == 0 else min(chunk, number)
+        size = min(chunk or _AT_ONCE, number)
         if size == 1:
             return lax.map(score_one, clients)
         return lax.map(score_one, clients, batch_size=size)
@@ -209,7 +211,8 @@ def _program(score: Callable, chunk: int, mesh: Mesh) -> Callable:
             in_specs=(split, split, whole, whole, split),
             out_specs=split,
             check_vma=False,  # nothing is exchanged inside
-        )
+        ),
+        compiler_options=backend.compiling(mesh.devices.flat[0].platform),
     )
 
 

@@ -18,6 +18,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from fedjax_mrl import rng, sharding, tree
+from fedjax_mrl.ops import backend
 from fedjax_mrl.protocol import Algorithm, Examples, Tree, Visit
 from fedjax_mrl.simulation import batches, mapping, visit
 from fedjax_mrl.simulation.dealing import Dealer, Members, Wave
@@ -203,4 +204,5 @@ def _program(visit_once: Callable, mesh: Mesh, chunk: int, keeps: bool = False):
         out_specs=(split, split),
         check_vma=False,  # nothing is exchanged inside
     )
-    return jax.jit(mapped, donate_argnums=0)
+    options = backend.compiling(mesh.devices.flat[0].platform)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=options)

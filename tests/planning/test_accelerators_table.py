@@ -7,7 +7,7 @@ import pytest
 from experiments import accelerators_table
 from fedjax_mrl import discovery, sharding
 from fedjax_mrl.models import mlp
-from fedjax_mrl.planning import afar, target
+from fedjax_mrl.planning import memory, planner, target
 
 
 @pytest.fixture(autouse=True)
@@ -23,19 +23,20 @@ def _tiny(monkeypatch):
 
 
 def test_lines_are_made_once_and_a_refusal_is_one(tmp_path, capsys, monkeypatch):
-    made, make = [], afar.make
+    made, make = [], planner.Planner.compile
 
-    def counted(planned, limit):
-        made.append(planned.config.algorithm)
-        return make(planned, limit)
+    def counted(planner, group, settings):
+        made.append(planner.federation.config.algorithm)
+        return make(planner, group, settings)
 
-    monkeypatch.setattr(afar, "make", counted)
+    monkeypatch.setattr(planner.Planner, "compile", counted)
     path = tmp_path / "rows.jsonl"
     words = ["--models", "eight", "--clients", "5", "--rows", str(path)]
     accelerators_table.main([*words, "--algorithms", "standalone"])
     (line,) = path.read_text().splitlines()
     found = json.loads(line)
-    assert found["groups"][0]["name"] == "eight" and found["limit"] > found["peak"] > 0
+    assert found["architecture"] == "eight" and found["limit"] > found["peak"] > 0
+    assert found["account"]["bytes_accessed"] > 0 and found["cpu_seconds"] > 0
     capsys.readouterr()
     with path.open("a") as file:
         file.write('{"target": "v5e", "algo')  # stopped while it wrote
@@ -44,5 +45,27 @@ def test_lines_are_made_once_and_a_refusal_is_one(tmp_path, capsys, monkeypatch)
     whole, refused = map(json.loads, path.read_text().splitlines())
     assert whole == found and "no algorithm 'fedsgd'" in refused["refused"]
     shown = capsys.readouterr().out.splitlines()
-    assert shown[2].startswith("| v5e | standalone | eight | 1 |")
-    assert shown[3].startswith("| v5e | fedsgd | There is no algorithm")
+    assert shown[2].startswith("| digits | v5e | standalone | eight | winograd, 1 at")
+    assert shown[3].startswith("| digits | v5e | fedsgd | eight | There is no algo")
+    accelerators_table.main([*words, "--algorithms", "standalone", "--again"])
+    (left,) = path.read_text().splitlines()
+    assert json.loads(left) == found and made == ["standalone"]
+
+
+def test_one_group_is_compiled_and_stands_for_the_others(tmp_path, monkeypatch):
+    """The peak counts the states of all groups, whichever is compiled."""
+    found = discovery.find("fedjax_mrl.models")
+    found["other"] = found["eight"]
+    counted, at_peak = [], memory.at_peak
+
+    def spied(made, config, programs, process):
+        counted.append([program.program.group.clients.size for program in programs])
+        return at_peak(made, config, programs, process)
+
+    monkeypatch.setattr(memory, "at_peak", spied)
+    path = tmp_path / "rows.jsonl"
+    words = ["--algorithms", "standalone", "--clients", "10", "--rows", str(path)]
+    accelerators_table.main([*words, "--models", "eight,other", "--only", "other"])
+    (row,) = map(json.loads, path.read_text().splitlines())
+    assert row["architecture"] == "other" and row["models"] == "eight,other"
+    assert counted == [[5, 5]]

@@ -104,12 +104,14 @@ def test_what_follows_from_the_platform_is_the_targets():
     here = strategies.default("auto", 0, backend.current())
     assert here == ("winograd", 1) and conv.resolve("auto") == "winograd"
     with backend.traced_for("tpu"):
-        assert strategies.default("auto", 0, backend.current()) == ("fused", 0)
-        assert conv.resolve("auto") == "fused" and conv.resolve("native") == "native"
+        assert strategies.default("auto", 0, backend.current()) == ("native", 1)
+        assert conv.resolve("auto") == "native" and conv.resolve("fused") == "fused"
         assert jax.default_backend() == "cpu"
         found = pieces.resolve(RunConfig(**OPTIONS), Values())
-    assert found.strategies == {"eight": ("fused", 0)}
-    assert found.round_config.chunk == 0
+    assert found.strategies == {"eight": ("native", 1)}
+    assert found.round_config.chunk == 1
+    with backend.traced_for("gpu"):
+        assert strategies.default("auto", 0, backend.current()) == ("fused", 0)
     data = found.dataset
     assert programs.stored_for("tpu", data.x_train, data.y_train).x.shape == (
         len(data.y_train),
@@ -303,6 +305,5 @@ def test_a_program_for_a_tpu_is_compiled_without_one(capsys):
     out, err = capsys.readouterr()
     assert err == "" and "compiled programs" in out and "on 1 x TPU v5e" in out
     (row,) = [line.split() for line in out.splitlines() if line.startswith("  eight ")]
-    # Three at once, which are those of a usual cohort, and not one as on a CPU.
-    assert row[1:3] == ["5", "3"] and float(row[5]) > 0 and float(row[6]) > 0
+    assert row[1:3] == ["5", "1"] and float(row[5]) > 0 and float(row[6]) > 0
     assert "of 15.75 GiB of each device" in out
