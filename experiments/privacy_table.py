@@ -120,8 +120,8 @@ def table(found: Mapping[tuple[str, float | None], dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Plays what is missing and writes table.md."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The words of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--dataset", choices=SETTINGS, default="digits")
@@ -131,7 +131,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--limit-train", type=int)
-    args = parser.parse_args(argv)
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Plays what is missing and writes table.md."""
+    args = arguments(words)
     args.out.mkdir(parents=True, exist_ok=True)
     found = {}
     for epsilon in (None, *args.epsilons):
