@@ -46,8 +46,8 @@ def app_of(folder, clients):
     project = folder / "app" / "pyproject.toml"
     text = project.read_text(encoding="utf-8")
     text = re.sub("min-clients = .", f"min-clients = {clients}", text)
-    text = text.replace("timeout = 600", "timeout = 40")
-    project.write_text(text.replace("attempts = 3", "attempts = 9"), encoding="utf-8")
+    text = text.replace("timeout = 600", "timeout = 20")
+    project.write_text(text.replace("attempts = 3", "attempts = 30"), encoding="utf-8")
     return folder / "app"
 
 
