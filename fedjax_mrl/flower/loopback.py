@@ -95,9 +95,12 @@ class Loopback:
         for process in reversed(self._processes):
             process.end(at_once=True)  # states are whole files
         # Flower begins some in groups of their own, which end soon after their parent.
-        for left in self.left():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(left, signal.SIGKILL)
+        end = time.monotonic() + _GRACE
+        while (left := self.left()) and time.monotonic() < end:
+            for number in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(number, signal.SIGKILL)
+            time.sleep(0.1)
 
     def left(self) -> list[int]:
         """The processes of this deployment that live, whoever began them.

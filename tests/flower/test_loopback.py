@@ -31,23 +31,24 @@ def make(hidden):
 
 net1, net2, net3, net4, net5 = map(make, (4, 5, 6, 7, 8))
 """
-OPTIONS = ("--num-clients", "5", "--rounds", "3", "--shared-dim", "8")
+OPTIONS = ("--rounds", "3", "--shared-dim", "8", "--feature-dim", "8")
+OPTIONS += ("--partition", "iid", "--limit-train", "600")
 
 
-@pytest.fixture
-def app(tmp_path):
-    folder, nets = tmp_path / "app", tmp_path / "nets.py"
+def app_of(folder, clients):
+    """An app whose rounds need all clients."""
+    nets = folder / "nets.py"
     nets.write_text(NETS, encoding="utf-8")
-    models = ",".join(f"{nets}:net{number}" for number in range(1, 6))
+    models = ",".join(f"{nets}:net{number}" for number in range(1, 1 + clients))
     words = ["--models", models, "--shared-model", f"{nets}:net3", *OPTIONS]
-    words += ["--feature-dim", "8"]
-    assert cli.main(["flower", "new", str(folder), *words]) == 0
-    project = folder / "pyproject.toml"
+    words += ["--num-clients", str(clients)]
+    assert cli.main(["flower", "new", str(folder / "app"), *words]) == 0
+    project = folder / "app" / "pyproject.toml"
     text = project.read_text(encoding="utf-8")
-    text = text.replace("min-clients = 3", "min-clients = 5")
-    text = text.replace("timeout = 600", "timeout = 40")
-    project.write_text(text.replace("attempts = 3", "attempts = 9"), encoding="utf-8")
-    return folder
+    text = re.sub("min-clients = .", f"min-clients = {clients}", text)
+    text = text.replace("timeout = 600", "timeout = 20")
+    project.write_text(text.replace("attempts = 3", "attempts = 30"), encoding="utf-8")
+    return folder / "app"
 
 
 def await_(what, ready, seconds=240):
@@ -57,7 +58,8 @@ def await_(what, ready, seconds=240):
         time.sleep(0.1)
 
 
-def test_five_nodes_with_five_models_over_loopback(app, tmp_path):
+def test_five_nodes_with_five_models_over_loopback(tmp_path):
+    app = app_of(tmp_path, 5)
     started = time.monotonic()
     with loopback.Loopback(app, 6, tmp_path / "there") as there:
         workers = {k: there.start_worker(k) for k in CLIENTS}
@@ -95,7 +97,32 @@ def test_five_nodes_with_five_models_over_loopback(app, tmp_path):
     print(f"{time.monotonic() - started:.0f} s; rounds {seconds}")
 
 
-def check_digests(app, there, server):
+def test_a_server_that_is_killed_goes_on_with_the_same_bits(tmp_path):
+    app = app_of(tmp_path, 2)
+    with loopback.Loopback(app, 2, tmp_path / "there") as there:
+        workers = {k: there.start_worker(k) for k in range(2)}
+        link = there.start_link()
+        for k, process in workers.items():
+            there.register(k)
+            there.await_worker(k, process)
+            there.start_node(k)
+        run = there.start_run()
+        server = there.folder / "app-server"
+        played = lambda: (
+            (server / "digests.csv").exists() and table(server / "digests.csv")
+        )
+        await_(run.text, lambda: played() or run.handle.poll() is not None)
+        link.end(at_once=True)
+        assert run.handle.wait(60) != 0
+        there.start_link()
+        again = there.start_run()
+        await_(again.text, lambda: again.handle.poll() is not None)
+        assert "Going on after round 1." in again.text(), again.text()
+        assert "Done: 3 rounds." in again.text(), again.text()
+    check_digests(app, there, server, 2)
+
+
+def check_digests(app, there, server, clients=5):
     """Server and clients are the simulation's, in every round and at the end."""
     config = settings.read(app).federation
     built = fm.Federation(config)
@@ -103,12 +130,12 @@ def check_digests(app, there, server):
     told = table(server / "digests.csv")
     for round in (1, 2, 3):
         state, _ = built.play(state)
-        digester.touch(np.arange(5))
+        digester.touch(np.arange(clients))
         leaves = digester(state)[1]
         wanted = [leaf.sha256 for leaf in leaves if leaf.owner == "server"]
         assert [row["sha256"] for row in told if row["round"] == str(round)] == wanted
-    pairs = read_clients(state, built.groups, np.arange(5), built.store)
-    for k in CLIENTS:
+    pairs = read_clients(state, built.groups, np.arange(clients), built.store)
+    for k in range(clients):
         (folder,) = there.state(k).glob(f"*/client-{k}")
         versions = Versions(pathlib.Path(folder))
         newest = versions.known()[-1]
