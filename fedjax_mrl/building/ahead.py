@@ -47,35 +47,46 @@ def require_built(
         values: what was given as a value.
 
     Raises:
-        ValueError: for the first hyper-parameter that its method refuses, also with
-            models that it takes under other values.
+        ValueError: for the first run whose method refuses its hyper-parameters, where
+            it would take the models with those of another run or its own defaults.
     """
     values = Values() if values is None else values
     fit: set[str] = set()
     unfit: list[tuple[str, ValueError]] = []
     for config in _distinct(configs):
         named = pieces.look_up(config, values)
-        made = pieces.assembler(config, named, data, values.tasks)
-        try:
-            algorithm, groups = made.assemble()
-        except ValueError as error:
-            raise _of(config.algorithm, error) from None
-        try:
-            for group in groups:
-                algorithm.client(group.model)
-        except ValueError as error:
-            unfit.append((config.algorithm, error))
-        else:
+        by_default = named._replace(options={})
+        error = _error(config, named, data, values)
+        if error is None or _error(config, by_default, data, values) is None:
             fit.add(config.algorithm)
+        if error is not None:
+            unfit.append((config.algorithm, error))
     for name, error in unfit:
         if name in fit:
-            raise _of(name, error)
+            raise ConfigError(f"{references.short(name)}: {error}")
+
+
+def _error(
+    config: RunConfig, named: pieces.Named, data: Dataset, values: Values
+) -> ValueError | None:
+    """What is wrong with a run; None if method and clients can be built."""
+    try:
+        _build(config, named, data, values)
+    except ValueError as error:
+        return error
+    return None
+
+
+def _build(
+    config: RunConfig, named: pieces.Named, data: Dataset, values: Values
+) -> None:
+    """Builds the method, and its client with the model of each group."""
+    made = pieces.assembler(config, named, data, values.tasks)
+    algorithm, groups = made.assemble()
+    for group in groups:
+        algorithm.client(group.model)
 
 
 def _distinct(configs: Iterable[RunConfig]) -> list[RunConfig]:
     """The configurations that differ in more than the seed."""
     return list(dict.fromkeys(dataclasses.replace(each, seed=0) for each in configs))
-
-
-def _of(algorithm: str, error: ValueError) -> ConfigError:
-    return ConfigError(f"{references.short(algorithm)}: {error}")

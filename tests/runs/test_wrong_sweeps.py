@@ -41,6 +41,14 @@ def test_one_sentence_names_the_value_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lone_value_is_refused_where_the_default_would_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ask = ["compare", "--algorithms", "fedmrl,standalone", *MLP, "--rounds", "1"]
+    assert main([*ask, "--grid", "algorithm.shared_dim=9999"]) == 2
+    assert main([*ask, "--shared-dim", "9999"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_same_in_python():
     options = {"models": ("mlp",), "shared_model": "mlp", "num_clients": 5}
     with pytest.raises(ValueError, match=r"fml: alpha must be in \[0, 1\].*got 7"):
