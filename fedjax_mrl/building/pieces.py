@@ -215,6 +215,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     """
     named = look_up(config, values)  # before data are read
     data = from_config.data(config, values.dataset)
+    private.require_given(config, data)
     config = splits.counted(config, data)
     _check_numbers(config)
     partition = splits.split(config, data, values.partition)

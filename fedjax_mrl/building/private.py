@@ -2,6 +2,7 @@
 
 from fedjax_mrl import discovery, references
 from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import servers
 from fedjax_mrl.privacy import extra
 from fedjax_mrl.privacy.account import SAMPLINGS, Account
@@ -45,6 +46,21 @@ def check(config: RunConfig) -> None:
         )
 
 
+def require_given(config: RunConfig, data: Dataset) -> None:
+    """Refuses, with `dp`, data of which something was measured without noise.
+
+    Raises:
+        PrivacyError: naming what must be given instead.
+    """
+    if config.privacy is not None and data.measured:
+        raise PrivacyError(
+            f"--dp needs {' as well as '.join(data.measured)} to be given with the "
+            f"data: of {data.name} they were computed from the examples of all "
+            "clients, which no noise covers. Put them into the npz file or into "
+            "fm.arrays, taken from what is public."
+        )
+
+
 def account(config: RunConfig, algorithm: Algorithm) -> Account | None:
     """The account of a run; None without `dp`.
 
@@ -78,6 +94,14 @@ def notes(config: RunConfig) -> tuple[str, ...]:
         "With --dp all participants count the same, however many examples they have. "
         "Tables and digests of the run are computed from private data and not covered."
     ]
+    told.append(
+        "Epsilon is of this run alone: several runs on the same clients add up."
+    )
+    if config.seed < 2**32:
+        told.append(
+            f"Whoever guesses --seed, here {config.seed}, can take the noise away "
+            "again; for more than a simulation see docs/privacy.md."
+        )
     clients = config.num_training_clients
     if asked.delta * clients >= 1:
         told.append(

@@ -119,9 +119,7 @@ def _keys(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         from fedjax_mrl.flower import keys
 
-        hosts = [host.strip() for host in args.host.split(",") if host.strip()]
-        if not hosts:
-            raise UsageError("--host must name the server.")
+        hosts = [host.strip() for host in args.host.split(",")]
         made = keys.create(args.folder, hosts, int(number))
     print(
         f"{len(made)} files in {args.folder}: ca.pem is for every machine, server.pem"

@@ -56,6 +56,11 @@ def parse(value: object) -> Privacy:
         )
     if numbers["delta"] >= 1:
         raise ConfigError(f"--dp delta must be below 1; got {numbers['delta']!r}.")
+    if not 1e-6 <= numbers["clip"] <= 1e6:
+        raise ConfigError(
+            "--dp clip must be between 1e-6 and 1e6, where norms are computed well; "
+            f"got {numbers['clip']!r}."
+        )
     if numbers.get("noise", 1.0) < 0.1:
         raise ConfigError(
             "--dp noise must be at least 0.1 (times clip): less hides nobody. Got "
@@ -72,7 +77,8 @@ def _words(value: object) -> dict[str, object]:
         raise ConfigError(f"--dp must read as in {_EXAMPLE}; got {value!r}.")
     pairs = [word.partition("=") for word in value.split(",")]
     names = [name.strip() for name, _, _ in pairs]
-    if not all(equals for _, equals, _ in pairs) or len(set(names)) < len(names):
+    whole = all(equals and "=" not in text for _, equals, text in pairs)
+    if not whole or len(set(names)) < len(names):
         raise ConfigError(f"--dp must read as in {_EXAMPLE}; got {value!r}.")
     return {name: text for name, (_, _, text) in zip(names, pairs, strict=True)}
 

@@ -91,6 +91,8 @@ class Dataset(NamedTuple):
         clients: whose each example is; None where nobody said.
         test_drawn: whether the test part was drawn from the training examples.
         notes: sentences on what was decided for the user, who is told.
+        measured: what nobody gave and was taken from everybody's examples, such as
+            "mean and std"; differential privacy does not cover it.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Dataset(NamedTuple):
     clients: Clients | None = None
     test_drawn: bool = False
     notes: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -68,7 +68,11 @@ def arrays(
     made = Dataset(
         str(name), x, y, x_test, y_test, names, *moments, augmentation, kind, owned
     )
-    return check(made, augmentation)
+    measured = ["label_names"] * (label_names is None)
+    measured += ["mean and std"] * (
+        kind == "images" and not raw and (mean is None or std is None)
+    )
+    return check(made._replace(measured=tuple(measured)), augmentation)
 
 
 def _test_part(

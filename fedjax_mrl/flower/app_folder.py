@@ -81,6 +81,7 @@ def _check(folder: pathlib.Path, config: RunConfig) -> None:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FlowerError(f"{folder} is there already. Choose a new or empty folder.")
+    settings.without_privacy(config)
     if config.held_out_clients:
         raise FlowerError("Clients that are held out have no node; leave them out.")
     if config.dropout or config.straggler:

@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,15 @@ def create(folder: pathlib.Path, hosts: Sequence[str], clients: int) -> list[str
         The names of the files.
 
     Raises:
-        FlowerError: if the folder cannot be used.
+        FlowerError: if the folder cannot be used, for no nodes, or for what is neither
+            the name nor the address of a host.
     """
     from cryptography.hazmat.primitives import serialization
 
+    if clients < 1:
+        raise FlowerError(f"There must be at least one node; got {clients}.")
+    for host in hosts:
+        _require_host(host)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -64,6 +70,22 @@ def create(folder: pathlib.Path, hosts: Sequence[str], clients: int) -> list[str
     except OSError as error:
         raise FlowerError(f"Cannot write {folder}: {error.strerror}.") from None
     return list(files)
+
+
+def _require_host(host: str) -> None:
+    """Refuses what no node could find in the certificate."""
+    try:
+        ipaddress.ip_address(host)
+        return
+    except ValueError:
+        pass
+    label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+    numbers = re.fullmatch(r"[0-9.]+", host)
+    if numbers or len(host) > 253 or not re.fullmatch(rf"{label}(\.{label})*", host):
+        raise FlowerError(
+            "--host takes names or addresses alone, as fed.example.org,192.0.2.7, "
+            f"without a scheme or port; got {host!r}."
+        )
 
 
 def _key() -> "ec.EllipticCurvePrivateKey":

@@ -107,7 +107,22 @@ def _federation(known: Mapping[str, Any]) -> RunConfig:
             options[name] = value
     if chosen:
         options["set"] = chosen
-    return configs.build(options, source=FILE)
+    return without_privacy(configs.build(options, source=FILE))
+
+
+def without_privacy(config: RunConfig) -> RunConfig:
+    """Refuses differential privacy: all nodes know the seed that noise is drawn from.
+
+    Raises:
+        FlowerError: with the reason.
+    """
+    if config.privacy is not None:
+        raise FlowerError(
+            "--dp is for simulations: over a network every node has the federation's "
+            "options and with them the seed, from which it could draw the noise again "
+            "and take it away. Leave dp out."
+        )
+    return config
 
 
 def _above(name: str, value: Any, least: float) -> float:

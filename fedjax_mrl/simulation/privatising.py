@@ -17,6 +17,7 @@ from jax import lax
 
 from fedjax_mrl import rng, tree
 from fedjax_mrl.protocol import Algorithm, Cohort, Mechanism
+from fedjax_mrl.simulation import noise
 
 # A norm in float32 may come out below the true one by this share of it.
 _ROUNDING = 1e-4
@@ -56,7 +57,7 @@ def stepper(
             counts,
             mechanism.clip,
         )
-        noisy = with_noise(sums, rng.wrap(noise_key), mechanism.std)
+        noisy = noise.add(sums, rng.wrap(noise_key), mechanism.std)
         upload = release.upload(noisy, sent, mechanism)
         uploads = jax.tree.map(lambda leaf: leaf[None], upload)
         one = Cohort(jnp.ones(1, weights.dtype), round, rng.wrap(key))
@@ -100,14 +101,3 @@ def clipped_sum(
     like = jax.eval_shape(of, 0)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
     return lax.fori_loop(0, counts.shape[0], add, zeros)
-
-
-def with_noise(sums: Any, key: jax.Array, std: float) -> Any:
-    """Adds Gaussian noise of one standard deviation to every number."""
-    leaves, structure = jax.tree.flatten(sums)
-    noisy = [
-        leaf
-        + std * jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype)
-        for i, leaf in enumerate(leaves)
-    ]
-    return structure.unflatten(noisy)

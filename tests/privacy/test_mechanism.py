@@ -113,6 +113,31 @@ def test_noise_has_its_size_also_when_nobody_reports():
     assert_trees_equal(found, again)
 
 
+def correlation(a, b):
+    return abs(float(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1]))
+
+
+@pytest.mark.parametrize("kind", [np.float32, jnp.bfloat16])
+def test_noise_of_one_key_cannot_be_taken_away_by_other_noise_of_it(kind):
+    key = jax.random.key(3)
+    sums = {"a": np.linspace(-1, 1, 4000).astype(kind), "b": np.zeros((2, 0), kind)}
+    noise_of = jax.jit(
+        lambda sums, std: jax.tree.map(
+            jnp.subtract, privatising.noise.add(sums, key, std), sums
+        )["a"].astype(np.float32),
+        static_argnums=1,
+    )
+    first = noise_of(sums, 2.0)
+    assert correlation(first, noise_of(sums, 2.0)) > 0.999  # the same round again
+    assert correlation(first, noise_of(sums, 4.0)) < 0.1
+    for place in (0, 2000, 3999):  # one bit of one number, its sign
+        other = {**sums, "a": sums["a"].copy()}
+        other["a"][place] *= -1
+        assert correlation(first, noise_of(other, 2.0)) < 0.1
+    exchanged = {**sums, "a": sums["a"][::-1].copy()}
+    assert correlation(first, noise_of(exchanged, 2.0)) < 0.1
+
+
 def class_means(held):
     """Uploads of K clients, of which each holds some of three classes."""
     count = np.array([[5 * (c in own) for c in range(3)] for own in held], np.int32)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import fedjax_mrl as fm
-from fedjax_mrl import rng
 from fedjax_mrl.algorithms.fedavg import fedavg
 from fedjax_mrl.cli import main
 from fedjax_mrl.config import ConfigError, RunConfig
@@ -61,12 +60,15 @@ def test_fedavg_moves_by_clipped_changes_and_its_own_noise():
         norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(change)))
         assert norm > 0.02
         total = jax.tree.map(lambda t, c, n=norm: t + c * (0.02 / n), total, change)
-    key = rng.key(3, rng.Purpose.PRIVACY, 1)
     leaves = [jax.tree.leaves(tree) for tree in (before, total, after.server)]
-    for i, (start, change, found) in enumerate(zip(*leaves, strict=True)):
-        noise = jax.random.normal(jax.random.fold_in(key, i), start.shape)
-        expected = start + (change + 2.0 * 0.02 * noise) / 3
-        np.testing.assert_allclose(found, expected, atol=2e-6)
+    noise = np.concatenate(
+        [
+            np.ravel(3 * (np.float64(found) - start) - change) / (2.0 * 0.02)
+            for start, change, found in zip(*leaves, strict=True)
+        ]
+    )
+    assert noise.std() == pytest.approx(1, abs=4 / np.sqrt(2 * noise.size))
+    assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
 
 
 def test_noise_goes_on_as_it_was_from_a_state_that_was_put_back():
@@ -201,6 +203,19 @@ def test_what_nobody_analysed_is_refused():
 def test_a_wrong_option_is_answered(given, said):
     with pytest.raises(ConfigError, match=said):
         RunConfig(dp=given)
+
+
+def test_nothing_measured_on_all_examples_escapes_the_noise():
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (60, 6, 6, 1), np.uint8), np.arange(60) % 3
+    given = {"mean": 0.5, "std": 0.3, "label_names": ("a", "b", "c")}
+    for left_out, named in (("mean", "mean and std"), ("label_names",) * 2):
+        some = {name: value for name, value in given.items() if name != left_out}
+        data = fm.arrays(x, y, x, y, **some)
+        with pytest.raises(PrivacyError, match=f"needs {named} to be given"):
+            federation(dataset=data, limit_train=None)
+    federation(dataset=fm.arrays(x, y, x, y, **given), limit_train=None)
+    federation(dataset=fm.arrays(x, y, x, y), limit_train=None, dp=None)
 
 
 def test_text_and_yaml_mean_the_same(tmp_path):
