@@ -68,11 +68,17 @@ def arrays(
     made = Dataset(
         str(name), x, y, x_test, y_test, names, *moments, augmentation, kind, owned
     )
-    measured = ["label_names"] * (label_names is None)
-    measured += ["mean and std"] * (
-        kind == "images" and not raw and (mean is None or std is None)
-    )
-    return check(made._replace(measured=tuple(measured)), augmentation)
+    return check(_noted(made, label_names, mean, std), augmentation)
+
+
+def _noted(made: Dataset, *given: object) -> Dataset:
+    """Notes what was `Dataset.measured`: of names, mean and std, those not given."""
+    names, mean, std = (value is not None for value in given)
+    needed = made.kind == "images" and made.augmentation != checks.RAW
+    missing = () if names else ("label_names",)
+    if needed and not (mean and std):
+        missing += ("mean and std",)
+    return made._replace(measured=missing)
 
 
 def _test_part(
