@@ -364,6 +364,7 @@ def changed():
     values |= {
         f.name: not f.default for f in config.fields().values() if f.type is bool
     }
+    values["dp"] = "clip=1.0,noise=2.0,delta=0.001"
     values["set"] = {"algorithm.x": 0.1, "algorithm.y": "text", "algorithm.z": True}
     return RunConfig(**values)
 

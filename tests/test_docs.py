@@ -23,6 +23,20 @@ MODULES = sorted(
 )
 
 
+# Pages and modules whose examples train: with the slow tests, but for what newcomers
+# meet first.
+FIRST = ("README.md", "docs/quickstart.md")
+TRAINING = ("comparing", "compared", "federation", "loading", "runs.writers", "trained")
+
+
+def slow_if(slow, names):
+    """Parameters for a test of each name, with those marked that take long."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if slow(name) else name
+        for name in names
+    ]
+
+
 def named(block):
     return f"{block.document}:{block.line}"
 
@@ -75,7 +89,13 @@ def test_every_code_block_is_fenced_and_says_its_language():
         assert not indented, (path.name, indented and indented[0])
 
 
-@pytest.mark.parametrize("document", sorted({block.document for block in of("python")}))
+@pytest.mark.parametrize(
+    "document",
+    slow_if(
+        lambda name: name not in FIRST,
+        sorted({block.document for block in of("python")}),
+    ),
+)
 def test_python_blocks_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "documented"}
@@ -113,7 +133,13 @@ def test_short_command_lines_run(block, tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().out, words
 
 
-@pytest.mark.parametrize("name", ["fedjax_mrl", *MODULES])
+@pytest.mark.parametrize(
+    "name",
+    slow_if(
+        lambda name: name.removeprefix("fedjax_mrl.") in TRAINING,
+        ["fedjax_mrl", *MODULES],
+    ),
+)
 def test_examples_of_docstrings_run(name, tmp_path, monkeypatch):
     if name.endswith("__main__"):
         return  # importing it runs the command line

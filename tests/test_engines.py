@@ -38,7 +38,9 @@ METHODS = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name == "fedapen" else name
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in ("fedapen", "fedproto")
+        else name
         for name in METHODS
     ],
 )

@@ -104,7 +104,7 @@ def test_every_architecture_uploads_the_same_shapes(name):
     chex.assert_trees_all_equal_shapes_and_dtypes(*found, found[0])
 
 
-@every_algorithm
+@pytest.mark.parametrize("name", helpers.methods())
 def test_the_server_state_keeps_its_shapes(name):
     states = played(name).states
     for state in states:

@@ -45,14 +45,17 @@ class TensorBoard(Writer):
         from tensorboardX.proto import event_pb2
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        first = not any(self._folder.iterdir())
+        earlier = sum(1 for _ in self._folder.iterdir())
         # The synchronous writer: an error of the disk is raised where it happens, and
         # no thread is waited for.
-        self._writer = event_file_writer.EventsWriter(str(self._folder / "events"))
+        self._writer = event_file_writer.EventsWriter(
+            str(self._folder / "events"),
+            f".{earlier}",  # else one of the same second would be written over
+        )
         self._event = event_pb2.Event
         begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._add(start.after + 1, session_log=begin)
-        if first:
+        if not earlier:
             self._describe(start)
         self._writer.flush()
 

@@ -44,6 +44,7 @@ def compare(path, dtype):
     return difference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
 def test_two_rounds_equal_the_oracle_in_float64(path, x64):
     compare(path, jnp.float64).check(1e-9, at_least=110)

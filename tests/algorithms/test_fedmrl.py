@@ -78,7 +78,9 @@ def compare(path, dtype):
     return difference
 
 
-@pytest.mark.parametrize("name", ["fedmrl", "fedmrl_clip"])
+@pytest.mark.parametrize(
+    "name", ["fedmrl", pytest.param("fedmrl_clip", marks=pytest.mark.slow)]
+)
 def test_two_rounds_equal_the_oracle_in_float64(name, plain, x64):
     for path in oracle.cases(name):
         compare(path, jnp.float64).check(1e-9, at_least=200)

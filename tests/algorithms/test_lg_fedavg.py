@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fedjax_mrl import algorithms
-from fedjax_mrl.algorithms.lg_fedavg import ClientState
+from fedjax_mrl.learning.headers import ClientState
 from fedjax_mrl.protocol import Network
 from tests import oracle
 from tests.algorithms import parity

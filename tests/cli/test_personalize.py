@@ -49,7 +49,9 @@ def sums(folder):
     }
 
 
-@pytest.mark.parametrize("store", ["host", "disk"])
+@pytest.mark.parametrize(
+    "store", [pytest.param("host", marks=pytest.mark.slow), "disk"]
+)
 def test_the_table_is_added_and_no_other_file_changes(store, runs, capsys):
     run = runs(store)
     before = sums(run)

@@ -78,7 +78,7 @@ class Terminal:
     [
         (["verify", "RUN"], "verify: 100%"),
         (["evaluate", "RUN"], "evaluate: 100%"),
-        (["plan", *OPTIONS], "plan: 100%"),
+        pytest.param(["plan", *OPTIONS], "plan: 100%", marks=pytest.mark.slow),
     ],
 )
 def test_commands_that_take_time_show_a_bar_on_a_terminal_only(

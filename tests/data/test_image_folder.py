@@ -223,6 +223,7 @@ def test_too_many_pixels_for_this_machine_are_refused(tmp_path, monkeypatch):
         datasets.load(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_on_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "my photos", number=10, size=(16, 16))

@@ -59,6 +59,7 @@ def test_pixels_come_back_and_users_are_clients(femnist):
     assert built.fit(progress=False).rows("rounds")
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_on_it(femnist, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     outer = tmp_path / "leaf"

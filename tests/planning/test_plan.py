@@ -193,6 +193,7 @@ def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeyp
         make(2**20)
 
 
+@pytest.mark.slow
 def test_a_smaller_batch_is_advised_where_it_is_the_batch(monkeypatch):
     options = OPTIONS | {"batch_size": 256, "partition": "iid"}
     built = Federation(**options)

@@ -114,6 +114,7 @@ def test_runs_played_together_are_those_played_one_by_one(tmp_path, compared):
         assert all(0 < s < 60 for s in seconds)
 
 
+@pytest.mark.slow
 def test_learning_rates_are_compared_and_one_that_diverges_stops_no_other(
     tmp_path, capsys
 ):

@@ -60,7 +60,10 @@ def copied(compared, tmp_path):
         (["--rounds", "2"], ["standalone-0", "rounds: 0 -> 2"]),
         (["--algorithms", "fd", "--epochs", "2"], ["standalone-0", "epochs: 1 -> 2"]),
         (
-            ["--set", "server.max_upload_norm=3", "--algorithms", "fd"],
+            [
+                *("--set", "server.reject_nonfinite=true"),
+                *("--set", "server.max_upload_norm=3", "--algorithms", "fd"),
+            ],
             ["standalone-0", "max_upload_norm"],
         ),
     ],

@@ -63,3 +63,12 @@ def test_without_the_extra_a_run_writes_no_events(tmp_path, monkeypatch):
     out = tmp_path / "run"
     assert main([*RUN.split(), "--rounds", "1", "--out", str(out)]) == 0
     assert not (out / "tensorboard").exists()
+
+
+def test_files_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
+    writer = pytest.importorskip("tensorboardX.event_file_writer")
+    monkeypatch.setattr(writer.time, "time", lambda: 1_700_000_000.0)
+    out = tmp_path / "run"
+    assert main([*RUN.split(), "--rounds", "0", "--out", str(out)]) == 0
+    assert main(["resume", str(out), "--rounds", "1", "--quiet"]) == 0
+    assert len(list((out / "tensorboard").iterdir())) == 2

@@ -144,6 +144,7 @@ def test_without_one_the_others_end_and_fewer_go_on(alone, tiny, tmp_path):
     assert tables(folder) == alone
 
 
+@pytest.mark.slow
 def test_without_the_one_that_writes_the_other_ends_too(alone, tiny, tmp_path):
     folder = tmp_path / "run"
     with Processes(tmp_path, 2, "run", *tiny, "--out", folder) as run:
@@ -155,6 +156,7 @@ def test_without_the_one_that_writes_the_other_ends_too(alone, tiny, tmp_path):
     assert tables(folder) == alone
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_after_the_same_round(tiny, tmp_path):
     folder = tmp_path / "run"
     words = [*tiny, "--rounds", "100000", "--checkpoint-every", "100000"]

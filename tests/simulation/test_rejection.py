@@ -57,7 +57,9 @@ def test_a_rejected_participant_of_fedapen_keeps_its_ensemble_weight():
             assert_trees_equal(after[client], before[client])
 
 
-@pytest.mark.parametrize("name", ["fedgh", "fedtgp"])
+@pytest.mark.parametrize(
+    "name", ["fedgh", pytest.param("fedtgp", marks=pytest.mark.slow)]
+)
 def test_a_prototype_that_is_no_number_is_seen_and_can_be_left_out(name):
     quick = {"server_epochs": 2}
     toy = helpers.toy(name, cohort_size=8, **quick)

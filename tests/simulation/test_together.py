@@ -42,7 +42,7 @@ def alone(variant, rounds):
     ("algorithm", "store", "chunk"),
     [
         ("fedmrl", "device", 1),
-        ("fedmrl", "host", 2),
+        pytest.param("fedmrl", "host", 2, marks=pytest.mark.slow),
         ("fedgh", "host", 1),
         pytest.param("fedapen", "device", 1, marks=pytest.mark.slow),
     ],
