@@ -1,6 +1,6 @@
 """The section on accuracy: means and spreads over repetitions, and curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -102,6 +102,7 @@ def row(method: Method) -> tuple[Cell, ...]:
     ]
     clients = [np.array(list(run.at(last).values())) for run in runs]
     tested = all(values.size for values in clients)
+    lowest = [run.lowest.get(last) or _lowest(run.at(last)) for run in runs]
     return (
         method.name,
         _spread(ends),
@@ -109,11 +110,17 @@ def row(method: Method) -> tuple[Cell, ...]:
         intervals.bootstrap(list(by_client(method, last).values())) if tested else None,
         _spread(tens),
         _spread([max(run.curve.values()) for run in runs]),
-        _spread([v.min() for v in clients]) if tested else None,
-        _spread([np.percentile(v, 10) for v in clients]) if tested else None,
+        _spread([pair[0] for pair in lowest if pair]) if all(lowest) else None,
+        _spread([pair[1] for pair in lowest if pair]) if all(lowest) else None,
         len(runs),
         last,
     )
+
+
+def _lowest(accuracies: Mapping[int, float]) -> tuple[float, float] | None:
+    """The worst client and the tenth percentile; None without clients."""
+    values = list(accuracies.values())
+    return (min(values), float(np.percentile(values, 10))) if values else None
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float | None]:
