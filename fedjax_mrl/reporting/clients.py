@@ -142,7 +142,7 @@ def scatter(found: list[Beside]) -> Picture:
                     linewidths=0,
                     label=kind,
                 )
-        words = f"{(gain > 0).sum()} of {gain.size} clients gain"
+        words = f"{(gain > 0).sum()} of {gain.size} clients above the line"
         axes.set_title(f"{each.method.name}\n{words}", fontsize="medium")
         said.append(
             f"{each.method.name}: {words}, mean {100 * gain.mean():+.1f} points"

@@ -142,6 +142,28 @@ def test_the_table_has_what_was_run_beside_the_papers_figures(made):
     assert (out / "laptop" / "picture.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_clients_ahead_are_the_mean_of_every_repeats_share(made):
+    out, _ = made
+    shares = []
+    for seed in (0, 1):
+        pair = [
+            RunDirectory.open(out / "laptop" / "even" / f"{name}-{seed}")
+            for name in ("lg_fedavg", "standalone")
+        ]
+        ours, theirs = (
+            [
+                float(row["accuracy"])
+                for row in run.rows("clients.csv")
+                if (row["round"], row["point"]) == ("2", "local")
+            ]
+            for run in pair
+        )
+        shares.append(100 * np.mean(np.array(ours) > np.array(theirs)))
+    assert shares[0] != shares[1]
+    ahead = float(rows(out)["even", "lg_fedavg"]["clients_ahead"])
+    assert ahead == pytest.approx(np.mean(shares), abs=0.05)
+
+
 def test_the_first_rounds_of_a_longer_run_are_a_shorter_one(made):
     out, _ = made
     row = rows(out)["first", "standalone"]
