@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_mrl import references
+from fedjax_mrl import partitions, references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reporting import damage
 from fedjax_mrl.reporting.error import ReportError
@@ -59,6 +59,14 @@ class Run(NamedTuple):
     def repetition(self) -> tuple[int, int]:
         """Seed of the data split and seed of the training."""
         return self.config.data_seed, self.config.seed
+
+    @property
+    def number_of_clients(self) -> int:
+        """How many clients there are, those without test examples too."""
+        try:
+            return len(partitions.load(self.path / "partition.npz").train)
+        except (OSError, ValueError):
+            return max([self.config.num_clients, *(self.clients + 1).tolist()])
 
     @property
     def last_round(self) -> int:

@@ -121,6 +121,7 @@ def report(
         raise ReportError(
             f"There is no run to report on: {reasons or 'none was given'}."
         )
+    _check_client(options.get("client"), found)
     settings = grouping.group(found)
     damaged = {run.path: "; ".join(run.damage) for run in found if run.damage}
     notes = [f"Left out: {where}: {why}." for where, why in left_out.items()]
@@ -144,6 +145,16 @@ def _check(options: Options) -> None:
     client = options.get("client")
     if client is not None and client < 0:
         raise ReportError(f"A client is a number from 0; got {client}.")
+
+
+def _check_client(client: int | None, runs: Iterable[record.Run]) -> None:
+    """Refuses a client that no run has."""
+    number = max(run.number_of_clients for run in runs)
+    if client is not None and client >= number:
+        raise ReportError(
+            f"There is no client {client} in these runs; clients are numbered from 0 "
+            f"to {number - 1}."
+        )
 
 
 def _chapter(setting: Setting, options: Options) -> Chapter:

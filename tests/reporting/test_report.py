@@ -236,6 +236,7 @@ def test_a_header_that_is_not_linear_is_found(trained, monkeypatch):
         (["one", "--targets", "x"], "--targets takes accuracies"),
         (["one", "--targets", "50"], "accuracy above 0 and at most 1.* got 50"),
         (["one", "--client", "x"], "--client takes a client's number"),
+        (["one", "--client", "77"], "no client 77 in these runs; .* from 0 to 1"),
         (["one", "--client", "-1"], "A client is a number from 0"),
         (["one", "--out", "other"], "holds other files .*and no report"),
         (["one", "--out", "other", "--overwrite"], "holds other files"),
