@@ -127,7 +127,7 @@ def over_clients(found: Sequence[Pair]) -> Table:
         "same seed. Paired t-test and Wilcoxon's signed-rank test (two-sided, scipy) "
         "ask whether clients differ on average; “Holm” is Wilcoxon's p corrected for "
         "all pairs of this table. The bootstrap needs five clients, Wilcoxon six that "
-        "differ. “Clients ahead on average over seeds” is not the “clients that gain” of "
+        "differ. “Clients ahead on average over seeds” is not “clients that gain” in "
         "comparison.md, where the share is taken in each seed and then averaged.",
         "Clients are no independent repetitions: they were trained together and share "
         "a network. These tests speak of the clients of these runs, and a small p does "
