@@ -61,6 +61,14 @@ def section(setting: Setting) -> Section:
     rows = [row(method) for method in setting.methods if method.common_round]
     name = "accuracy"
     blocks.append(Table(name, "Accuracy at the end", _COLUMNS, rows, _TABLE))
+    if any(_beyond(cell) for each in rows for cell in each[2:4]):
+        blocks.append(
+            Note(
+                "An interval of few seeds by Student's t can reach beyond 0 or 100 %, "
+                "which no accuracy can: it says that too few seeds were played to "
+                "know the mean."
+            )
+        )
     if all(len(method.runs) == 1 for method in setting.methods):
         blocks.append(
             Note(
@@ -88,6 +96,11 @@ def section(setting: Setting) -> Section:
         )
     blocks.append(curves(setting))
     return Section("Accuracy", blocks, [by_round(setting)])
+
+
+def _beyond(cell: Cell) -> bool:
+    """Whether an interval has values that are no accuracy."""
+    return isinstance(cell, tuple) and not 0 <= min(cell) <= max(cell) <= 1
 
 
 def row(method: Method) -> tuple[Cell, ...]:

@@ -124,7 +124,7 @@ def scatter(found: list[Beside]) -> Picture:
     kinds = list(dict.fromkeys(name for each in found for name in each.architectures))
     values = [np.concatenate([each.alone, each.taking_part]) for each in found]
     low = max(0.0, min(v.min() for v in values) - 0.03)
-    high = min(1.0, max(v.max() for v in values)) + 0.03
+    high = min(1.0, max(v.max() for v in values) + 0.03)
     said = []
     for axes, each in zip(panels.flat, found, strict=False):
         gain = np.round(each.taking_part - each.alone, 9)
@@ -140,6 +140,7 @@ def scatter(found: list[Beside]) -> Picture:
                     marker=drawing.marker(place),
                     alpha=0.75,
                     linewidths=0,
+                    clip_on=False,  # a dot at 100 % is on the edge
                     label=kind,
                 )
         words = f"{(gain > 0).sum()} of {gain.size} clients above the line"

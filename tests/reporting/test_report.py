@@ -148,6 +148,35 @@ def test_what_is_missing_is_said(made, undrawn, tmp_path):
     assert "not equally far" in told and "no run of Standalone (each client" in told
 
 
+def test_intervals_beyond_100_per_cent_are_explained_and_no_axis_goes_there(
+    made, monkeypatch, tmp_path
+):
+    ends = {}
+
+    def written(figure):
+        for axes in figure.axes:
+            ends.setdefault(axes.get_xlabel() or "alone", []).append(axes.get_xlim()[1])
+        return b""
+
+    monkeypatch.setattr(drawing, "svg", written)
+    monkeypatch.setattr(drawing, "png", lambda figure: b"")
+    for seed, value in enumerate((0.97, 1.0)):
+        for name in ("fml", "standalone"):
+            runs.write(
+                tmp_path / "c" / f"{name}-{seed}",
+                np.full((1, 4), value),
+                algorithm=name,
+                seed=seed,
+                models=("mlp", "cnn1"),
+            )
+    out = fm.report(tmp_path / "c", tmp_path / "report", use_checkpoints=False).path
+    (first, _) = table(out / "tables" / "accuracy.csv")
+    assert float(first["last_interval_high"]) > 1
+    assert "too few seeds were played" in said(out)
+    assert "too few seeds were played" not in said(made)
+    assert ends["alone"] == [1.0] and ends["mean test accuracy of its clients"] == [1.0]
+
+
 def test_a_report_made_again_is_the_same(compared, made, tmp_path):
     again = fm.report(compared, tmp_path / "again").path
     assert content(again) == content(made)
