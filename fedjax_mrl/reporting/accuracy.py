@@ -36,7 +36,8 @@ _TABLE = Reading(
     "clients” is a bootstrap interval: clients are drawn again 10,000 times, each "
     "taken as its mean over seeds. “Last 10” is the mean of the evaluations in the ten "
     "rounds up to the last one; “worst client” and “10th percentile” are those of each "
-    "run, averaged over seeds.",
+    "run, averaged over seeds. Of at most ten clients the tenth percentile lies "
+    "between the worst and the second worst, so it says little more than the worst.",
     "“Best” was chosen by looking at the test data, so it flatters. The interval over "
     "clients says nothing of other seeds, and that over two or three seeds is wide and "
     "trusts that seeds scatter like a normal distribution. Clients of one run share "

@@ -30,6 +30,12 @@ _SCATTER = Reading(
 )
 
 
+def _one_network(name: str) -> str:
+    """How the scatter plot is read where its dots look alike."""
+    along = _SCATTER.how.partition("Colours")[0]
+    return f"{along}All dots look alike, since all clients have one network, {name}."
+
+
 class Beside(NamedTuple):
     """A method's clients beside the same clients alone, means over repetitions.
 
@@ -172,7 +178,7 @@ def scatter(found: list[Beside]) -> Picture:
         "Each client against training alone",
         f"Scatter plots, a dot for each client. {'; '.join(said)}.",
         figure,
-        _SCATTER,
+        _SCATTER if len(kinds) > 1 else _SCATTER._replace(how=_one_network(kinds[0])),
     )
 
 

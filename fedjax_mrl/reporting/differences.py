@@ -18,7 +18,7 @@ _SEEDS = (
     Column("p_t", "p, paired t", "probability"),
     Column("p_wilcoxon", "p, Wilcoxon", "probability"),
     Column("seeds", "seeds", "whole"),
-    Column("round", "round"),
+    Column("round", "round", "rounds"),
 )
 _CLIENTS = (
     *_NAMES,

@@ -177,6 +177,25 @@ def test_intervals_beyond_100_per_cent_are_explained_and_no_axis_goes_there(
     assert ends["alone"] == [1.0] and ends["mean test accuracy of its clients"] == [1.0]
 
 
+def test_words_suit_what_there_is(made):
+    told, page = said(made), (made / folder.PAGE).read_text(encoding="utf-8")
+    assert "Colours and shapes" in told and "All dots look alike" not in told
+    assert "MB sent and received" in told
+    assert told.count("Accuracy at every width") == 2  # contents and heading
+    assert '<td class="number">4</td>' in page  # the round of a difference
+    assert ".scroll { background:" in page
+    assert "second worst" in told
+
+
+def test_dots_of_one_network_are_said_to_look_alike(tmp_path, undrawn):
+    for name, value in (("fml", 0.6), ("standalone", 0.5)):
+        path = tmp_path / "c" / name
+        runs.write(path, np.full((1, 3), value), algorithm=name, models=("mlp",))
+    out = fm.report(tmp_path / "c", tmp_path / "report").path
+    assert "since all clients have one network, mlp" in said(out)
+    assert "Colours and shapes" not in said(out)
+
+
 def test_a_report_made_again_is_the_same(compared, made, tmp_path):
     again = fm.report(compared, tmp_path / "again").path
     assert content(again) == content(made)
