@@ -72,6 +72,8 @@ def _execute(args: argparse.Namespace) -> int:
             return 1
     for path, why in made.left_out.items():
         print(f"fedjax-mrl: {path} is left out: {why}.", file=sys.stderr)
+    for path, why in made.damaged.items():
+        print(f"fedjax-mrl: {path} is damaged: {why}.", file=sys.stderr)
     figures = sum(name.endswith(".png") for name in made.files)
     tables = sum(name.endswith(".csv") for name in made.files)
     print(f"Written to {args.out}: report.html, {figures} figures, {tables} tables")

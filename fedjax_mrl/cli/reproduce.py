@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedjax_mrl.cli import options, reproduce_cells, telling
+from fedjax_mrl.cli import options, reproduce_cells, reproduce_checks, telling
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Asked(NamedTuple):
         cells: those that the command names.
         left: those that it plays.
         find: says how far a run has come.
-        command: the words, for the table.
+        command: the words with all options, for the table and to go on with.
     """
 
     preset: "Preset"
@@ -93,7 +93,7 @@ class _Asked(NamedTuple):
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         asked = _read(args)
-        told = telling.read(args)
+        told = telling.read(args)._replace(again=asked.command)
     from fedjax_mrl.reproducing import parts
 
     if args.dry_run:
@@ -102,18 +102,22 @@ def _execute(args: argparse.Namespace) -> int:
     failed: list[str] = []
     status = 0
     if asked.left:
+        finder = functools.partial(parts.Finder, asked.out)
+        with options.mistakes_are_usage_errors():
+            loader = reproduce_cells.Loader(told)
+            loader.require(asked.left)
         if not args.quiet:
             print(_intention(asked), flush=True)
-        finder = functools.partial(parts.Finder, asked.out)
-        status, failed = reproduce_cells.play(asked.left, finder, told)
+        status, failed = reproduce_cells.play(asked.left, finder, loader, told)
         if status > 128:  # a signal; the same command goes on from here
             return status
     written = _write(asked)
     if failed:
+        others = "" if len(failed) == len(asked.left) else "The others are done; "
         print(
             f"fedjax-mrl: {len(failed)} of {len(asked.left)} cells failed: "
-            f"{', '.join(failed)}. The others are done; the same command tries these "
-            "again.",
+            f"{', '.join(failed)}. {others or 'None is done; '}the same command tries "
+            f"{'these' if others else 'them'} again.",
             file=sys.stderr,
         )
     return max(status, written)
@@ -138,10 +142,10 @@ def _read(args: argparse.Namespace) -> _Asked:
     given = {name: value for name, value in given.items() if value is not None}
     planned = parts.plan(found, scale, out, given)
     chosen = parts.chosen(planned, args.only)
+    names = {part.name for part, _ in chosen}
+    reproduce_checks.require_data_named(p for p in planned if p.name in names)
     find = parts.Finder(out)
     left = [(part, run) for part, run in chosen if find(run).path is None]
-    words = ["fedjax-mrl reproduce", args.reproduction, f"--scale {scale.name}"]
-    words += [f"--data-dir {args.data_dir}"] if args.data_dir else []
     return _Asked(
         found,
         scale,
@@ -150,7 +154,7 @@ def _read(args: argparse.Namespace) -> _Asked:
         chosen,
         left[: _limit(args.limit)],
         find,
-        " ".join(words),
+        reproduce_checks.words(args),
     )
 
 
@@ -173,9 +177,14 @@ def _intention(asked: _Asked) -> str:
 
 
 def _about(asked: _Asked, runs: "Sequence[Run]") -> str:
-    """The expected time of some runs, without what they have played; "" if unknown."""
+    """The expected time of some runs, without what they have played.
+
+    "" if it is unknown, or there is none.
+    """
     from fedjax_mrl.reproducing import parts
 
+    if not runs:
+        return ""
     total = 0.0
     for run in runs:
         whole = parts.seconds(asked.scale, run.config)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fedjax_mrl.cli import signals, telling
+from fedjax_mrl.cli.command import UsageError
 
 if TYPE_CHECKING:
     from fedjax_mrl.config import RunConfig
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def play(
     cells: "list[tuple[Part, Run]]",
     finder: "Callable[[], Finder]",
+    loader: "Loader",
     told: telling.Telling,
 ) -> tuple[int, list[str]]:
     """Plays cells, one after another; says on stderr why one fails.
@@ -25,20 +27,15 @@ def play(
     Args:
         cells: that are not done.
         finder: returns what says which are done by now, also by others of them.
+        loader: of their data.
         told: where rounds are told of.
 
     Returns:
         The greatest exit status, above 128 after a signal; and the labels of the
         cells that failed.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    from fedjax_mrl.cli import devices
-
-    devices.provide(cells[0][1].config)
-    devices.require()
     status = 0
     failed: list[str] = []
-    loader = _Loader(told)
     with signals.Stop() as stop:
         for _, group in itertools.groupby(cells, lambda cell: cell[0].name):
             ours, find = list(group), finder()
@@ -64,7 +61,7 @@ def play(
 def _play_part(
     part: "Part",
     runs: "list[Run]",
-    loader: "_Loader",
+    loader: "Loader",
     stop: signals.Stop,
     told: telling.Telling,
 ) -> tuple[int, list[str]]:
@@ -102,7 +99,7 @@ def _play_part(
     return playing.status, [path.name for path, text in ends if text != "done"]
 
 
-class _Loader:
+class Loader:
     """Loads data sets; keeps the last one, which the next setting often has too.
 
     Args:
@@ -114,6 +111,29 @@ class _Loader:
         self._key: tuple[object, ...] | None = None
         self._held: Dataset | None = None
 
+    def require(self, cells: "list[tuple[Part, Run]]") -> None:
+        """Loads all data of cells that are to be played, before the first is.
+
+        The last that is loaded stays, which is the first that is needed.
+
+        Raises:
+            ValueError: if some cannot be had.
+        """
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        from fedjax_mrl.cli import devices
+
+        devices.provide(cells[0][1].config)
+        devices.require()
+        bases = {_key(part.base): part for part, _ in reversed(cells)}
+        for part in bases.values():
+            try:
+                self(part.base)
+            except ValueError as error:
+                raise UsageError(
+                    f"{part.name}: {error} Nothing was run. `--only` plays the cells "
+                    "of other settings."
+                ) from None
+
     def __call__(self, config: "RunConfig") -> "Dataset":
         """The data set of a configuration.
 
@@ -123,10 +143,7 @@ class _Loader:
         from fedjax_mrl.building import from_config
         from fedjax_mrl.cli import console
 
-        key = (
-            *(config.dataset, config.data_dir, config.image_size, config.data_seed),
-            *(config.limit_train, config.limit_test, config.test_fraction),
-        )
+        key = _key(config)
         if self._held is None or self._key != key:
             self._held = None  # two would lie in memory at once
             self._held = from_config.data(config)
@@ -134,3 +151,11 @@ class _Loader:
             if not self._told.quiet:
                 console.tell(*self._held.notes)
         return self._held
+
+
+def _key(config: "RunConfig") -> tuple[object, ...]:
+    """What two configurations of the same data have in common."""
+    return (
+        *(config.dataset, config.data_dir, config.image_size, config.data_seed),
+        *(config.limit_train, config.limit_test, config.test_fraction),
+    )

@@ -19,11 +19,13 @@ class Telling(NamedTuple):
         quiet: whether nothing is printed but what went wrong.
         verbose: whether every group and client is told of on stderr.
         make: returns new writers, for one run.
+        again: the command that goes on after a stop; by default `resume` of the run.
     """
 
     quiet: bool
     verbose: bool = False
     make: "Callable[[], Writers | None]" = lambda: None
+    again: str | None = None
 
 
 def add(parser: argparse.ArgumentParser) -> None:

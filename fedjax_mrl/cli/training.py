@@ -47,11 +47,11 @@ def play(
                 told=told.make(),
             )
     except (runner.Diverged, runner.Interrupted) as error:
-        return *_end(error, directory), None
+        return *_end(error, directory, told.again), None
     except (OSError, RuntimeError, ValueError) as error:
         text = devices.lost(error)
         if text is None and isinstance(error, OSError):
-            return *_end(error, directory), None
+            return *_end(error, directory, told.again), None
         if text is None:
             raise
         return 1, f"{text} {directory.path}", None
@@ -92,7 +92,7 @@ def play_together(
         for entry in entries:
             entry.directory.unlock()
     return [
-        (*_end(end, entry.directory), None)
+        (*_end(end, entry.directory, told.again), None)
         if isinstance(end, Exception)
         else (0, "", end)
         for entry, end in zip(entries, ended, strict=True)
@@ -106,11 +106,13 @@ def _warn_unprotected(directories: "Sequence[RunDirectory]") -> None:
         print(f"fedjax-mrl: {warnings[0]}", file=sys.stderr)
 
 
-def _end(error: Exception, directory: "RunDirectory") -> tuple[int, str]:
+def _end(
+    error: Exception, directory: "RunDirectory", again: str | None
+) -> tuple[int, str]:
     """Exit status and message for a run that did not reach its end."""
     from fedjax_mrl.runs import runner
 
-    again = f"fedjax-mrl resume {directory.path}"
+    again = again or f"fedjax-mrl resume {directory.path}"
     if isinstance(error, runner.Diverged):
         return 3, str(error)
     if isinstance(error, runner.Interrupted):

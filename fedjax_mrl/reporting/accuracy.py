@@ -1,6 +1,6 @@
 """The section on accuracy: means and spreads over repetitions, and curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -36,7 +36,8 @@ _TABLE = Reading(
     "clients” is a bootstrap interval: clients are drawn again 10,000 times, each "
     "taken as its mean over seeds. “Last 10” is the mean of the evaluations in the ten "
     "rounds up to the last one; “worst client” and “10th percentile” are those of each "
-    "run, averaged over seeds.",
+    "run, averaged over seeds. Of at most ten clients the tenth percentile lies "
+    "between the worst and the second worst, so it says little more than the worst.",
     "“Best” was chosen by looking at the test data, so it flatters. The interval over "
     "clients says nothing of other seeds, and that over two or three seeds is wide and "
     "trusts that seeds scatter like a normal distribution. Clients of one run share "
@@ -61,6 +62,14 @@ def section(setting: Setting) -> Section:
     rows = [row(method) for method in setting.methods if method.common_round]
     name = "accuracy"
     blocks.append(Table(name, "Accuracy at the end", _COLUMNS, rows, _TABLE))
+    if any(_beyond(cell) for each in rows for cell in each[2:4]):
+        blocks.append(
+            Note(
+                "An interval of few seeds by Student's t can reach beyond 0 or 100 %, "
+                "which no accuracy can: it says that too few seeds were played to "
+                "know the mean."
+            )
+        )
     if all(len(method.runs) == 1 for method in setting.methods):
         blocks.append(
             Note(
@@ -90,6 +99,11 @@ def section(setting: Setting) -> Section:
     return Section("Accuracy", blocks, [by_round(setting)])
 
 
+def _beyond(cell: Cell) -> bool:
+    """Whether an interval has values that are no accuracy."""
+    return isinstance(cell, tuple) and not 0 <= min(cell) <= max(cell) <= 1
+
+
 def row(method: Method) -> tuple[Cell, ...]:
     """The row of a method, in its last round that all of its runs evaluated."""
     last = method.common_round
@@ -102,6 +116,7 @@ def row(method: Method) -> tuple[Cell, ...]:
     ]
     clients = [np.array(list(run.at(last).values())) for run in runs]
     tested = all(values.size for values in clients)
+    lowest = [run.lowest.get(last) or _lowest(run.at(last)) for run in runs]
     return (
         method.name,
         _spread(ends),
@@ -109,11 +124,17 @@ def row(method: Method) -> tuple[Cell, ...]:
         intervals.bootstrap(list(by_client(method, last).values())) if tested else None,
         _spread(tens),
         _spread([max(run.curve.values()) for run in runs]),
-        _spread([v.min() for v in clients]) if tested else None,
-        _spread([np.percentile(v, 10) for v in clients]) if tested else None,
+        _spread([pair[0] for pair in lowest if pair]) if all(lowest) else None,
+        _spread([pair[1] for pair in lowest if pair]) if all(lowest) else None,
         len(runs),
         last,
     )
+
+
+def _lowest(accuracies: Mapping[int, float]) -> tuple[float, float] | None:
+    """The worst client and the tenth percentile; None without clients."""
+    values = list(accuracies.values())
+    return (min(values), float(np.percentile(values, 10))) if values else None
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -100,6 +100,7 @@ def _draw(
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_xlabel("mean test accuracy of its clients")
+    drawing.end_at_accuracies(axes)
     drawing.per_cent(axes, "x")
     drawing.tidy(axes)
     figure.legend(loc="outside upper center", ncols=3, fontsize="small")

@@ -36,7 +36,7 @@ def sections(
             "No method here fuses representations as FedMRL does, so there is no "
             "nested representation to look at."
         )
-        return [Section("Nested representations", [none])]
+        return [Section(widths.TITLE, [none])]
     asked: list[Asked] = []
     notes: list[Note] = []
     for name, run in fused:
@@ -46,7 +46,7 @@ def sections(
             why = str(error).rstrip(".")
             notes.append(Note(f"{run.path} is not in this part: {why}."))
     if not asked:
-        return [Section("Nested representations", notes)]
+        return [Section(widths.TITLE, notes)]
     return [
         widths.section(setting, asked, notes),
         representations.section(asked, client),

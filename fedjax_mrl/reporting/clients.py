@@ -30,6 +30,12 @@ _SCATTER = Reading(
 )
 
 
+def _one_network(name: str) -> str:
+    """How the scatter plot is read where its dots look alike."""
+    along = _SCATTER.how.partition("Colours")[0]
+    return f"{along}All dots look alike, since all clients have one network, {name}."
+
+
 class Beside(NamedTuple):
     """A method's clients beside the same clients alone, means over repetitions.
 
@@ -124,7 +130,7 @@ def scatter(found: list[Beside]) -> Picture:
     kinds = list(dict.fromkeys(name for each in found for name in each.architectures))
     values = [np.concatenate([each.alone, each.taking_part]) for each in found]
     low = max(0.0, min(v.min() for v in values) - 0.03)
-    high = min(1.0, max(v.max() for v in values)) + 0.03
+    high = min(1.0, max(v.max() for v in values) + 0.03)
     said = []
     for axes, each in zip(panels.flat, found, strict=False):
         gain = np.round(each.taking_part - each.alone, 9)
@@ -140,9 +146,10 @@ def scatter(found: list[Beside]) -> Picture:
                     marker=drawing.marker(place),
                     alpha=0.75,
                     linewidths=0,
+                    clip_on=False,  # a dot at 100 % is on the edge
                     label=kind,
                 )
-        words = f"{(gain > 0).sum()} of {gain.size} clients gain"
+        words = f"{(gain > 0).sum()} of {gain.size} clients above the line"
         axes.set_title(f"{each.method.name}\n{words}", fontsize="medium")
         said.append(
             f"{each.method.name}: {words}, mean {100 * gain.mean():+.1f} points"
@@ -171,7 +178,7 @@ def scatter(found: list[Beside]) -> Picture:
         "Each client against training alone",
         f"Scatter plots, a dot for each client. {'; '.join(said)}.",
         figure,
-        _SCATTER,
+        _SCATTER if len(kinds) > 1 else _SCATTER._replace(how=_one_network(kinds[0])),
     )
 
 

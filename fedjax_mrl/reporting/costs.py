@@ -29,7 +29,7 @@ _COLUMNS = (
     Column("reached", "seeds that reach it", "whole"),
     Column("seeds", "of", "whole"),
     Column("rounds", "rounds", "decimal"),
-    Column("megabytes", "MB sent", "decimal"),
+    Column("megabytes", "MB sent and received", "decimal"),
     Column("teraflop", "TFLOP", "decimal"),
 )
 _READING = Reading(
@@ -113,7 +113,9 @@ def _draw(setting: Setting) -> Picture:
         _line(panels[1], method, place, 2, 1e12)
         if not moves and all(run.traffic.size for run in method.runs):
             silent.append(method.name)
-    for axes, label in zip(panels, ("MB sent by all", "TFLOP of all"), strict=True):
+    for axes, label in zip(
+        panels, ("MB sent and received by all", "TFLOP of all"), strict=True
+    ):
         axes.set_xlabel(label)
         axes.set_ylabel("mean accuracy")
         drawing.per_cent(axes, "y")
@@ -125,8 +127,8 @@ def _draw(setting: Setting) -> Picture:
     return Picture(
         "costs",
         "Accuracy against traffic and arithmetic",
-        "Two line charts: mean accuracy against megabytes sent, and against "
-        f"tera-operations computed, for {', '.join(m.name for m in setting.methods)}; "
+        "Two line charts: mean accuracy against megabytes sent and received, and "
+        f"against tera-operations computed, for {', '.join(m.name for m in setting.methods)}; "
         f"the numbers are in the table of targets.{nothing}",
         figure,
         Reading(

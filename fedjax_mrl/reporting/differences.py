@@ -18,13 +18,13 @@ _SEEDS = (
     Column("p_t", "p, paired t", "probability"),
     Column("p_wilcoxon", "p, Wilcoxon", "probability"),
     Column("seeds", "seeds", "whole"),
-    Column("round", "round"),
+    Column("round", "round", "rounds"),
 )
 _CLIENTS = (
     *_NAMES,
     Column("difference", "difference, points", "points"),
     Column("bootstrap", "95 % bootstrap", "range"),
-    Column("gaining", "clients that gain, %", "percent"),
+    Column("ahead_on_average", "clients ahead on average over seeds, %", "percent"),
     Column("p_t", "p, paired t", "probability"),
     Column("p_wilcoxon", "p, Wilcoxon", "probability"),
     Column("p_holm", "p, Wilcoxon, Holm", "probability"),
@@ -121,12 +121,14 @@ def over_clients(found: Sequence[Pair]) -> Table:
         )
     reading = Reading(
         "The same differences client by client, each client averaged over the seeds "
-        "that both methods have, and how many clients the first method serves better.",
+        "that both methods have. “Clients ahead on average over seeds” is the share of "
+        "clients whose difference so averaged is above 0.",
         "The bootstrap interval draws the clients again 10,000 times, always from the "
         "same seed. Paired t-test and Wilcoxon's signed-rank test (two-sided, scipy) "
         "ask whether clients differ on average; “Holm” is Wilcoxon's p corrected for "
         "all pairs of this table. The bootstrap needs five clients, Wilcoxon six that "
-        "differ.",
+        "differ. “Clients ahead on average over seeds” is not “clients that gain” in "
+        "comparison.md, where the share is taken in each seed and then averaged.",
         "Clients are no independent repetitions: they were trained together and share "
         "a network. These tests speak of the clients of these runs, and a small p does "
         "not say that the next seed would agree; the table over seeds does.",

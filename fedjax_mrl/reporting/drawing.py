@@ -66,6 +66,12 @@ def per_cent(axes: "Axes", *names: str) -> None:
         axis.set_major_formatter(FuncFormatter(shown))
 
 
+def end_at_accuracies(axes: "Axes") -> None:
+    """Cuts an axis of accuracies to the right of 100 % and to the left of 0."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, 0.0), min(high, 1.0))
+
+
 def png(drawn: "Figure") -> bytes:
     """The figure in pixels."""
     stream = io.BytesIO()

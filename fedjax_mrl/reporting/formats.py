@@ -24,6 +24,7 @@ def _probability(value: Any) -> str:
 # How cells are written for readers: accuracies are fractions, and shown in per cent.
 KINDS: dict[str, Callable[[Any], str]] = {
     "text": str,
+    "rounds": str,  # one, or several as in 3 to 5
     "whole": lambda value: f"{value:,.0f}".replace(",", "\u202f"),
     "decimal": lambda value: f"{value:,.3g}" if value < 100 else f"{value:,.0f}",
     "rate": lambda value: f"{100 * value:g}",
@@ -60,7 +61,12 @@ _LATEX = {
 
 
 def numeric(column: Column) -> bool:
-    """Whether a column holds numbers, which stand to the right."""
+    """Whether a column holds numbers; a text among them says why there is none."""
+    return column.kind not in ("text", "rounds")
+
+
+def to_the_right(column: Column) -> bool:
+    """Whether the cells of a column stand to the right."""
     return column.kind != "text"
 
 
@@ -106,7 +112,7 @@ def _plain(cell: Cell, column: Column) -> list[str]:
 def to_markdown(table: Table) -> str:
     """The table in Markdown, below its caption."""
     titles = [_in_bars(column.title) for column in table.columns]
-    rules = ["---:" if numeric(column) else "---" for column in table.columns]
+    rules = ["---:" if to_the_right(column) else "---" for column in table.columns]
     lines = [titles, rules]
     for row in table.rows:
         pairs = zip(row, table.columns, strict=True)
@@ -122,7 +128,7 @@ def _in_bars(words: str) -> str:
 
 def to_latex(table: Table) -> str:
     """The table in LaTeX, which needs the package booktabs."""
-    kinds = "".join("r" if numeric(column) else "l" for column in table.columns)
+    kinds = "".join("r" if to_the_right(column) else "l" for column in table.columns)
     line = lambda words: "    " + " & ".join(map(latex, words)) + r" \\"
     rows = [
         line([text(cell, c) for cell, c in zip(row, table.columns, strict=True)])

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from fedjax_mrl import discovery, references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reporting.record import Run
-from fedjax_mrl.runs import fairness, resuming
+from fedjax_mrl.runs import comparison, fairness, resuming
 from fedjax_mrl.runs import grid as grids
 
 _SEEDS = ("seed", "data_seed")
@@ -100,11 +100,10 @@ def _setting(alike: Iterable[Run], rounds: int) -> Setting:
         if run.config.rounds < rounds:
             continue
         if place in kept:
-            if run.config.rounds == rounds:
-                notes.append(
-                    f"{run.path} repeats {kept[place].path} (method and seeds are the "
-                    "same) and is left out."
-                )
+            notes.append(
+                f"{run.path} repeats {kept[place].path} (method and seeds are the "
+                f"same) and is left out{_of_longer(run, rounds)}."
+            )
             continue
         cut = run.cut(rounds)
         if not cut.curve:
@@ -127,6 +126,14 @@ def _setting(alike: Iterable[Run], rounds: int) -> Setting:
     config = next(iter(kept.values())).config
     title = _title(config, rounds)
     return Setting(title, _slug(title), rounds, tuple(named), tuple(notes))
+
+
+def _of_longer(run: Run, rounds: int) -> str:
+    """What to add of a run that is left out although it has more rounds."""
+    if run.config.rounds == rounds:
+        return ""
+    whole = _number(run.config.rounds, "round")
+    return f" here; it is in the chapter of {whole}"
 
 
 def _title(config: RunConfig, rounds: int) -> str:
@@ -188,13 +195,27 @@ def _names(configs: Sequence[RunConfig]) -> list[str]:
             among = own if key in options | of_methods else all_settings
             shown = {json.dumps(s.get(key), default=list) for s in among}
             if key != "algorithm" and len(shown) > 1:
-                words.append(_said(key, settings.get(key)))
+                words.append(_said(key, settings.get(key), config.algorithm))
         names.append(", ".join(words))
     return names
 
 
-def _said(key: str, value: object) -> str:
+def _said(key: str, value: object, algorithm: str) -> str:
+    """A setting and its value; of one that was left out the algorithm's own value."""
     short = key.rpartition(".")[2].replace("_", " ")
+    ending = ""
+    if value is None:
+        value, ending = _default(key, algorithm), " (default)"
     if isinstance(value, tuple):
         value = "+".join(references.short(str(each)) for each in value)
-    return f"{short} default" if value is None else f"{short} {grids.text(value)}"
+    return (
+        f"{short} default" if value is None else f"{short} {grids.text(value)}{ending}"
+    )
+
+
+def _default(key: str, algorithm: str) -> object:
+    """The default of a hyper-parameter; None where it is not known here."""
+    if references.is_reference(algorithm):
+        return None  # a user's own function, which may be elsewhere by now
+    found = comparison.hyperparameters([algorithm], {})
+    return found[algorithm].get(key.rpartition(".")[2])

@@ -16,7 +16,7 @@ _READING = Reading(
     "The runs that this chapter is made of, each with the mean accuracy of its clients "
     "in its last evaluated round here.",
     "Where the last evaluated round is below the number of rounds, the run is not "
-    "finished, or ended early.",
+    "finished, or ended early; where its table is damaged, a note below says so.",
     "What else was configured: every run has a config.json, which repeats it.",
 )
 
@@ -37,4 +37,11 @@ def section(setting: Setting) -> Section:
         for run in method.runs
     ]
     table = Table("runs", "Runs", _COLUMNS, rows, _READING)
-    return Section("Runs", [table, *(Note(text) for text in setting.notes)])
+    damaged = [
+        f"{run.path}: {sentence}."
+        for method in setting.methods
+        for run in method.runs
+        for sentence in run.damage
+    ]
+    notes = [Note(text) for text in (*damaged, *setting.notes)]
+    return Section("Runs", [table, *notes])

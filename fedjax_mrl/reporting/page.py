@@ -11,7 +11,15 @@ import re
 from collections.abc import Iterable, Mapping
 
 from fedjax_mrl.reporting import formats
-from fedjax_mrl.reporting.content import Chapter, Note, Picture, Reading, Section, Table
+from fedjax_mrl.reporting.content import (
+    Chapter,
+    Column,
+    Note,
+    Picture,
+    Reading,
+    Section,
+    Table,
+)
 
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -119,7 +127,7 @@ def _picture(picture: Picture, svg: bytes) -> str:
 
 def _table(table: Table) -> str:
     heads = "".join(
-        f'<th scope="col"{_class(formats.numeric(column))}>{_text(column.title)}</th>'
+        f'<th scope="col"{_side(column)}>{_text(column.title)}</th>'
         for column in table.columns
     )
     rows = []
@@ -132,7 +140,7 @@ def _table(table: Table) -> str:
             if cell is None or (formats.numeric(column) and number is None):
                 hidden = ' data-empty="1"'
             shown = _text(formats.text(cell, column))
-            kind = _class(formats.numeric(column))
+            kind = _side(column)
             cells.append(f"<{tag[0]}{tag[1]}{kind}{hidden}>{shown}</{tag[0]}>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     caption = _text(table.caption)
@@ -144,8 +152,8 @@ def _table(table: Table) -> str:
     )
 
 
-def _class(number: bool) -> str:
-    return ' class="number"' if number else ""
+def _side(column: Column) -> str:
+    return ' class="number"' if formats.to_the_right(column) else ""
 
 
 def _reading(reading: Reading) -> str:

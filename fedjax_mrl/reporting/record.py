@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_mrl import references
+from fedjax_mrl import partitions, references
 from fedjax_mrl.config import RunConfig
+from fedjax_mrl.reporting import damage
 from fedjax_mrl.reporting.error import ReportError
 from fedjax_mrl.runs import checksums, summary
 from fedjax_mrl.runs.directory import RunDirectory
@@ -31,6 +32,9 @@ class Run(NamedTuple):
         accuracy: of every client in every evaluated round [E, N]; NaN where a client
             was not tested.
         architectures: of the clients [N].
+        lowest: worst client and tenth percentile by evaluated round, as metrics.csv
+            has them; a table of version 0.1 has none.
+        damage: sentences on tables that are damaged or end before the run.
     """
 
     path: pathlib.Path
@@ -43,6 +47,8 @@ class Run(NamedTuple):
     clients: np.ndarray
     accuracy: np.ndarray
     architectures: tuple[str, ...]
+    lowest: dict[int, tuple[float, float]]
+    damage: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -53,6 +59,14 @@ class Run(NamedTuple):
     def repetition(self) -> tuple[int, int]:
         """Seed of the data split and seed of the training."""
         return self.config.data_seed, self.config.seed
+
+    @property
+    def number_of_clients(self) -> int:
+        """How many clients there are, those without test examples too."""
+        try:
+            return len(partitions.load(self.path / "partition.npz").train)
+        except (OSError, ValueError):
+            return max([self.config.num_clients, *(self.clients + 1).tolist()])
 
     @property
     def last_round(self) -> int:
@@ -86,41 +100,65 @@ def read(path: pathlib.Path) -> Run:
     """Reads a run, which may still be going on.
 
     Raises:
-        ReportError: if it has no configuration that can be read, or no evaluated round.
+        ReportError: if its configuration or metrics.csv cannot be read, or it has no
+            evaluated round.
     """
     directory = RunDirectory(path)
     try:
         config = RunConfig.from_json(directory.read_text("config.json"))
     except (OSError, ValueError) as error:
         raise ReportError(f"its config.json cannot be read ({error})") from None
-    metrics = _rows(directory, "metrics.csv")
+    metrics, bad = damage.rows(directory, "metrics.csv")
+    played, of_rounds = _or_nothing(directory, "rounds.csv")
+    tested, of_clients = _or_nothing(directory, "clients.csv")
+    said = [each for each in (bad, of_rounds, of_clients) if each is not None]
+    ends = damage.early_ends(directory, config, metrics, played)
     if not metrics:
-        raise ReportError("no round of it was evaluated yet")
+        raise ReportError(
+            "; ".join([*said, *ends]) or "no round of it was evaluated yet"
+        )
     heads = tuple(dict.fromkeys(row["head"] for row in metrics))
     # After a crash a table may hold a round twice: the later line counts.
     curve = dict(sorted(summary.headline_curve(metrics, heads[0])))
-    rounds, clients, accuracy, architectures = _clients(
-        _rows(directory, "clients.csv"), heads[0]
-    )
+    rounds, clients, accuracy, architectures = _clients(tested, heads[0])
+    if (path / "clients.csv").exists():
+        fewer = damage.missing_clients(metrics, tested, heads[0])
+        ends += [fewer] if fewer else []
     return Run(
         path,
         config,
         str(checksums.recorded(directory).get("data_sha256") or config.dataset),
         heads,
         curve,
-        _traffic(_rows(directory, "rounds.csv")),
+        _traffic(played),
         rounds,
         clients,
         accuracy,
         architectures,
+        _lowest(metrics, heads[0]),
+        (*said, *ends),
     )
 
 
-def _rows(directory: RunDirectory, name: str) -> list[dict[str, str]]:
+def _or_nothing(directory: RunDirectory, name: str) -> tuple[damage.Rows, str | None]:
+    """As `damage.rows`, of a table without which a report can be made too."""
     try:
-        return directory.rows(name)
-    except OSError:
-        return []
+        return damage.rows(directory, name)
+    except ReportError as error:
+        return [], str(error)
+
+
+def _lowest(
+    rows: Iterable[Mapping[str, str]], head: str
+) -> dict[int, tuple[float, float]]:
+    """Worst client and tenth percentile by evaluated round, where they are told."""
+    return {
+        int(row["round"]): (float(row["worst_accuracy"]), float(row["p10_accuracy"]))
+        for row in rows
+        if (row["point"], row["head"]) == ("local", head)
+        and row["worst_accuracy"]
+        and row["p10_accuracy"]
+    }
 
 
 def _traffic(rows: Iterable[Mapping[str, str]]) -> np.ndarray:

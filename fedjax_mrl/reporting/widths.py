@@ -17,6 +17,7 @@ from fedjax_mrl.reporting.content import (
 )
 from fedjax_mrl.reporting.grouping import Setting
 
+TITLE = "Accuracy at every width"
 HEADERS = ("coarse", "fine")
 _STYLES = {"coarse": "--", "fine": "-"}
 _COLUMNS = (
@@ -72,8 +73,7 @@ def section(setting: Setting, asked: Sequence[Asked], notes: Sequence[Note]) -> 
     ]
     caption = "Accuracy at some widths"
     blocks.append(Table("widths", caption, _COLUMNS, rows, _READING))
-    title = "Accuracy at every width of the representation"
-    return Section(title, blocks, [every_width(asked)])
+    return Section(TITLE, blocks, [every_width(asked)])
 
 
 def every_width(asked: Sequence[Asked]) -> Table:

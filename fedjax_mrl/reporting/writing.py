@@ -67,11 +67,13 @@ class Written(NamedTuple):
         path: its folder.
         files: names in it.
         left_out: runs that are not in it, and why.
+        damaged: runs in it of which a table is damaged, and how.
     """
 
     path: pathlib.Path
     files: tuple[str, ...]
     left_out: Mapping[pathlib.Path, str]
+    damaged: Mapping[pathlib.Path, str]
 
     @property
     def page(self) -> pathlib.Path:
@@ -119,10 +121,14 @@ def report(
         raise ReportError(
             f"There is no run to report on: {reasons or 'none was given'}."
         )
+    _check_client(options.get("client"), found)
     settings = grouping.group(found)
-    files = _files([_chapter(setting, options) for setting in settings], left_out)
+    damaged = {run.path: "; ".join(run.damage) for run in found if run.damage}
+    notes = [f"Left out: {where}: {why}." for where, why in left_out.items()]
+    notes += [f"Damaged: {where}: {why}." for where, why in damaged.items()]
+    files = _files([_chapter(setting, options) for setting in settings], notes)
     folder.write(path, files)
-    return Written(path, (*files, folder.MARK), left_out)
+    return Written(path, (*files, folder.MARK), left_out, damaged)
 
 
 def _check(options: Options) -> None:
@@ -141,6 +147,16 @@ def _check(options: Options) -> None:
         raise ReportError(f"A client is a number from 0; got {client}.")
 
 
+def _check_client(client: int | None, runs: Iterable[record.Run]) -> None:
+    """Refuses a client that no run has."""
+    number = max(run.number_of_clients for run in runs)
+    if client is not None and client >= number:
+        raise ReportError(
+            f"There is no client {client} in these runs; clients are numbered from 0 "
+            f"to {number - 1}."
+        )
+
+
 def _chapter(setting: Setting, options: Options) -> Chapter:
     sections: list[Section] = [
         accuracy.section(setting),
@@ -157,10 +173,8 @@ def _chapter(setting: Setting, options: Options) -> Chapter:
     return Chapter(setting.title, setting.slug, sections)
 
 
-def _files(
-    chapters: Sequence[Chapter], left_out: Mapping[pathlib.Path, str]
-) -> dict[str, bytes]:
-    """All files of the report, name to content."""
+def _files(chapters: Sequence[Chapter], notes: Sequence[str]) -> dict[str, bytes]:
+    """All files of the report, name to content; the notes are said at its top."""
     several = len(chapters) > 1
     chapters = [_named(chapter) if several else chapter for chapter in chapters]
     files: dict[str, bytes] = {}
@@ -177,8 +191,7 @@ def _files(
                 ("tex", formats.to_latex),
             ):
                 files[f"tables/{block.name}.{end}"] = write(block).encode()
-    gone = tuple(f"Left out: {path}: {why}." for path, why in left_out.items())
-    html = page.render(_TITLE, (*_INTRODUCTION, *gone), chapters, drawn)
+    html = page.render(_TITLE, (*_INTRODUCTION, *notes), chapters, drawn)
     return {folder.PAGE: html.encode(), **files}
 
 

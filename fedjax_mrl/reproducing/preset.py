@@ -8,37 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedjax_mrl import config as configs
-from fedjax_mrl import discovery
+from fedjax_mrl import discovery, references
 from fedjax_mrl.config import ConfigError
+from fedjax_mrl.reproducing import figures
+from fedjax_mrl.reproducing.figures import Measured, Names, Published, mapping
 
 _FOLDER = pathlib.Path(__file__).parent / "presets"
 PICTURES = ("table", "curves", "clients", "sweep")
-
-
-class Published(NamedTuple):
-    """A figure of the paper, in per cent.
-
-    Attributes:
-        value: the accuracy.
-        verified: whether it was read in print; else it is quoted from memory.
-    """
-
-    value: float
-    verified: bool
-
-
-class Measured(NamedTuple):
-    """A figure that this project measured, in per cent.
-
-    Attributes:
-        mean: over repeats.
-        sd: standard deviation; None of a single one.
-        repeats: how many there were.
-    """
-
-    mean: float
-    sd: float | None
-    repeats: int
 
 
 class Cells(NamedTuple):
@@ -149,61 +125,84 @@ _CELL_KEYS = {"settings", "algorithms", "seeds", "grid"}
 def _read(name: str, found: Mapping[str, Any], source: str) -> Preset:
     """Reads the content of a file; `source` is how messages call it."""
     _require(found, _KEYS, {"title", "repeats", "settings", "scales"}, source)
-    picture = found.get("picture", "table")
-    if picture not in PICTURES:
-        valid = ", ".join(PICTURES)
-        raise ConfigError(f"{source}: picture must be one of {valid}; got {picture!r}.")
-    _mapping(found["settings"], f"{source}: settings")
+    for key, valid in (("picture", PICTURES), ("heads", ("first", "all"))):
+        given = found.get(key, valid[0])
+        if given not in valid:
+            raise ConfigError(
+                f"{source}: {key} must be one of {', '.join(valid)}; got {given!r}."
+            )
+    scales = mapping(found["scales"], f"{source}: scales")
+    for scale, given in scales.items():
+        _require(given, _SCALE_KEYS, {"cells"}, f"{source}: scales.{scale}")
+    settings = mapping(found["settings"], f"{source}: settings")
+    names = Names(settings, _methods(scales, source))
+    versus = str(found.get("versus", "standalone"))
+    if "versus" in found:
+        figures.known("algorithm", versus, names.methods, f"{source}: versus")
     return Preset(
         name=name,
         title=str(found["title"]),
         repeats=str(found["repeats"]),
         source=str(found.get("source", "")),
         hardware=str(found.get("hardware", "")),
-        picture=picture,
-        versus=str(found.get("versus", "standalone")),
+        picture=found.get("picture", PICTURES[0]),
+        versus=versus,
         heads=found.get("heads", "first") == "all",
-        paper=_published(found, source),
-        scales={
-            scale: _scale(scale, given, found, f"{source}: scales.{scale}")
-            for scale, given in _mapping(found["scales"], f"{source}: scales").items()
-        },
+        paper=figures.published(found, names, source),
+        scales={scale: _scale(scale, found, names, source) for scale in scales},
     )
 
 
-def _scale(
-    name: str, given: Mapping[str, Any], whole: Mapping[str, Any], source: str
-) -> Scale:
-    _require(given, _SCALE_KEYS, {"cells"}, source)
-    common = _mapping(given.get("options", {}), f"{source}.options")
-    own = _mapping(given.get("settings", {}), f"{source}.settings")
+def _methods(scales: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """The short names of all methods of which some scale has cells."""
+    found: list[str] = []
+    for scale, given in scales.items():
+        where = f"{source}: scales.{scale}.cells"
+        for each in _list(given["cells"], where):
+            _require(each, _CELL_KEYS, {"algorithms"}, where)
+            named = _list(each["algorithms"], f"{where}: algorithms")
+            found += [references.short(str(method)) for method in named]
+    return tuple(dict.fromkeys(found))
+
+
+def _list(value: Any, source: str) -> Sequence[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ConfigError(f"{source} must be a list, as [a, b]; got {value!r}.")
+    return value
+
+
+def _scale(name: str, whole: Mapping[str, Any], names: Names, source: str) -> Scale:
+    """One of the scales of a file; `names` are what its figures may be of."""
+    given, where = whole["scales"][name], f"{source}: scales.{name}"
+    common = mapping(given.get("options", {}), f"{where}.options")
+    own = mapping(given.get("settings", {}), f"{where}.settings")
+    for setting in own:
+        figures.known("setting", setting, names.settings, f"{where}.settings")
     settings = {
         setting: _options(setting, whole["settings"][setting], common, own)
         for setting in whole["settings"]
     }
-    unknown = [setting for setting in own if setting not in settings]
-    if unknown:
-        raise ConfigError(
-            f"{source}: {discovery.unknown('setting', unknown[0], settings)}"
-        )
+    seconds: dict[str, float] = {}
+    targets: dict[str, float] = {}
+    for values, key in ((whole, source + ":"), (given, f"{where}:")):
+        paced, aimed = values.get("seconds", {}), values.get("target")
+        seconds |= figures.numbers(paced, None, f"{key} seconds")
+        if aimed is not None:  # a scale's own takes the place of the whole
+            targets = figures.numbers(aimed, settings, f"{key} target")
     return Scale(
         name=name,
         differs=str(given.get("differs", "")),
         settings=settings,
         cells=tuple(
-            _cells(each, settings, f"{source}.cells") for each in given["cells"]
+            _cells(each, settings, f"{where}.cells") for each in given["cells"]
         ),
         time=str(given.get("time", "")),
-        seconds={**whole.get("seconds", {}), **given.get("seconds", {})},
-        images=int(whole.get("images", 40000)),
-        expected={
-            setting: {
-                method: Measured(*_three(value, f"{source}.expected"))
-                for method, value in values.items()
-            }
-            for setting, values in given.get("expected", {}).items()
-        },
-        target=_mapping(given.get("target", whole.get("target", {})), source),
+        seconds=seconds,
+        images=int(figures.number(whole.get("images", 40000), f"{source}: images")),
+        expected=figures.measured(
+            given.get("expected", {}), names, f"{where}.expected"
+        ),
+        target=targets,
     )
 
 
@@ -211,63 +210,31 @@ def _options(
     setting: str, given: Any, common: Mapping[str, Any], own: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Options of a setting: those of its preset, its own, those of the scale."""
-    options = dict(_mapping(given or {}, f"settings.{setting}"))
+    options = dict(mapping(given or {}, f"settings.{setting}"))
     preset = options.pop("preset", None)
     base = {} if preset is None else configs.read_preset(preset)
-    more = _mapping(own.get(setting) or {}, f"settings.{setting}")
+    more = mapping(own.get(setting) or {}, f"settings.{setting}")
     return {**base, **options, **common, **more}
 
 
 def _cells(given: Any, settings: Mapping[str, Any], source: str) -> Cells:
-    _require(given, _CELL_KEYS, {"algorithms"}, source)
-    named = tuple(given.get("settings", settings))
+    named = tuple(_list(given.get("settings", list(settings)), f"{source}: settings"))
     for setting in named:
-        if setting not in settings:
-            raise ConfigError(
-                f"{source}: {discovery.unknown('setting', setting, settings)}"
-            )
+        figures.known("setting", setting, settings, source)
+    seeds = _list(given.get("seeds", (0,)), f"{source}: seeds")
     return Cells(
         named,
-        tuple(given["algorithms"]),
-        tuple(given.get("seeds", (0,))),
-        _mapping(given.get("grid", {}), f"{source}: grid"),
+        tuple(map(str, given["algorithms"])),
+        tuple(int(figures.number(seed, f"{source}: seeds")) for seed in seeds),
+        mapping(given.get("grid", {}), f"{source}: grid"),
     )
-
-
-def _published(
-    found: Mapping[str, Any], source: str
-) -> dict[str, dict[str, Published]]:
-    """The paper's figures, those that were read and those from memory."""
-    paper: dict[str, dict[str, Published]] = {}
-    for key, verified in (("paper", True), ("unverified", False)):
-        for setting, values in _mapping(found.get(key, {}), f"{source}: {key}").items():
-            for method, value in _mapping(values, f"{source}: {key}").items():
-                held = Published(float(value), verified)
-                paper.setdefault(setting, {})[method] = held
-    return paper
-
-
-def _three(value: Any, source: str) -> tuple[float, float | None, int]:
-    if not isinstance(value, Sequence) or len(value) != 3:
-        raise ConfigError(
-            f"{source} takes [mean, sd or null, repeats] for each method; got "
-            f"{value!r}."
-        )
-    mean, sd, repeats = value
-    return float(mean), None if sd is None else float(sd), int(repeats)
-
-
-def _mapping(value: Any, source: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{source} must hold `key: value` pairs; got {value!r}.")
-    return value
 
 
 def _require(
     found: Any, known: Collection[str], needed: Collection[str], source: str
 ) -> None:
     """Refuses keys that there are not, and a mapping that lacks one that it needs."""
-    for key in _mapping(found, source):
+    for key in mapping(found, source):
         if key not in known:
             raise ConfigError(f"{source}: {discovery.unknown('key', str(key), known)}")
     for key in sorted(needed):

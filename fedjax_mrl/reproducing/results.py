@@ -76,18 +76,12 @@ def _seconds(rows: Sequence[Mapping[str, Any]]) -> float:
     return sum(float(row["seconds"]) for row in rows)
 
 
-def clients(path: pathlib.Path, rounds: int, head: str) -> dict[int, float]:
-    """Local test accuracy of every client after the last evaluation of some rounds."""
-    rows = [
+def clients(path: pathlib.Path, rounds: int, head: str) -> list[dict[str, str]]:
+    """The rows of clients.csv of some rounds at point `local` in an inference mode."""
+    return [
         row
         for row in RunDirectory(path).rows("clients.csv")
         if (row["point"], row["head"]) == ("local", head)
         and int(row["round"]) <= rounds
         and row["accuracy"] != ""
     ]
-    last = max((int(row["round"]) for row in rows), default=0)
-    return {
-        int(row["client"]): float(row["accuracy"])
-        for row in rows
-        if int(row["round"]) == last
-    }

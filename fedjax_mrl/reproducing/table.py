@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_mrl import references
+from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reproducing import parts, results
 from fedjax_mrl.reproducing.parts import Part, Progress
 from fedjax_mrl.reproducing.preset import Preset, Scale
 from fedjax_mrl.reproducing.results import Result
+from fedjax_mrl.runs import fairness
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
+from fedjax_mrl.runs.fairness import Gains
 
 COLUMNS = (
     *("setting", "algorithm", "options", "head", "seeds", "rounds"),
@@ -22,6 +25,10 @@ COLUMNS = (
     *("clients_ahead", "rounds_to_target", "mb_to_target", "tflop_to_target"),
     *("paper", "paper_verified", "difference", "expected", "expected_sd", "status"),
 )
+
+
+# Seeds of the split, of the training and of the initial weights; -1 is the training's.
+Repeat = tuple[int, int, int]
 
 
 class Cell(NamedTuple):
@@ -34,7 +41,7 @@ class Cell(NamedTuple):
         head: inference mode; "" where nothing was run.
         rounds: of each run.
         results: of the repeats that are done.
-        paths: their folders.
+        paths: their folders, by repeat.
         status: "done", or how many repeats are.
     """
 
@@ -44,7 +51,7 @@ class Cell(NamedTuple):
     head: str
     rounds: int
     results: list[Result]
-    paths: list[pathlib.Path]
+    paths: Mapping[Repeat, pathlib.Path]
     status: str
 
     @property
@@ -72,7 +79,7 @@ def cells(
             grouped.setdefault(parts.cell_key(run, part.swept), []).append(run)
         for (algorithm, options), runs in grouped.items():
             short = references.short(algorithm)
-            empty = Cell(part.name, short, options, "", 0, [], [], "")
+            empty = Cell(part.name, short, options, "", 0, [], {}, "")
             known = [(run, progress(run)) for run in runs]
             target = scale.target.get(part.name)
             found += _filled(empty, known, heads=preset.heads, target=target)
@@ -88,14 +95,21 @@ def _filled(
 ) -> list[Cell]:
     """A cell with its repeats: one for each inference mode that is wanted."""
     rounds = known[0][0].config.rounds
-    paths = [far.path for _, far in known if far.path is not None]
+    paths = {
+        _repeat(run.config): far.path for run, far in known if far.path is not None
+    }
     made = empty._replace(rounds=rounds, paths=paths, status=_status(known))
     by_head: dict[str, list[Result]] = {}
-    for path in paths:
+    for path in paths.values():
         for result in results.read(path, rounds, heads=heads, target=target):
             by_head.setdefault(result.head, []).append(result)
     found = [made._replace(head=head, results=r) for head, r in by_head.items()]
     return found or [made]
+
+
+def _repeat(config: RunConfig) -> Repeat:
+    initial = -1 if config.init_seed is None else config.init_seed
+    return config.data_seed, config.seed, initial
 
 
 def _status(known: Sequence[tuple[Run, Progress]]) -> str:
@@ -155,15 +169,32 @@ def _costs(cell: Cell) -> dict[str, Any]:
 
 
 def _ahead(preset: Preset, cell: Cell, found: Sequence[Cell]) -> Any:
-    """The share of clients, in per cent, that do better than under another method."""
-    gains = differences(preset, cell, found)
-    return round(100 * float(np.mean(np.array(gains) > 0)), 1) if gains else ""
+    """The share of clients, in per cent, that do better than under another method.
+
+    Taken in each repeat, and then averaged over repeats, as in comparison.md.
+    """
+    shares = [float((each.gain > 0).mean()) for _, each in gains(preset, cell, found)]
+    return round(100 * float(np.mean(shares)), 1) if shares else ""
 
 
 def differences(preset: Preset, cell: Cell, found: Sequence[Cell]) -> list[float]:
     """Accuracy of every client minus that under the method `preset.versus`.
 
-    Of the first repeat; empty for that method itself, and where one is not run.
+    Each is a mean over the repeats on one split; another split makes other clients.
+    """
+    of: dict[tuple[int, int], list[float]] = {}
+    for (split, *_), each in gains(preset, cell, found):
+        for client, gain in zip(each.clients, each.gain, strict=True):
+            of.setdefault((split, int(client)), []).append(float(gain))
+    return [float(np.mean(values)) for values in of.values()]
+
+
+def gains(
+    preset: Preset, cell: Cell, found: Sequence[Cell]
+) -> list[tuple[Repeat, Gains]]:
+    """The clients of each repeat beside the same repeat of `preset.versus`.
+
+    Empty for that method itself, and where no repeat of both is done.
     """
     if cell.algorithm == preset.versus or not cell.results:
         return []
@@ -177,10 +208,19 @@ def differences(preset: Preset, cell: Cell, found: Sequence[Cell]) -> list[float
                 value in ("", options.get(column)) for column, value in other.options
             )
         ):
-            own = results.clients(cell.paths[0], cell.rounds, cell.head)
-            theirs = results.clients(other.paths[0], other.rounds, other.head)
-            return [own[number] - theirs[number] for number in own if number in theirs]
+            return _paired(cell, other)
     return []
+
+
+def _paired(cell: Cell, other: Cell) -> list[tuple[Repeat, Gains]]:
+    made = []
+    for repeat in cell.paths.keys() & other.paths.keys():
+        own = results.clients(cell.paths[repeat], cell.rounds, cell.head)
+        theirs = results.clients(other.paths[repeat], other.rounds, other.head)
+        gain = fairness.gains(own, theirs)
+        if gain is not None:
+            made.append((repeat, gain))
+    return sorted(made, key=lambda pair: pair[0])
 
 
 def _beside(preset: Preset, scale: Scale, cell: Cell, best: Any) -> dict[str, Any]:

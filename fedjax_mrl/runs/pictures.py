@@ -129,7 +129,9 @@ def split(made: Partition, y_train: np.ndarray, label_names: Sequence[str]) -> "
     )
     _draw_sizes(sizes, counts, [part.size for part in made.test])
     image = _draw_cells(cells, counts, label_names)
-    figure.colorbar(image, ax=cells, label="examples of the class", pad=0.01)
+    figure.colorbar(
+        image, ax=cells, label="examples of the class (white: none)", pad=0.01
+    )
     if max(counts.shape) <= _NUMBERS:
         _number_cells(cells, counts)
     return figure
@@ -165,13 +167,14 @@ def _draw_cells(
     from matplotlib.colors import PowerNorm
 
     num_classes, num_clients = counts.shape
-    # The square root shows small counts beside large ones; no images are white.
+    # The square root shows small counts beside large ones. The bar begins at one
+    # image: none has no colour, it is white.
     image = axes.imshow(
         np.ma.masked_equal(counts, 0),
         aspect="auto",
         interpolation="none",
         cmap="viridis_r",
-        norm=PowerNorm(0.5, vmin=0, vmax=counts.max()),
+        norm=PowerNorm(0.5, vmin=int(counts.max() > 1), vmax=counts.max()),
     )
     axes.set_xlabel("client")
     axes.set_ylabel("class")

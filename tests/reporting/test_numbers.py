@@ -159,18 +159,22 @@ def test_methods_are_named_by_what_differs_and_long_runs_are_cut(tmp_path):
         "digits, iid, 2 clients, 4 rounds",
     ]
     assert [m.name for m in found[0].methods] == [
-        "fedmrl, readout default",
+        "fedmrl, readout nested (default)",
         "fedmrl, readout full",
     ]
     names = {m.name: m for m in found[1].methods}
     assert {n: len(m.runs) for n, m in names.items()} == {
-        "fedmrl, readout default": 2,
+        "fedmrl, readout nested (default)": 2,
         "fedmrl, readout full": 1,
     }
     assert all(run.last_round == 2 for m in found[1].methods for run in m.runs)
     notes = " ".join(found[1].notes)
     assert f"{tmp_path}/d repeats {tmp_path}/c" in notes
     assert f"{tmp_path}/a has 4 rounds and is taken up to round 2" in notes
+    longer = runs.write(tmp_path / "l", table, algorithm="fedmrl", seed=1)
+    notes = " ".join(settings(*folders, longer)[1].notes)
+    assert f"{longer} repeats {tmp_path}/c" in notes
+    assert "left out here; it is in the chapter of 4 rounds." in notes
 
 
 def test_costs_to_a_target_are_those_of_the_summary(tmp_path):

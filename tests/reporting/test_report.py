@@ -148,6 +148,54 @@ def test_what_is_missing_is_said(made, undrawn, tmp_path):
     assert "not equally far" in told and "no run of Standalone (each client" in told
 
 
+def test_intervals_beyond_100_per_cent_are_explained_and_no_axis_goes_there(
+    made, monkeypatch, tmp_path
+):
+    ends = {}
+
+    def written(figure):
+        for axes in figure.axes:
+            ends.setdefault(axes.get_xlabel() or "alone", []).append(axes.get_xlim()[1])
+        return b""
+
+    monkeypatch.setattr(drawing, "svg", written)
+    monkeypatch.setattr(drawing, "png", lambda figure: b"")
+    for seed, value in enumerate((0.97, 1.0)):
+        for name in ("fml", "standalone"):
+            runs.write(
+                tmp_path / "c" / f"{name}-{seed}",
+                np.full((1, 4), value),
+                algorithm=name,
+                seed=seed,
+                models=("mlp", "cnn1"),
+            )
+    out = fm.report(tmp_path / "c", tmp_path / "report", use_checkpoints=False).path
+    (first, _) = table(out / "tables" / "accuracy.csv")
+    assert float(first["last_interval_high"]) > 1
+    assert "too few seeds were played" in said(out)
+    assert "too few seeds were played" not in said(made)
+    assert ends["alone"] == [1.0] and ends["mean test accuracy of its clients"] == [1.0]
+
+
+def test_words_suit_what_there_is(made):
+    told, page = said(made), (made / folder.PAGE).read_text(encoding="utf-8")
+    assert "Colours and shapes" in told and "All dots look alike" not in told
+    assert "MB sent and received" in told
+    assert told.count("Accuracy at every width") == 2  # contents and heading
+    assert '<td class="number">4</td>' in page  # the round of a difference
+    assert ".scroll { background:" in page
+    assert "second worst" in told
+
+
+def test_dots_of_one_network_are_said_to_look_alike(tmp_path, undrawn):
+    for name, value in (("fml", 0.6), ("standalone", 0.5)):
+        path = tmp_path / "c" / name
+        runs.write(path, np.full((1, 3), value), algorithm=name, models=("mlp",))
+    out = fm.report(tmp_path / "c", tmp_path / "report").path
+    assert "since all clients have one network, mlp" in said(out)
+    assert "Colours and shapes" not in said(out)
+
+
 def test_a_report_made_again_is_the_same(compared, made, tmp_path):
     again = fm.report(compared, tmp_path / "again").path
     assert content(again) == content(made)
@@ -236,6 +284,7 @@ def test_a_header_that_is_not_linear_is_found(trained, monkeypatch):
         (["one", "--targets", "x"], "--targets takes accuracies"),
         (["one", "--targets", "50"], "accuracy above 0 and at most 1.* got 50"),
         (["one", "--client", "x"], "--client takes a client's number"),
+        (["one", "--client", "77"], "no client 77 in these runs; .* from 0 to 1"),
         (["one", "--client", "-1"], "A client is a number from 0"),
         (["one", "--out", "other"], "holds other files .*and no report"),
         (["one", "--out", "other", "--overwrite"], "holds other files"),

@@ -3,6 +3,8 @@
 import csv
 import json
 import pathlib
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 from experiments import presets_table
 from fedjax_mrl.cli import main as cli
+from fedjax_mrl.cli import signals
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reproducing import drawing, parts, preset, table
 from fedjax_mrl.runs.directory import RunDirectory
@@ -114,7 +117,7 @@ def test_a_cell_that_fails_is_said_and_the_others_are_run(made, toy, capsys):
     assert len(done) == len(found) - 1 == 3
     assert reproduce(toy, out) == 2  # tries that one again
     told = capsys.readouterr()
-    assert "1 of 1 cells failed: uneven/fedmrl-0." in told.err
+    assert "1 of 1 cells failed: uneven/fedmrl-0. None is done; the same" in told.err
     assert "shared_dim must be at most 8" in told.err and "Traceback" not in told.err
     assert "| uneven | fedmrl |" in told.out and "3 of 4 rows are complete" in told.out
 
@@ -140,6 +143,28 @@ def test_the_table_has_what_was_run_beside_the_papers_figures(made):
     text = (out / "laptop" / "table.md").read_text()
     assert "(60.00)" in text and "from memory" in text and "40.00 ± 1.50" in text
     assert (out / "laptop" / "picture.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_clients_ahead_are_the_mean_of_every_repeats_share(made):
+    out, _ = made
+    shares = []
+    for seed in (0, 1):
+        pair = [
+            RunDirectory.open(out / "laptop" / "even" / f"{name}-{seed}")
+            for name in ("lg_fedavg", "standalone")
+        ]
+        ours, theirs = (
+            [
+                float(row["accuracy"])
+                for row in run.rows("clients.csv")
+                if (row["round"], row["point"]) == ("2", "local")
+            ]
+            for run in pair
+        )
+        shares.append(100 * np.mean(np.array(ours) > np.array(theirs)))
+    assert shares[0] != shares[1]
+    ahead = float(rows(out)["even", "lg_fedavg"]["clients_ahead"])
+    assert ahead == pytest.approx(np.mean(shares), abs=0.05)
 
 
 def test_the_first_rounds_of_a_longer_run_are_a_shorter_one(made):
@@ -211,6 +236,53 @@ def test_the_plan_says_what_is_left_and_how_long_it_takes(toy, tmp_path, capsys)
     assert "even/lg_fedavg-0" in told and "in everything" in told
     assert "measured  even/standalone 40.00 ± 1.50" in told
     assert not list(tmp_path.iterdir())
+
+
+def test_data_that_are_not_there_are_refused_before_any_cell(
+    toy, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "toy.yaml"
+    path.write_text(TOY.replace("dataset: digits", "dataset: cifar10"))
+    (tmp_path / "empty").mkdir()
+    words = ["reproduce", "toy.yaml", "--data-dir", "empty"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "even: The data set cifar10 must lie in empty" in told
+    assert "Nothing was run" in told and told.count("\n") == 1
+    for more in ([], ["--dry-run"]):
+        assert main(["reproduce", "toy.yaml", "--data-dir", "nowhere", *more]) == 2
+        assert "read from nowhere, but there is no such" in capsys.readouterr().err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["empty", "toy.yaml"]
+
+
+def test_with_nothing_left_no_time_is_said_and_the_command_is_whole(
+    made, toy, tmp_path, capsys
+):
+    out, _ = made
+    run = "laptop/even/standalone-0"
+    shutil.copytree(out / run, tmp_path / "my toy" / run)
+    words = ["--only", "even/standalone-0", "--devices", "1"]
+    argv = ["reproduce", str(toy), "--out", str(tmp_path / "my toy"), *words]
+    assert main([*argv, "--dry-run"]) == 0
+    assert "1 of 1 cells are done; 0 to run." in capsys.readouterr().out
+    assert main(argv) == 0
+    text = (tmp_path / "my toy" / "laptop" / "table.md").read_text()
+    (command,) = re.findall("- Command: `(.*)`", text)
+    given = cli.parse(shlex.split(command)[1:])
+    assert (given.out, given.only, given.devices) == (argv[3], words[1:2], "1")
+
+
+def test_after_ctrl_c_the_same_command_goes_on(toy, tmp_path, monkeypatch, capsys):
+    calls = iter([None] * 2)
+    stop = lambda self: next(calls, signal.SIGINT.value)
+    monkeypatch.setattr(signals.Stop, "__call__", stop)
+    only = ["--only", "even/standalone-0"]
+    assert reproduce(toy, tmp_path / "toy", *only) == 128 + signal.SIGINT
+    told = capsys.readouterr().err
+    where = f"reproduce {toy} --scale laptop --out {tmp_path / 'toy'} --only"
+    assert f"Go on with: fedjax-mrl {where} even/standalone-0" in told
+    assert "resume" not in told and not (tmp_path / "toy/laptop/table.md").exists()
 
 
 def test_list_says_how_far_each_preset_has_come(made, toy, monkeypatch, capsys):
@@ -297,6 +369,18 @@ def test_wrong_use_is_answered_in_one_sentence(
         ("[uneven]", "[unevn]", "There is no setting 'unevn'. Did you mean 'uneven'?"),
         ("[fedmrl]", "[fedmr]", "There is no algorithm 'fedmr'"),
         ("[40, 1.5, 3]", "40", "takes [mean, sd or null, repeats]"),
+        ("[40, 1.5, 3]", "[x, 1, 3]", "expected.even.standalone must be a number"),
+        ("{standalone: [", "{standalon: [", "There is no algorithm 'standalon'"),
+        ("{standalone: 50", "{standalone: x", "toy.yaml: paper.even.standalone must"),
+        ("{lg_fedavg: 60", "{lg: 60", "toy.yaml: unverified.even: There is no alg"),
+        ("even: {lg_fed", "evn: {lg_fed", "unverified: There is no setting 'evn'"),
+        ("standalone: 500", "standalone: yes", "seconds.standalone must be a number"),
+        ("{even: 0.01}", "{even: much}", "target.even must be a number; got 'much'"),
+        ("images: 400", "images: many", "toy.yaml: images must be a number"),
+        ("versus: stand", "versus: sand", "versus: There is no algorithm 'sandalone'"),
+        ("[uneven], algorithms: [fedmrl]", "[uneven], algorithms: fedmrl", "be a list"),
+        ("dataset: digits", "dataset: digit", "There is no dataset 'digit'"),
+        ("dataset: digits", "data_dir: /nowhere", "/nowhere, but there is no such"),
         ("partition: iid}", "partitions: iid}", "There is no option 'partitions'"),
     ],
 )
@@ -305,7 +389,8 @@ def test_a_file_that_is_no_preset_says_where(tmp_path, capsys, old, new, message
     assert old in TOY
     path.write_text(TOY.replace(old, new), encoding="utf-8")
     assert main(["reproduce", str(path), "--dry-run"]) == 2
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", preset.names())

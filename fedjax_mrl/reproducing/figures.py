@@ -1,0 +1,140 @@
+"""The figures that a preset quotes: the paper's, and those measured before.
+
+Every message names the file and the key, so that a preset of one's own can be mended.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fedjax_mrl import discovery
+from fedjax_mrl.config import ConfigError
+
+
+class Published(NamedTuple):
+    """A figure of the paper, in per cent.
+
+    Attributes:
+        value: the accuracy.
+        verified: whether it was read in print; else it is quoted from memory.
+    """
+
+    value: float
+    verified: bool
+
+
+class Measured(NamedTuple):
+    """A figure that this project measured, in per cent.
+
+    Attributes:
+        mean: over repeats.
+        sd: standard deviation; None of a single one.
+        repeats: how many there were.
+    """
+
+    mean: float
+    sd: float | None
+    repeats: int
+
+
+class Names(NamedTuple):
+    """What a figure may be of: the settings and methods of a preset."""
+
+    settings: Collection[str]
+    methods: Collection[str]
+
+
+def published(
+    found: Mapping[str, Any], names: Names, source: str
+) -> dict[str, dict[str, Published]]:
+    """The paper's figures, those that were read and those from memory.
+
+    Raises:
+        ConfigError: for a setting or method that the preset has not, or no number.
+    """
+    paper: dict[str, dict[str, Published]] = {}
+    for key, verified in (("paper", True), ("unverified", False)):
+        each = by_method(found.get(key, {}), names, f"{source}: {key}")
+        for setting, method, value, place in each:
+            held = Published(number(value, place), verified)
+            paper.setdefault(setting, {})[method] = held
+    return paper
+
+
+def measured(given: Any, names: Names, source: str) -> dict[str, dict[str, Measured]]:
+    """What was measured before.
+
+    Raises:
+        ConfigError: as of `published`.
+    """
+    found: dict[str, dict[str, Measured]] = {}
+    for setting, method, value, place in by_method(given, names, source):
+        if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 3:
+            raise ConfigError(
+                f"{place} takes [mean, sd or null, repeats] for each method; got "
+                f"{value!r}."
+            )
+        mean, sd, repeats = value
+        found.setdefault(setting, {})[method] = Measured(
+            number(mean, place),
+            None if sd is None else number(sd, place),
+            int(number(repeats, place)),
+        )
+    return found
+
+
+def by_method(given: Any, names: Names, source: str) -> list[tuple[str, str, Any, str]]:
+    """Setting, method and value of each figure, and how messages call its place.
+
+    Raises:
+        ConfigError: for a setting or method that the preset has not.
+    """
+    found = []
+    for setting, values in mapping(given, source).items():
+        known("setting", setting, names.settings, source)
+        for method, value in mapping(values, f"{source}.{setting}").items():
+            place = f"{source}.{setting}"
+            known("algorithm", method, names.methods, place)
+            found.append((setting, method, value, f"{place}.{method}"))
+    return found
+
+
+def numbers(given: Any, names: Collection[str] | None, source: str) -> dict[str, float]:
+    """Numbers by setting, or by method (`names` is None).
+
+    Paces may be of methods that a preset has not: tables of them are shared.
+
+    Raises:
+        ConfigError: for a setting that there is not, or no number.
+    """
+    found = {}
+    for name, value in mapping(given, source).items():
+        if names is not None:
+            known("setting", name, names, source)
+        found[name] = number(value, f"{source}.{name}")
+    return found
+
+
+def number(value: Any, place: str) -> float:
+    """A number.
+
+    Raises:
+        ConfigError: for anything else, as a text or yes.
+    """
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not math.isfinite(value):
+        raise ConfigError(f"{place} must be a number; got {value!r}.")
+    return float(value)
+
+
+def known(kind: str, name: object, valid: Collection[str], source: str) -> None:
+    """Refuses a name that there is not."""
+    if name not in valid:
+        raise ConfigError(f"{source}: {discovery.unknown(kind, str(name), valid)}")
+
+
+def mapping(value: Any, source: str) -> Mapping[str, Any]:
+    """The value, which must be a mapping."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{source} must hold `key: value` pairs; got {value!r}.")
+    return value
