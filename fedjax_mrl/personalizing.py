@@ -15,6 +15,7 @@ from fedjax_mrl.building.assembling import Assembler
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data import drawn_test, newcomer, npz
 from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.data.error import DatasetError
 from fedjax_mrl.personalized import MODES, Asked, Come, Personalized
 from fedjax_mrl.protocol import Algorithm, Examples
 from fedjax_mrl.simulation import batches, joining
@@ -135,7 +136,8 @@ def _wanted(clients: Sequence[int] | None, first: int, number: int) -> np.ndarra
     if first == number:
         raise ConfigError(
             "No client was held out, so none can be brought in: train with "
-            "--held-out-clients (held_out_clients=2), or give data of a new client."
+            "--held-out-clients (held_out_clients=2), or give the data of a new client "
+            "with --data FILE.npz (data=...)."
         )
     if clients is None:
         return np.arange(first, number)
@@ -168,9 +170,13 @@ def _from_outside(federation: "Trained", asked: Asked) -> Come:
     config, pieces = federation.config, federation.pieces
     client = config.num_clients
     augmentation = from_config.augmentation(config, federation.dataset)
-    data = _tested(
-        newcomer.check(federation.dataset, _read(asked.data), augmentation), config
-    )
+    try:
+        data = newcomer.check(federation.dataset, _read(asked.data), augmentation)
+    except DatasetError as error:
+        if not isinstance(asked.data, (str, os.PathLike)):
+            raise
+        raise DatasetError(f"{os.fspath(asked.data)}: {error}") from None
+    data = _tested(data, config)
     assembler, group = pieces.assembler.newcomer(client, asked.model)
     some = np.arange(len(data.y_train), dtype=np.int32)
     (train,), (holdout,) = splits.hold_out(
@@ -203,6 +209,12 @@ def _read(data: Any) -> Any:
     if not isinstance(data, (str, os.PathLike)):
         return data
     held = npz.arrays_of(os.fspath(data))
+    owners = np.unique(held.get("clients", np.zeros(1)))
+    if owners.size > 1:
+        raise DatasetError(
+            f"A newcomer's file has the examples of one client, but `clients` names "
+            f"{owners.size}. Write those of one into a file of its own."
+        )
     arrays = [held.get(name) for name in (*npz.NEEDED, *npz.TEST)]
     if "label_names" not in held:
         return arrays

@@ -83,9 +83,7 @@ def _compile_fast(request):
     A module that says OPTIMISED = True is compiled as users' programs are.
     """
     optimised = getattr(request.module, "OPTIMISED", False)
-    jax.config.update(
-        "jax_enable_compilation_cache", True
-    )  # a command had it off
+    jax.config.update("jax_enable_compilation_cache", True)  # a command had it off
     jax.config.update("jax_disable_most_optimizations", not optimised)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

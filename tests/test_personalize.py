@@ -157,12 +157,24 @@ def test_wrong_use_is_answered_in_a_sentence(options, words):
         with_two_held_out().personalize(**options)
 
 
+def test_a_newcomers_file_is_named_and_is_one_clients(tmp_path):
+    x, y, x_test, y_test = own()
+    arrays = {"x_train": x, "x_test": x_test, "y_test": y_test}
+    file = tmp_path / "lab.npz"
+    np.savez(file, y_train=y, clients=np.arange(len(y)) % 2, **arrays)
+    with pytest.raises(ValueError, match=r"lab\.npz: .* one client, but .* names 2"):
+        with_two_held_out().personalize(data=file)
+    np.savez(file, y_train=y + 4, **arrays)
+    with pytest.raises(ValueError, match=r"lab\.npz: y_train must lie in 0\.\.9"):
+        with_two_held_out().personalize(data=file)
+
+
 def test_data_and_models_that_do_not_fit_are_refused():
     ask = with_two_held_out().personalize
     x, y, x_test, y_test = own()
     with pytest.raises(ValueError, match="x of the train part"):
         ask(data=(x[:, :4], y, x_test, y_test))
-    with pytest.raises(ValueError, match="10 classes of the federation"):
+    with pytest.raises(ValueError, match=r"0\.\.9, the classes of the federation"):
         ask(data=(x, y + 4, x_test, y_test))
     with pytest.raises(ValueError, match="y_test"):
         ask(data=(x, y, x_test, y_test[:-1]))

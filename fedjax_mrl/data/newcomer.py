@@ -56,16 +56,25 @@ def check(
     nothing = data.x_train[:0], data.y_train[:0]
     data = data._replace(x_test=nothing[0], y_test=nothing[1], clients=None)
     made: dict[str, Any] = {}
-    classes = f"the {data.num_classes} classes of the federation"
     for part, (examples, labels) in parts.items():
         try:
             found, _ = own.like(data, examples, augmentation)
         except DatasetError as error:
             raise DatasetError(f"{error} (x of the {part} part.)") from None
         numbers = checks.labels(labels, f"y_{part}", len(found))
-        checks.within(numbers, f"y_{part}", data.num_classes, classes, "")
+        _require_known(numbers, f"y_{part}", data.num_classes)
         made[f"x_{part}"], made[f"y_{part}"] = found, numbers
     return data._replace(name="newcomer", **made)
+
+
+def _require_known(y: np.ndarray, what: str, num_classes: int) -> None:
+    """Refuses classes that nobody in the federation has learnt."""
+    low, high = int(y.min(initial=0)), int(y.max(initial=0))
+    if low < 0 or high >= num_classes:
+        raise DatasetError(
+            f"{what} must lie in 0..{num_classes - 1}, the classes of the federation, "
+            f"but spans {low}..{high}; leave out examples of other classes."
+        )
 
 
 def _require_names(data: Dataset, names: Sequence[str]) -> None:
