@@ -101,7 +101,8 @@ def section(setting: Setting) -> Section:
 
 def _beyond(cell: Cell) -> bool:
     """Whether an interval has values that are no accuracy."""
-    return isinstance(cell, tuple) and not 0 <= min(cell) <= max(cell) <= 1
+    ends = cell if isinstance(cell, tuple) else ()
+    return any(end is not None and not 0 <= end <= 1 for end in ends)
 
 
 def row(method: Method) -> tuple[Cell, ...]:

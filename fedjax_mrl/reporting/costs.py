@@ -128,8 +128,9 @@ def _draw(setting: Setting) -> Picture:
         "costs",
         "Accuracy against traffic and arithmetic",
         "Two line charts: mean accuracy against megabytes sent and received, and "
-        f"against tera-operations computed, for {', '.join(m.name for m in setting.methods)}; "
-        f"the numbers are in the table of targets.{nothing}",
+        "against tera-operations computed, for "
+        f"{', '.join(m.name for m in setting.methods)}; the numbers are in the table "
+        f"of targets.{nothing}",
         figure,
         Reading(
             "The curves of accuracy, with what all participants had sent and received "
