@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedjax_mrl.reproducing import table
+from fedjax_mrl.reproducing import ahead
 from fedjax_mrl.reproducing.preset import Preset
 from fedjax_mrl.reproducing.table import Cell
 from fedjax_mrl.runs import pictures
@@ -87,7 +87,7 @@ def _curves(axes: "Axes", preset: Preset, found: Sequence[Cell]) -> None:
 def _clients(axes: "Axes", preset: Preset, found: Sequence[Cell]) -> None:
     """Difference of every client to another method, in ascending order."""
     for cell in found:
-        gains = table.differences(preset, cell, found)
+        gains = ahead.differences(preset, cell, found)
         if gains:
             axes.plot(100 * np.sort(gains), marker=".", label=cell.label)
     axes.axhline(0, color="0.4", linewidth=0.8)

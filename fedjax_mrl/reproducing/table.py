@@ -10,14 +10,14 @@ import numpy as np
 
 from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.reproducing import parts, results
+from fedjax_mrl.reproducing import ahead, parts, results
+from fedjax_mrl.reproducing.ahead import Repeat
 from fedjax_mrl.reproducing.parts import Part, Progress
 from fedjax_mrl.reproducing.preset import Preset, Scale
 from fedjax_mrl.reproducing.results import Result
-from fedjax_mrl.runs import fairness
+from fedjax_mrl.runs import comparison
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
-from fedjax_mrl.runs.fairness import Gains
 
 COLUMNS = (
     *("setting", "algorithm", "options", "head", "seeds", "rounds"),
@@ -25,10 +25,6 @@ COLUMNS = (
     *("clients_ahead", "rounds_to_target", "mb_to_target", "tflop_to_target"),
     *("paper", "paper_verified", "difference", "expected", "expected_sd", "status"),
 )
-
-
-# Seeds of the split, of the training and of the initial weights; -1 is the training's.
-Repeat = tuple[int, int, int]
 
 
 class Cell(NamedTuple):
@@ -131,11 +127,7 @@ def rows(preset: Preset, scale: Scale, found: Sequence[Cell]) -> list[dict[str, 
         row |= {
             "setting": cell.setting,
             "algorithm": cell.algorithm,
-            "options": "; ".join(
-                f"{column}={grids.text(value)}"
-                for column, value in cell.options
-                if value != ""
-            ),
+            "options": _options(cell),
             "head": cell.head,
             "seeds": len(cell.results),
             "rounds": cell.rounds,
@@ -148,10 +140,24 @@ def rows(preset: Preset, scale: Scale, found: Sequence[Cell]) -> list[dict[str, 
             if len(values) > 1:
                 row[f"{name}_sd"] = round(float(np.std(values, ddof=1)), 3)
         row |= _costs(cell)
-        row["clients_ahead"] = _ahead(preset, cell, found)
+        row["clients_ahead"] = ahead.share(preset, cell, found)
         row |= _beside(preset, scale, cell, row["best"])
         made.append(row)
     return made
+
+
+def _options(cell: Cell) -> str:
+    """What is swept, with its values; the method's default where none was given."""
+    said = [(column, value, "") for column, value in cell.options if value != ""]
+    try:
+        (known,) = comparison.hyperparameters([cell.algorithm]).values()
+    except ValueError:
+        known = {}  # a function of the user's own
+    for column, value in cell.options:
+        default = known.get(column.rpartition(".")[2])
+        if value == "" and default is not None:
+            said.append((column, default, " (default)"))
+    return "; ".join(f"{name}={grids.text(v)}{end}" for name, v, end in said)
 
 
 def _costs(cell: Cell) -> dict[str, Any]:
@@ -166,61 +172,6 @@ def _costs(cell: Cell) -> dict[str, Any]:
             float(np.mean([r["flops"] for r in reached])) / 1e12, 3
         ),
     }
-
-
-def _ahead(preset: Preset, cell: Cell, found: Sequence[Cell]) -> Any:
-    """The share of clients, in per cent, that do better than under another method.
-
-    Taken in each repeat, and then averaged over repeats, as in comparison.md.
-    """
-    shares = [float((each.gain > 0).mean()) for _, each in gains(preset, cell, found)]
-    return round(100 * float(np.mean(shares)), 1) if shares else ""
-
-
-def differences(preset: Preset, cell: Cell, found: Sequence[Cell]) -> list[float]:
-    """Accuracy of every client minus that under the method `preset.versus`.
-
-    Each is a mean over the repeats on one split; another split makes other clients.
-    """
-    of: dict[tuple[int, int], list[float]] = {}
-    for (split, *_), each in gains(preset, cell, found):
-        for client, gain in zip(each.clients, each.gain, strict=True):
-            of.setdefault((split, int(client)), []).append(float(gain))
-    return [float(np.mean(values)) for values in of.values()]
-
-
-def gains(
-    preset: Preset, cell: Cell, found: Sequence[Cell]
-) -> list[tuple[Repeat, Gains]]:
-    """The clients of each repeat beside the same repeat of `preset.versus`.
-
-    Empty for that method itself, and where no repeat of both is done.
-    """
-    if cell.algorithm == preset.versus or not cell.results:
-        return []
-    for other in found:
-        same = other.setting == cell.setting and other.algorithm == preset.versus
-        options = dict(cell.options)
-        if (
-            same
-            and other.results
-            and all(
-                value in ("", options.get(column)) for column, value in other.options
-            )
-        ):
-            return _paired(cell, other)
-    return []
-
-
-def _paired(cell: Cell, other: Cell) -> list[tuple[Repeat, Gains]]:
-    made = []
-    for repeat in cell.paths.keys() & other.paths.keys():
-        own = results.clients(cell.paths[repeat], cell.rounds, cell.head)
-        theirs = results.clients(other.paths[repeat], other.rounds, other.head)
-        gain = fairness.gains(own, theirs)
-        if gain is not None:
-            made.append((repeat, gain))
-    return sorted(made, key=lambda pair: pair[0])
 
 
 def _beside(preset: Preset, scale: Scale, cell: Cell, best: Any) -> dict[str, Any]:

@@ -285,6 +285,27 @@ def test_after_ctrl_c_the_same_command_goes_on(toy, tmp_path, monkeypatch, capsy
     assert "resume" not in told and not (tmp_path / "toy/laptop/table.md").exists()
 
 
+def test_a_swept_option_that_was_left_out_has_its_default(tmp_path):
+    more = "- {settings: [uneven], algorithms: [fml, standalone]}"
+    swept = "- {settings: [uneven], algorithms: [fml], grid: {algorithm.alpha: [0.3]}}"
+    path = tmp_path / "toy.yaml"
+    path.write_text(f"{TOY}      {more}\n      {swept}\n", encoding="utf-8")
+    found = preset.get(str(path))
+    scale = found.scales["laptop"]
+    find = parts.Finder(tmp_path)
+    cells = table.cells(found, scale, parts.plan(found, scale, tmp_path), find)
+    made = [
+        (row["algorithm"], row["options"])
+        for row in table.rows(found, scale, cells)
+        if row["setting"] == "uneven" and row["algorithm"] != "fedmrl"
+    ]
+    assert made == [
+        ("fml", "algorithm.alpha=0.5 (default)"),
+        ("standalone", ""),
+        ("fml", "algorithm.alpha=0.3"),
+    ]
+
+
 def test_list_says_how_far_each_preset_has_come(made, toy, monkeypatch, capsys):
     out, _ = made
     monkeypatch.setattr(preset, "_FOLDER", toy.parent)
