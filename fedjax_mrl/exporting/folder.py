@@ -9,11 +9,10 @@ import json
 import os
 import pathlib
 import secrets
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from fedjax_mrl import paths
+from fedjax_mrl import paths, whole_folder
 from fedjax_mrl.exporting.error import ExportError
 
 DESCRIPTION = "model.json"
@@ -25,6 +24,17 @@ _FORMAT = "fedjax_mrl model"
 _VERSION = 1
 
 
+_MODEL = whole_folder.Kind(
+    "an",
+    "exported model",
+    "The folder of a model",
+    "export",
+    DESCRIPTION,
+    ExportError,
+    lambda path: frozenset(FILES),
+)
+
+
 def check(given: str | os.PathLike, *, overwrite: bool) -> pathlib.Path:
     """The folder that a model can be written to; touches nothing.
 
@@ -32,38 +42,13 @@ def check(given: str | os.PathLike, *, overwrite: bool) -> pathlib.Path:
         ExportError: if there is something that is not to be replaced.
         PathError: if it names nothing of this machine.
     """
-    path = paths.local(given, "The folder of a model", paths.RESERVED)
-    try:
-        path = path.resolve()
-        there = path.exists()
-        inside = sorted(os.listdir(path)) if there else []
-    except NotADirectoryError:
-        raise ExportError(
-            f"{path} is a file, or lies below one; choose another folder."
-        ) from None
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ExportError(f"Cannot look into {path}: {reason}.") from None
-    if DESCRIPTION in inside and not overwrite:
-        raise ExportError(
-            f"{path} holds an exported model already. Choose another folder, or give "
-            "--overwrite (overwrite=True) to replace it."
-        )
-    if inside and DESCRIPTION not in inside:
-        raise ExportError(
-            f"{path} holds other files ({', '.join(inside[:3])}) and no exported "
-            "model. Choose a folder that is new or empty."
-        )
-    return path
+    return whole_folder.check(_MODEL, given, overwrite=overwrite)
 
 
 def write(
     path: pathlib.Path, description: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> None:
     """Writes a model, or leaves everything as it was.
-
-    The files are written beside the folder, which then takes its name. Of a model that
-    is there those files are replaced that an export writes.
 
     Args:
         path: as `check` returned it.
@@ -73,67 +58,14 @@ def write(
     Raises:
         OSError: if they cannot be written.
     """
-    missing = [each for each in path.parents if not each.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, description, files)
-    except BaseException:
-        for each in missing:  # which are empty, the innermost first
-            with contextlib.suppress(OSError):
-                each.rmdir()
-        raise
-
-
-def _write(
-    path: pathlib.Path, description: Mapping[str, Any], files: Mapping[str, bytes]
-) -> None:
-    """Does what `write` does, below a folder that exists."""
-    made = _new_folder(path.parent)
-    try:
-        listed = {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in files.items()
-        }
-        whole = {"format": _FORMAT, "format_version": _VERSION}
-        whole |= {**description, "files": listed}
-        text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
-        for name, content in {**files, DESCRIPTION: text.encode()}.items():
-            with (made / name).open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _take_place(made, path)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)  # what is left: nothing, or the old
-
-
-def _take_place(made: pathlib.Path, path: pathlib.Path) -> None:
-    """Gives a new folder the name of an old one, whose other files it takes over.
-
-    For a moment the old one is called otherwise. If the process is killed then, the
-    next export to that folder finds it.
-    """
-    old = path.parent / f".export-old-{path.name}"
-    if old.exists():  # of a process that was killed
-        _take_over(old, path) if path.exists() else os.rename(old, path)
-    if not path.exists() or not os.listdir(path):
-        os.rename(made, path)  # also in place of an empty folder
-        return
-    os.rename(path, old)
-    try:
-        os.rename(made, path)
-    except OSError:
-        os.rename(old, path)
-        raise
-    _take_over(old, path)
-
-
-def _take_over(old: pathlib.Path, path: pathlib.Path) -> None:
-    """Moves what no export writes from a model's old folder to its new one."""
-    for name in os.listdir(old):
-        if name not in FILES and not (path / name).exists():
-            os.rename(old / name, path / name)
-    shutil.rmtree(old, ignore_errors=True)
+    listed = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in files.items()
+    }
+    whole = {"format": _FORMAT, "format_version": _VERSION}
+    whole |= {**description, "files": listed}
+    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    whole_folder.write(_MODEL, path, {**files, DESCRIPTION: text.encode()})
 
 
 def write_file(path: pathlib.Path, text: str) -> None:
@@ -151,13 +83,6 @@ def write_file(path: pathlib.Path, text: str) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _new_folder(parent: pathlib.Path) -> pathlib.Path:
-    """An empty folder of a name that nobody else has."""
-    path = parent / f".export-{secrets.token_hex(8)}"
-    path.mkdir()
-    return path
 
 
 def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:
