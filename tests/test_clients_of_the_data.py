@@ -128,6 +128,7 @@ def test_newcomers_from_outside_need_no_test_part_and_have_a_file_each(file, cap
     assert not list((file / "a").glob("personalized-*"))
 
 
+@pytest.mark.slow
 def test_newcomers_without_a_test_part_in_python():
     x, y = table(60)
     data = fm.arrays(x, y, clients=np.arange(60) % 2)

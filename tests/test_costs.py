@@ -173,6 +173,7 @@ def test_a_standalone_run_beside_must_have_the_same_clients(tmp_path):
     assert fairness.differing(other, base) == ["data_seed", "algorithm"]
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_gain_of_every_client():
     found = fm.compare(["fml", "standalone"], **SMALL)
     gained = found.gains()

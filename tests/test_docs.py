@@ -124,7 +124,9 @@ def test_command_lines_of_docstrings_are_valid():
             check_command(words)
 
 
-@pytest.mark.parametrize("block", of("sh run"), ids=named)
+@pytest.mark.parametrize(
+    "block", slow_if(lambda block: block.document not in FIRST, of("sh run")), ids=named
+)
 def test_short_command_lines_run(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for program, *words in documents.commands(block.text):
@@ -183,6 +185,7 @@ def test_documents_name_only_files_that_exist():
             assert (ROOT / found).exists(), (document.name, found)
 
 
+@pytest.mark.slow
 def test_the_tutorials_algorithm_runs(tmp_path, monkeypatch):
     (code,) = [
         block.text

@@ -22,7 +22,10 @@ WORDS += ["--checkpoint-every", "1", "--learning-rate-decay", "linear:0.5"]
 WORDS += ["--limit-train", "300", "--limit-test", "100"]
 
 
-@pytest.fixture(scope="module", params=["device", "host", "disk"])
+@pytest.fixture(
+    scope="module",
+    params=["device", pytest.param("host", marks=pytest.mark.slow), "disk"],
+)
 def ran(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("runs") / request.param
     argv = ["run", *WORDS, "--client-store", request.param, "--out", str(folder)]

@@ -98,6 +98,7 @@ def test_without_compilation_nothing_begins(tmp_path, capsys):
     assert "JAX_DISABLE_JIT" in told and told.count("\n") == 1 and not out.exists()
 
 
+@pytest.mark.slow
 def test_neither_do_variables_of_the_process(tmp_path):
     """What is read at the start, by Python, XLA, terminals and matplotlib."""
     environment = os.environ | {

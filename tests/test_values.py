@@ -371,6 +371,7 @@ def fedmine(setup, *, weight: float = 1.0):
 '''
 
 
+@pytest.mark.slow
 def test_tasks_stay_with_a_saved_run(tmp_path):
     tasks = {"b-c": [0, 1, 2], "c": [2, 1, 0]}
     federation = small(

@@ -298,6 +298,7 @@ def test_generator_and_optimizer_are_trained_and_kept(played):
             assert float(gap) > 0, part
 
 
+@pytest.mark.slow
 def test_clients_use_the_generator_from_the_second_round_on(played):
     _, states, reports = played
     assert (states[0].server.shared.label_counts == 0).all()

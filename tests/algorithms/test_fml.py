@@ -38,6 +38,7 @@ def compare(path, dtype):
     return difference
 
 
+@pytest.mark.slow
 def test_two_rounds_equal_the_oracle_in_float64(x64):
     for path in oracle.cases("fml"):
         compare(path, jnp.float64).check(1e-9, at_least=240)

@@ -73,6 +73,7 @@ def test_the_table_is_added_and_no_other_file_changes(store, runs, capsys):
     )
 
 
+@pytest.mark.slow
 def test_an_earlier_table_is_replaced_only_if_asked(runs, tmp_path, capsys):
     run, out = runs(), tmp_path / "x.csv"
     ask = ["personalize", str(run), "--epochs", "1", "--clients", "4"]

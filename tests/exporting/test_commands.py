@@ -260,6 +260,7 @@ def test_a_run_is_exported_while_another_process_writes_it(run, tmp_path, capsys
     assert fm.load_model(tmp_path / "m").description.round == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_nothing_is_written(run, tmp_path):
     words = ["export", str(run), "--client", "0", "--out", str(tmp_path / "model")]
     limited = 'ulimit -f 40; exec "$0" -m fedjax_mrl "$@"'  # blocks of a file

@@ -127,6 +127,7 @@ def test_a_mistake_is_told_before_any_training(capsys):
     assert "--learning-rate-decay must be none" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume_and_verify_know_it(tmp_path, capsys):
     folder = str(tmp_path / "a")
     argv = ["run", *WORDS, "--rounds", "2", "--learning-rate-decay", "linear:0.5"]

@@ -78,6 +78,7 @@ def test_parameters_are_those_of_the_networks(plan):
         assert group.client_bytes == 4 * (group.private + group.shared)
 
 
+@pytest.mark.slow
 def test_traffic_and_arithmetic_are_those_of_a_round(federation, plan):
     _, played = federation.play(federation.init())
     played = played.fetch()

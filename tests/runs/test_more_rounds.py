@@ -36,6 +36,7 @@ def folder(compared, tmp_path):
     return shutil.copytree(compared, tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_a_run_of_more_rounds_is_in_nobodys_way(folder, capsys):
     before = contents(folder / "standalone-1")
     capsys.readouterr()

@@ -172,6 +172,7 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path):
         assert kept.rounds() == [4, 2]
 
 
+@pytest.mark.slow
 def test_a_digest_of_what_changed_is_the_digest_of_all():
     toy = helpers.toy("fml", cohort_size=3)
     play, store = toy.make(), stores.make("device", sharding.mesh(1))

@@ -385,6 +385,7 @@ def test_faults_are_drawn_by_seed_round_and_client():
     assert len(faults.cut(np.zeros((10, 4)), 0.001)) == 1
 
 
+@pytest.mark.slow
 def test_dropouts_and_stragglers_change_no_one_else():
     toy = helpers.toy("fedmrl", cohort_size=8)
     plain = toy.make()
@@ -425,6 +426,7 @@ def poisoned(toy, clients):
     return state
 
 
+@pytest.mark.slow
 def test_uploads_that_are_not_finite_are_left_out_if_asked():
     toy = helpers.toy("fml", cohort_size=8)
     state, played = toy.make()(jax.device_put(poisoned(toy, [2, 5])))

@@ -125,6 +125,7 @@ def test_images_that_are_prepared_already_are_asked_as_they_are():
         made.predict((x[:2] * 9).astype(np.uint8), client=1, state=state)
 
 
+@pytest.mark.slow
 def test_clients_with_tasks_of_their_own_have_their_classes():
     toy = helpers.Toy("fml", share="extractor")
     small = helpers.mlp.mlp(toy.shape, 2, hidden=4, feature_dim=toy.width)

@@ -43,7 +43,7 @@ def alone(variant, rounds):
     [
         ("fedmrl", "device", 1),
         pytest.param("fedmrl", "host", 2, marks=pytest.mark.slow),
-        ("fedgh", "host", 1),
+        pytest.param("fedgh", "host", 1, marks=pytest.mark.slow),
         pytest.param("fedapen", "device", 1, marks=pytest.mark.slow),
     ],
 )
