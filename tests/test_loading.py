@@ -24,7 +24,10 @@ WORDS += ["--limit-train", "300", "--limit-test", "100"]
 
 @pytest.fixture(
     scope="module",
-    params=["device", pytest.param("host", marks=pytest.mark.slow), "disk"],
+    params=[
+        "device",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("host", "disk")),
+    ],
 )
 def ran(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("runs") / request.param

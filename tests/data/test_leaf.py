@@ -44,6 +44,7 @@ def femnist(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_pixels_come_back_and_users_are_clients(femnist):
     built = fm.Federation(
         dataset=str(femnist), partition="natural", num_clients=3,

@@ -78,6 +78,7 @@ assert not [name for name in sys.modules if name.startswith(("fedjax", "flax"))]
 """
 
 
+@pytest.mark.slow
 def test_images_of_a_cnn_need_nothing_of_this_package(tmp_path):
     federation = fm.Federation(
         algorithm="fedmrl",

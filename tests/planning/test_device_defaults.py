@@ -74,6 +74,7 @@ def digest(**options):
     return digester(state)[0]
 
 
+@pytest.mark.slow
 def test_precision_is_the_devices_own_and_on_a_cpu_single():
     """The bits are those of full precision, which was the default once."""
     assert RunConfig().precision == "default"

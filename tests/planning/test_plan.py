@@ -174,6 +174,7 @@ def test_of_an_accelerator_a_moment_alone_counts_and_the_host_does_not(
     assert found.peak == sum(found.device.values()) < 2**28 < sum(found.host.values())
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_with_the_flag_that_helps(tmp_path, monkeypatch):
     # The process is of one size, whatever is compiled or freed meanwhile.
     monkeypatch.setattr(planning.host_memory, "resident", lambda: 2**28)

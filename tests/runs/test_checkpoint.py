@@ -162,6 +162,7 @@ def test_the_best_one_stays_also_when_another_process_goes_on(tmp_path):
     assert kept.rounds() == [5, 2]
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoints_cannot_be_read_ends_with_1(tmp_path, lost, capsys):
     folder = tmp_path / "run"
     assert main(["run", *RUN, "--rounds", "0", "--out", str(folder)]) == 0

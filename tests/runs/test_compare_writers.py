@@ -8,6 +8,7 @@ from tests.runs.test_writers import SMALL, Noting
 OPTIONS = {name: value for name, value in SMALL.items() if name != "algorithm"}
 
 
+@pytest.mark.slow
 def test_every_run_has_writers_of_its_own():
     told = {}
 

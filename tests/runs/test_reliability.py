@@ -242,6 +242,7 @@ def test_a_signal_ends_a_run_after_its_round_with_a_checkpoint(number, tmp_path)
     assert int(saved.name) == len(played)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_checkpoints_and_says_so(whole, copied):
     # A limit on the size of any file stands for a full disk: 100 kB are less than a
     # checkpoint and more than the tables.
