@@ -38,7 +38,7 @@ def federation(name="fedmrl", **options):
     }
     if name in ("fedavg", "fedprox"):
         settings["models"] = settings["shared_model"]
-    if name == "fedmrl":
+    if name.startswith("fedmrl"):
         settings["shared_dim"] = 8
     return fm.Federation(algorithm=name, **{**settings, **options})
 
