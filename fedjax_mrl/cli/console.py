@@ -184,7 +184,7 @@ def cost_table(rows: "Sequence[Row]") -> "Table":
     """A table of what it took to reach accuracies."""
     table = _table("Until all clients' mean accuracy was first")
     simulated = any("simulated_seconds" in row for row in rows)
-    names = ["target", "rounds", "MB", "TFLOP", "seconds"]
+    names = ["target", "rounds", "MB down\nand up", "TFLOP", "seconds"]
     for name in names + ["simulated\nseconds"] * simulated:
         table.add_column(name, justify="right")
     for row in rows:

@@ -156,9 +156,9 @@ def finish(
         from fedjax_mrl.privacy import account
 
         console.show(f"Privacy: {account.sentence(outcome.summary['privacy'])}")
-    traffic = outcome.summary["bytes_down"] + outcome.summary["bytes_up"]
+    down, up = (outcome.summary[name] / 1e6 for name in ("bytes_down", "bytes_up"))
     console.show(
-        f"{outcome.summary['seconds']:.1f} s, {traffic / 1e6:.1f} MB sent, "
+        f"{outcome.summary['seconds']:.1f} s, {down:.1f} MB down and {up:.1f} MB up, "
         f"digest {(outcome.summary['digest'] or '-')[:16]}",
         f"Written to {directory.path}",
     )
