@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from fedjax_mrl import algorithms, references
 from fedjax_mrl.algorithms import Method
 from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.runs import effective, resuming, summary
 from fedjax_mrl.runs import grid as grids
-from fedjax_mrl.runs import resuming, summary
 
 COLUMNS = (
     "algorithm",
@@ -197,7 +197,7 @@ def in_order(runs: Iterable[Run], columns: Sequence[str] = ()) -> list[Run]:
     """
 
     def key(run: Run) -> tuple[Any, ...]:
-        values = [grids.value(run.config, column) for column in columns]
+        values = [effective.value(run.config, column) for column in columns]
         return (
             references.short(run.config.algorithm),
             run.config.learning_rate,
@@ -260,12 +260,15 @@ def differing(
 ) -> dict[str, tuple[object, object]]:
     """The settings in which two configurations differ, with both values.
 
-    Those that change no table (`FREE`) are left out, and those in `but`.
+    Those that change no table (`FREE`) are left out, and those in `but`. A default
+    that one says and the other leaves out is no difference.
     """
     values = {name: (getattr(old, name), getattr(new, name)) for name in vars(old)}
     values["set"] = dict(old.set), dict(new.set)
     if resuming.schedule_length(old) == resuming.schedule_length(new):
         values.pop("schedule_rounds")  # said in two ways
+    if effective.options(old) == effective.options(new):
+        del values["set"], values["shared_dim"]
     return {
         name: pair
         for name, pair in values.items()
@@ -300,7 +303,7 @@ def identity(config: RunConfig, columns: Sequence[str] = ()) -> dict[str, Any]:
         "algorithm": references.short(config.algorithm),
         "seed": config.seed,
         "learning_rate": config.learning_rate,
-        **{column: grids.value(config, column) for column in columns},
+        **{column: effective.value(config, column) for column in columns},
     }
 
 

@@ -102,6 +102,8 @@ def find(
         for config, path in others
         if config.rounds != base.rounds
     }
+    others = [run for run in others if run.path not in left_out]
+    left_out |= _doubles(placed, others)
     return Place(
         placed,
         [run for run in others if run.path not in left_out],
@@ -258,10 +260,14 @@ def _look(path: pathlib.Path, command: _Command, data_sha256: str) -> Held:
 
 
 def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
-    """The run in the folder that has it, or in its own; another rate beside it."""
-    for other in belonging:
+    """The run in the folder that has it, or in its own; another rate beside it.
+
+    What the folder's run leaves at defaults stays so, since checkpoints say as much.
+    """
+    for other in sorted(belonging, key=lambda other: other.path != run.path):
         if comparison.on_one_course(other.config, run.config):
-            return run._replace(path=other.path)
+            theirs = {"set": other.config.set, "shared_dim": other.config.shared_dim}
+            return Run(dataclasses.replace(run.config, **theirs), other.path)
     there = next((other for other in belonging if other.path == run.path), None)
     if "learning_rate" in swept and there is not None:
         differing = comparison.differing(there.config, run.config, ("rounds",))
@@ -270,6 +276,20 @@ def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
             name = comparison.folder(run.config, several=True, columns=columns)
             return run._replace(path=run.path.parent / name)
     return run
+
+
+def _doubles(placed: Sequence[Run], others: Sequence[Run]) -> dict[pathlib.Path, str]:
+    """Folders of runs that another folder in the tables has too, and which one."""
+    found: dict[pathlib.Path, str] = {}
+    known = list(placed)
+    for run in others:
+        same = (o for o in known if comparison.on_one_course(o.config, run.config))
+        double = next(same, None)
+        if double is None:
+            known.append(run)
+        else:
+            found[run.path] = f"has the settings of {double.path}; it is in no table."
+    return found
 
 
 def _in_the_way(old: RunConfig, new: RunConfig) -> str:

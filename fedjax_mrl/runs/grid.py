@@ -207,7 +207,7 @@ def columns(names: Iterable[str]) -> list[str]:
 
 
 def value(config: RunConfig, column: str) -> object:
-    """The value of a run in a column, as tables show it; "" where it has none."""
+    """The value that a configuration says for a column; "" where it says none."""
     if "." in column:
         found: object = dict(config.set).get(column, "")
     else:
@@ -215,19 +215,26 @@ def value(config: RunConfig, column: str) -> object:
         if column in _NAMES:
             listed = found if isinstance(found, tuple) else (found,)
             found = tuple(references.short(str(name)) for name in listed)
-        if found is None:
-            found = "" if column == "shared_dim" else "none"
+        if found is None and column == "shared_dim":
+            found = ""
+    return shown(found)
+
+
+def shown(found: object) -> object:
+    """A value as tables show it: numbers as they are, anything else as a text."""
+    if found is None:
+        return "none"
     if isinstance(found, bool):
         return str(found).lower()
     return ",".join(found) if isinstance(found, tuple) else found
 
 
-def text(shown: object) -> str:
+def text(value: object) -> str:
     """A value of a table as a short text; different numbers have different ones."""
-    if isinstance(shown, float):
-        short = f"{shown:g}"
-        return short if float(short) == shown else repr(shown)
-    return str(shown)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
 
 
 def suffix(config: RunConfig, names: Iterable[str]) -> str:
@@ -239,12 +246,12 @@ def suffix(config: RunConfig, names: Iterable[str]) -> str:
     """
     parts = []
     for column in sorted(names):
-        shown = text(value(config, column))
-        if not shown:
+        said = text(value(config, column))
+        if not said:
             continue  # the algorithm has no such option
-        plain = re.sub(r"[^\w.+-]", "_", shown.replace(":", "").replace(",", "+"))
+        plain = re.sub(r"[^\w.+-]", "_", said.replace(":", "").replace(",", "+"))
         if len(plain) > _LONGEST:
-            sha = hashlib.sha256(shown.encode()).hexdigest()[:8]
+            sha = hashlib.sha256(said.encode()).hexdigest()[:8]
             plain = f"{plain[: _LONGEST - 9]}_{sha}"
         parts.append(f"-{column}={plain}")
     return "".join(parts)
