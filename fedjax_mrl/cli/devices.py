@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fedjax_mrl.cli import defects
 from fedjax_mrl.cli.command import UsageError
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ def _explain(error: BaseException) -> int:
         status, text = 130, "Interrupted."
     elif isinstance(error, UsageError):
         status, text = 2, str(error)
+    elif isinstance(error, defects.Defect):
+        defects.show(error)
+        status, text = 1, str(error)
     else:
         status, text = 1, lost(error)
     if text is None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fedjax_mrl import discovery
-from fedjax_mrl.cli import completion, options, signals, streams
+from fedjax_mrl.cli import completion, defects, options, signals, streams
 from fedjax_mrl.cli.command import Command, Parser, UsageError
 
 
@@ -48,8 +48,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
-    0 done; 1 something outside failed; 2 wrong use or configuration; 3 a run that
-    diverged; 128 and its number after a signal.
+    0 done; 1 something outside failed, or a defect; 2 wrong use or configuration; 3 a
+    run that diverged; 128 and its number after a signal.
 
     Args:
         argv: words; None takes those of the process, whose streams are then its own.
@@ -81,6 +81,9 @@ def _run(argv: Sequence[str]) -> int:
         return commands()[args.command].execute(args)
     except UsageError as error:
         return fail(error, 2)
+    except defects.Defect as defect:
+        defects.show(defect)
+        return fail(defect, 1)
     except KeyboardInterrupt:
         return fail("Interrupted.", 130)
     except BrokenPipeError:  # the reader of another program's stream went away

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedjax_mrl import config
+from fedjax_mrl.cli import defects
 from fedjax_mrl.cli.command import UsageError
 
 
@@ -85,11 +86,14 @@ def resolve(args: argparse.Namespace) -> config.RunConfig:
 def mistakes_are_usage_errors() -> Iterator[None]:
     """Turns a ValueError of the build phase into one message and exit status 2.
 
-    Only what checks the user's input runs inside; an error of ours stays one.
+    Only what checks the user's input runs inside. A ValueError that is no answer to it
+    (`defects.foreseen`) is a defect, with exit status 1; other errors of ours stay.
     """
     try:
         yield
     except UsageError:
         raise
     except ValueError as error:
+        if not defects.foreseen(error):
+            raise defects.Defect(error) from error
         raise UsageError(str(error)) from error

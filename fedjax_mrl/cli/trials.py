@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import signals, stored, telling
+from fedjax_mrl.cli import defects, signals, stored, telling
 
 if TYPE_CHECKING:
     from fedjax_mrl.data.dataset import Dataset
@@ -72,6 +72,8 @@ class Trials:
                     return
                 self._play_together(batch, federation)
             except ValueError as error:
+                if not defects.foreseen(error):
+                    raise
                 self._end(batch, str(error), 2)
             waiting = waiting[len(batch) :]
 
@@ -99,6 +101,8 @@ class Trials:
                     run, trial, overwrite=run.path in self._place.replaced
                 )
             except ValueError as error:
+                if not defects.foreseen(error):
+                    raise
                 self._end([run], str(error), 2)
             else:
                 if state is not None:
