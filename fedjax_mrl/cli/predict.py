@@ -8,6 +8,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from fedjax_mrl import whole_file
 from fedjax_mrl.cli import devices, export, options, streams
 from fedjax_mrl.cli.command import Command, UsageError
 
@@ -153,10 +154,8 @@ def _write(text: str, file: pathlib.Path | None) -> int:
     if file is None:
         print(text, end="")
         return 0
-    from fedjax_mrl.exporting import folder
-
     try:
-        folder.write_file(file, text)
+        whole_file.write(file, text.encode(), alone=False)
     except OSError as error:
         reason = error.strerror or error
         print(

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import pathlib
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,23 +65,6 @@ def write(
     whole |= {**description, "files": listed}
     text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
     whole_folder.write(_MODEL, path, {**files, DESCRIPTION: text.encode()})
-
-
-def write_file(path: pathlib.Path, text: str) -> None:
-    """Writes a file, or leaves everything as it was.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    beside = path.parent / f".export-{secrets.token_hex(8)}"
-    try:
-        with beside.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:

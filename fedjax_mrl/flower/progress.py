@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedjax_mrl import packing
-from fedjax_mrl.flower import identity, versions
+from fedjax_mrl import packing, whole_file
+from fedjax_mrl.flower import identity
 from fedjax_mrl.flower.error import FlowerError, Refused
 from fedjax_mrl.flower.versions import Version, Versions
 from fedjax_mrl.flower.wire import Packet
@@ -82,7 +82,7 @@ class Folder:
         if not file.exists():
             run = secrets.token_hex(8)
             text = json.dumps({"run": run, "options": options}, indent=2)
-            versions.write(file, f"{text}\n".encode())
+            whole_file.write(file, f"{text}\n".encode(), private=True)
             return run
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
@@ -144,13 +144,13 @@ class Folder:
             path = self.path / name
             text = path.read_text(encoding="utf-8") if path.exists() else ""
             kept = tables.up_to(name, tables.parse(name, text), round, 1)
-            versions.write(path, kept.encode())
+            whole_file.write(path, kept.encode(), private=True)
         path = self.path / WIRE
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         whole = [line for line in lines if re.fullmatch(r"\d+(,[^,]+){5}", line)]
         kept = [line for line in whole if int(line.split(",")[0]) <= round]
         text = "\n".join([",".join(WIRE_COLUMNS), *kept]) + "\n"
-        versions.write(path, text.encode())
+        whole_file.write(path, text.encode(), private=True)
 
     def append(self, name: str, rows: Sequence[tables.Row]) -> None:
         """Adds lines to a table."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedjax_mrl import whole_file
 from fedjax_mrl.flower import wire
 from fedjax_mrl.flower.error import Refused
 from fedjax_mrl.flower.wire import Field, Packet
@@ -58,7 +59,8 @@ class Versions:
             OSError: if it cannot be written.
         """
         fields = {**told, "version": list(version), "sha256": checksum(arrays)}
-        write(self._path(version), wire.encode(Packet(fields, arrays)))
+        data = wire.encode(Packet(fields, arrays))
+        whole_file.write(self._path(version), data, private=True)
 
     def read(self, version: Version) -> Packet:
         """Reads one.
@@ -104,26 +106,6 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
         sha.update(f"{name} {array.dtype} {arrays[name].shape}\n".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
-
-
-def write(path: pathlib.Path, data: bytes) -> None:
-    """Writes a whole file for its owner only, or leaves what was there.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _listed(versions: list[Version]) -> str:

@@ -8,6 +8,7 @@ takes the clients as the data name them, whatever their classes.
 """
 
 import inspect
+import io
 import os
 import re
 import zipfile
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fedjax_mrl import discovery, paths, rng
+from fedjax_mrl import discovery, paths, rng, whole_file
 from fedjax_mrl.partitions._given import normalise
 from fedjax_mrl.partitions._partition import Owners as Owners
 from fedjax_mrl.partitions._partition import Partition, PartitionError, some
@@ -127,13 +128,9 @@ def save(
     for part, positions in partition._asdict().items():
         arrays[part] = np.concatenate([*positions, np.zeros(0, np.int32)])
         arrays[f"{part}_offsets"] = np.cumsum([0, *(p.size for p in positions)])
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
+    whole_file.write(path, file.getvalue(), alone=False)
 
 
 def load(path: str | os.PathLike) -> Partition:

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 
-from fedjax_mrl import paths
+from fedjax_mrl import paths, whole_file
 from fedjax_mrl.runs import newcomers, tables
 from fedjax_mrl.runs.error import RunDirectoryError as RunDirectoryError
 from fedjax_mrl.runs.lock import Lock
@@ -176,12 +176,7 @@ class RunDirectory:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a whole file, or leaves what was there."""
-        temporary = self.path / f".{name}.tmp"
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path / name)
+        whole_file.write(self.path / name, text.encode())
 
     def write_json(self, name: str, values: Mapping[str, object]) -> None:
         """Writes a mapping as JSON."""

@@ -1,6 +1,5 @@
 """The table of clients that came to a run after its rounds."""
 
-import contextlib
 import csv
 import io
 import os
@@ -8,6 +7,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from fedjax_mrl import whole_file
 from fedjax_mrl.runs.error import RunDirectoryError
 from fedjax_mrl.runs.tables import Cell
 
@@ -75,17 +75,7 @@ def write(
     writer.writerows(
         {name: _cell(value) for name, value in row.items()} for row in rows
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    whole_file.write(path, text.getvalue().encode(), alone=False)
 
 
 def _cell(value: Cell) -> Cell:
