@@ -1,13 +1,11 @@
 """Writes a Flower app: the folder that `flwr run` sends and that workers read."""
 
 import json
-import os
 import pathlib
 import re
-import shutil
-import tempfile
 
 from fedjax_mrl import config as configs
+from fedjax_mrl import whole_folder
 from fedjax_mrl.building import pieces
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import RunConfig
@@ -33,6 +31,11 @@ from fedjax_mrl.flower import apps
 app = apps.client_app()
 '''
 
+_APP = whole_folder.Kind(
+    *("an", "app", "The folder of an app", "app", settings.FILE, FlowerError),
+    lambda path: frozenset(),  # none that is there is replaced
+)
+
 
 def create(folder: pathlib.Path, config: RunConfig) -> pathlib.Path:
     """Writes an app for a federation.
@@ -50,7 +53,7 @@ def create(folder: pathlib.Path, config: RunConfig) -> pathlib.Path:
     folder = folder.absolute()
     _check(folder, config)
     pieces.resolve(config, Values())  # what cannot be played is refused here
-    files = {
+    texts = {
         settings.FILE: _project(folder.name, config),
         "README.md": instructions.readme(folder.name, config),
         "app/__init__.py": '"""A federation of fedjax_mrl over Flower."""\n',
@@ -58,16 +61,8 @@ def create(folder: pathlib.Path, config: RunConfig) -> pathlib.Path:
         "app/client.py": _CLIENT,
     }
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = pathlib.Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-        try:
-            made.chmod(0o755)
-            for name, text in files.items():
-                (made / name).parent.mkdir(exist_ok=True)
-                (made / name).write_text(text, encoding="utf-8")
-            os.rename(made, folder)  # whole, or not at all
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+        files = {name: text.encode() for name, text in texts.items()}
+        whole_folder.write(_APP, folder, files)
     except OSError as error:
         raise FlowerError(f"Cannot write {folder}: {error.strerror}.") from None
     return folder
