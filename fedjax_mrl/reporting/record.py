@@ -34,6 +34,7 @@ class Run(NamedTuple):
         architectures: of the clients [N].
         lowest: worst client and tenth percentile by evaluated round, as metrics.csv
             has them; a table of version 0.1 has none.
+        number_of_clients: how many there are, those without test examples too.
         damage: sentences on tables that are damaged or end before the run.
     """
 
@@ -48,6 +49,7 @@ class Run(NamedTuple):
     accuracy: np.ndarray
     architectures: tuple[str, ...]
     lowest: dict[int, tuple[float, float]]
+    number_of_clients: int
     damage: tuple[str, ...] = ()
 
     @property
@@ -59,14 +61,6 @@ class Run(NamedTuple):
     def repetition(self) -> tuple[int, int]:
         """Seed of the data split and seed of the training."""
         return self.config.data_seed, self.config.seed
-
-    @property
-    def number_of_clients(self) -> int:
-        """How many clients there are, those without test examples too."""
-        try:
-            return len(partitions.load(self.path / "partition.npz").train)
-        except (OSError, ValueError):
-            return max([self.config.num_clients, *(self.clients + 1).tolist()])
 
     @property
     def last_round(self) -> int:
@@ -136,8 +130,17 @@ def read(path: pathlib.Path) -> Run:
         accuracy,
         architectures,
         _lowest(metrics, heads[0]),
+        _number(path, config, clients),
         (*said, *ends),
     )
+
+
+def _number(path: pathlib.Path, config: RunConfig, tested: np.ndarray) -> int:
+    """How many clients a run has; without its partition, as far as it is known."""
+    try:
+        return len(partitions.load(path / "partition.npz").train)
+    except (OSError, ValueError):
+        return max([config.num_clients, *(tested + 1).tolist()])
 
 
 def _or_nothing(directory: RunDirectory, name: str) -> tuple[damage.Rows, str | None]:
