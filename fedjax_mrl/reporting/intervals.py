@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
-LEVEL = 0.95
+from fedjax_mrl.runs.student import LEVEL
+from fedjax_mrl.runs.student import interval as student
+
+__all__ = ["FEWEST", "LEVEL", "RESAMPLES", "Interval", "bootstrap", "spread", "student"]
+
 RESAMPLES = 10_000
 FEWEST = 5  # values that the bootstrap needs: of fewer its intervals are far too narrow
 _SEED = 20240531  # of every interval, so that a report made again is the same
@@ -17,15 +20,6 @@ Interval = tuple[float, float]
 def spread(values: Sequence[float] | np.ndarray) -> float | None:
     """The standard deviation of a sample (n - 1); None of a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def student(values: Sequence[float] | np.ndarray) -> Interval | None:
-    """Student's 95% interval for the mean of a sample; None of a single value."""
-    if len(values) < 2:
-        return None
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
-    return mean - reach, mean + reach
 
 
 def bootstrap(values: Sequence[float] | np.ndarray) -> Interval | None:

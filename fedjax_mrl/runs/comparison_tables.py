@@ -3,14 +3,12 @@
 import csv
 import io
 import pathlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from fedjax_mrl.runs import comparison, pictures
+from fedjax_mrl.runs import comparison, pictures, student
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.directory import RunDirectory
 
@@ -249,14 +247,10 @@ def difference(rows: Sequence[dict], alone: Sequence[dict]) -> str:
     paired = {line["seed"]: line["last"] for line in rows if line["seed"] in by_seed}
     if not paired or rows[0]["algorithm"] == "standalone":
         return "-"
-    pairs = [(100 * last, 100 * by_seed[seed]) for seed, last in paired.items()]
-    text = f"{np.mean([a - b for a, b in pairs]):+.2f}"
-    if len(pairs) < 2:
-        return text
-    with warnings.catch_warnings():  # equal differences: the interval is a point
-        warnings.simplefilter("ignore", RuntimeWarning)
-        low, high = stats.ttest_rel(*zip(*pairs, strict=True)).confidence_interval()
-    return f"{text} [{low:+.2f}, {high:+.2f}]"
+    found = [100 * last - 100 * by_seed[seed] for seed, last in paired.items()]
+    text = f"{np.mean(found):+.2f}"
+    interval = student.interval(found)
+    return text if interval is None else "{} [{:+.2f}, {:+.2f}]".format(text, *interval)
 
 
 def _notes(lines_of: Lines, columns: Sequence[str], *, several: bool) -> list[str]:
