@@ -202,14 +202,13 @@ def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
     from fedjax_mrl.building import ahead
     from fedjax_mrl.runs import comparison, comparison_folder
     from fedjax_mrl.runs import grid as grids
-    from fedjax_mrl.runs.directory import RunDirectory
 
     runs = comparison.plan(asked.base, asked.names, asked.seeds, asked.out, asked.grid)
     if asked.grid:
         ahead.require_known(run.config for run in runs)
         grids.require_one_test_part(asked.grid, drawn=dataset.test_drawn)
     ahead.require_built((run.config for run in runs), dataset)
-    place = comparison_folder.find(
+    return comparison_folder.find(
         asked.out,
         asked.base,
         runs,
@@ -217,10 +216,6 @@ def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
         overwrite=overwrite,
         data_sha256=dataset.sha256(),
     )
-    for run in place.runs:
-        if not comparison.begun(run):
-            RunDirectory.check(run.path, overwrite=run.path in place.replaced)
-    return place
 
 
 def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
@@ -234,17 +229,17 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     from fedjax_mrl.cli import console
     from fedjax_mrl.runs import (
         comparison,
-        comparison_folder,
+        comparison_earlier,
         comparison_gains,
         comparison_tables,
     )
     from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 
-    before = comparison_folder.earlier(asked.out)
+    before = comparison_earlier.rows(asked.out)
     target = asked.target
     if target is None:
-        target = comparison_folder.target(before)
-    earlier = {run.path: comparison_folder.status(run, before) for run in place.others}
+        target = comparison_earlier.target(before)
+    earlier = {run.path: comparison_earlier.status(run, before) for run in place.others}
     runs = [*place.runs, *place.others]
     columns = comparison.swept(runs)
     runs = comparison.in_order(runs, columns)
@@ -256,13 +251,7 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
         comparison_gains.add(rows, clients, columns)
         table = comparison_tables.write(asked.out, runs, rows)
     except (OSError, RunDirectoryError) as error:
-        print(
-            f"fedjax-mrl: The tables in {asked.out} could not be written: "
-            f"{str(error).rstrip('.')}. The runs are kept; solve this, then repeat the "
-            "command.",
-            file=sys.stderr,
-        )
-        return 1
+        return console.unwritten(f"The tables in {asked.out}", error)
     print(table, end="")
     console.show(f"Written to {asked.out}")
     return 0

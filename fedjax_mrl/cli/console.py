@@ -207,6 +207,16 @@ def tell(*sentences: str) -> None:
         print(f"fedjax-mrl: {sentence}", file=sys.stderr)
 
 
+def unwritten(what: str, error: Exception) -> int:
+    """Tells that tables of runs could not be written; returns the exit status."""
+    reason = str(error).rstrip(".")
+    tell(
+        f"{what} could not be written: {reason}. The runs are kept; solve this, then "
+        "repeat the command."
+    )
+    return 1
+
+
 def newcomer_table(title: str, found: "Personalized") -> "Table":
     """A table of the accuracies of clients that came later, and of their means."""
     table = _table(title)

@@ -249,12 +249,7 @@ def _write(asked: _Asked) -> int:
             folder, asked.preset, asked.scale, asked.parts, find, asked.command
         )
     except OSError as error:
-        print(
-            f"fedjax-mrl: The table in {asked.out} could not be written: {error}. The "
-            "runs are kept; solve this, then repeat the command.",
-            file=sys.stderr,
-        )
-        return 1
+        return console.unwritten(f"The table in {asked.out}", error)
     print(text, end="")
     console.show(f"Written to {folder}")
     return 0

@@ -2,11 +2,10 @@
 
 import itertools
 import logging
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import signals, telling
+from fedjax_mrl.cli import console, defects, signals, telling
 from fedjax_mrl.cli.command import UsageError
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ def play(
                 ended, names = _play_part(part, runs, loader, stop, told)
             except (ValueError, OSError, RuntimeError, MemoryError) as error:
                 # Of one setting: its data, its folder, its memory. Others go on.
-                text = " ".join(str(error).split())[:500] or type(error).__name__
-                print(f"fedjax-mrl: {part.name}: {text}", file=sys.stderr)
-                ended = 2 if isinstance(error, ValueError) else 1
+                console.tell(f"{part.name}: {_said(error)}")
+                wrong_use = isinstance(error, ValueError) and defects.foreseen(error)
+                ended = 2 if wrong_use else 1
                 names = [run.path.name for run in runs]
             status = max(status, ended)
             failed += [f"{part.name}/{name}" for name in names]
@@ -68,7 +67,6 @@ def _play_part(
     """Plays runs of one setting: the exit status, and the names of those that fail."""
     from fedjax_mrl.cli import trials
     from fedjax_mrl.runs import comparison, comparison_folder
-    from fedjax_mrl.runs.directory import RunDirectory
 
     dataset = loader(part.base)
     place = comparison_folder.find(
@@ -79,16 +77,13 @@ def _play_part(
         overwrite=False,
         data_sha256=dataset.sha256(),
     )
-    for run in place.runs:
-        if not comparison.begun(run):
-            RunDirectory.check(run.path)
     playing = trials.Trials(place, dataset, 1, stop, told)
     for one_program in comparison.of_one_program(place.runs):
         try:
             playing.play(one_program)
         except (RuntimeError, MemoryError) as error:
-            text = " ".join(str(error).split())[:500] or type(error).__name__
-            print(f"fedjax-mrl: {one_program[0].path.name}: {text}", file=sys.stderr)
+            text = _said(error)
+            console.tell(f"{one_program[0].path.name}: {text}")
             playing.ends |= {
                 run.path: text for run in one_program if run.path not in playing.ends
             }
@@ -97,6 +92,11 @@ def _play_part(
             break
     ends = playing.ends.items()
     return playing.status, [path.name for path, text in ends if text != "done"]
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line, or its type."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 class Loader:
@@ -141,7 +141,6 @@ class Loader:
             ValueError: if it cannot be had.
         """
         from fedjax_mrl.building import from_config
-        from fedjax_mrl.cli import console
 
         key = _key(config)
         if self._held is None or self._key != key:

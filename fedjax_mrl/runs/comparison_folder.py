@@ -5,10 +5,9 @@ rate and what was swept; all of them are in its tables, whichever command they c
 from.
 """
 
-import csv
 import dataclasses
 import pathlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedjax_mrl.config import RunConfig
@@ -73,6 +72,7 @@ def find(
     Raises:
         RunDirectoryError: if the folder is or holds an ordinary run, or without
             `overwrite` results of another configuration.
+        PathError: if a run cannot be written to its folder.
     """
     named = {run.config.algorithm for run in runs}
     held = _held(out, _Command(base, named, swept), data_sha256)
@@ -88,22 +88,14 @@ def find(
         elif there is None and run.path not in problems and _files(run.path):
             problems[run.path] = "it holds a run without a readable config.json"
     if problems and not overwrite:
-        path, problem = next(iter(problems.items()))
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise RunDirectoryError(
-            f"{path}{more} holds other results: {problem}. Choose another --out, or "
-            "give --overwrite to replace the runs that are in the way. (--algorithms, "
-            "--seeds, --learning-rates and --grid add runs to a comparison.)"
-        )
+        raise RunDirectoryError(_refusal(problems))
+    for run in placed:
+        if not comparison.begun(run):
+            RunDirectory.check(run.path, overwrite=run.path in problems)
     paths = {run.path for run in placed}
     others = [run for run in belonging if run.path not in paths]
-    left_out = {path: _ANOTHER for path in problems if path not in paths} | {
-        path: _of_other_rounds(config.rounds, base.rounds)
-        for config, path in others
-        if config.rounds != base.rounds
-    }
-    others = [run for run in others if run.path not in left_out]
-    left_out |= _doubles(placed, others)
+    left_out = {path: _ANOTHER for path in problems if path not in paths}
+    left_out |= _of_no_table(placed, others, base.rounds)
     return Place(
         placed,
         [run for run in others if run.path not in left_out],
@@ -142,48 +134,6 @@ def on_their_schedules(
     if not 0 < length < base.rounds:
         return base
     return dataclasses.replace(base, schedule_rounds=length)
-
-
-def earlier(out: pathlib.Path) -> list[dict[str, str]]:
-    """Rows of the comparison.csv that is there."""
-    try:
-        with (out / "comparison.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error):
-        return []
-    return [row for row in rows if row.keys() >= _IDENTITY]
-
-
-def target(before: Sequence[dict[str, str]]) -> float | None:
-    """The accuracy that an earlier command of the folder asked to be reached."""
-    try:
-        targets = {row["target"] for row in before if row["target"]}
-        return float(targets.pop()) if len(targets) == 1 else None
-    except (KeyError, ValueError):
-        return None
-
-
-def status(run: Run, before: Sequence[dict[str, str]]) -> str:
-    """The status of a run that a command does not name: "done", or a sentence."""
-    if comparison.finished(run):
-        return "done"
-    known = next((row for row in before if _is_of(run, row)), {}).get("status", "")
-    if known not in ("", None, "done"):
-        return known
-    played = comparison.rounds_played(run.path)
-    if played is None:
-        return f"not finished; `fedjax-mrl resume {run.path}` goes on"
-    return f"ended after round {played} of {run.config.rounds}"
-
-
-_IDENTITY = {"algorithm", "seed", "learning_rate"}
-
-
-def _is_of(run: Run, row: dict[str, str]) -> bool:
-    """Whether a row of comparison.csv is that of a run."""
-    columns = [column for column in grids.columns_in(run.path.name) if column in row]
-    own = comparison.identity(run.config, columns)
-    return all(row[name] == str(value) for name, value in own.items())
 
 
 def _held(out: pathlib.Path, command: _Command, data_sha256: str) -> list[Held]:
@@ -278,11 +228,19 @@ def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
     return run
 
 
-def _doubles(placed: Sequence[Run], others: Sequence[Run]) -> dict[pathlib.Path, str]:
-    """Folders of runs that another folder in the tables has too, and which one."""
+def _of_no_table(
+    placed: Sequence[Run], others: Sequence[Run], rounds: int
+) -> dict[pathlib.Path, str]:
+    """Folders of runs that are not for the tables, of a command's rounds, and why.
+
+    They have another number of rounds, or what another folder in the tables has too.
+    """
     found: dict[pathlib.Path, str] = {}
     known = list(placed)
     for run in others:
+        if run.config.rounds != rounds:
+            found[run.path] = _of_other_rounds(run.config.rounds, rounds)
+            continue
         same = (o for o in known if comparison.on_one_course(o.config, run.config))
         double = next(same, None)
         if double is None:
@@ -290,6 +248,16 @@ def _doubles(placed: Sequence[Run], others: Sequence[Run]) -> dict[pathlib.Path,
         else:
             found[run.path] = f"has the settings of {double.path}; it is in no table."
     return found
+
+
+def _refusal(problems: Mapping[pathlib.Path, str]) -> str:
+    path, problem = next(iter(problems.items()))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return (
+        f"{path}{more} holds other results: {problem}. Choose another --out, or "
+        "give --overwrite to replace the runs that are in the way. (--algorithms, "
+        "--seeds, --learning-rates and --grid add runs to a comparison.)"
+    )
 
 
 def _in_the_way(old: RunConfig, new: RunConfig) -> str:
