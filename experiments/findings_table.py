@@ -1,0 +1,165 @@
+"""The tables of all methods in docs/findings.md, from results that are kept beside it.
+
+    python -m experiments.findings_table           # writes the page's table again
+    python -m experiments.findings_table FOLDER    # takes the results of runs first
+
+FOLDER is the folder of one setting that `fedjax-mrl reproduce` has written, as in
+runs/reproduce/methods-n10/full/c100. The results are one row for each client, head and
+point of the last round of each finished run, and one for each evaluation of it. A test
+compares the page with what this module generates.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjax_mrl.runs import student
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "findings.md"
+RESULTS = ROOT / "experiments" / "results"
+START, END = "<!-- methods-n10 -->\n", "<!-- end of methods-n10 -->\n"
+ALONE = "standalone"
+ABLATIONS = ("fedmrl_last_client", "fedmrl_frozen_projector", "fedmrl_no_mrl")
+
+Row = dict[str, str]
+
+
+class Answer(NamedTuple):
+    """A method's answer for one client: from which head, before or after averaging."""
+
+    algorithm: str
+    head: str
+    point: str
+
+
+def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
+    """The last round of every client, and every evaluation, of finished runs.
+
+    Args:
+        folder: of run directories; one without summary.json is left out.
+    """
+    clients: list[Row] = []
+    rounds: list[Row] = []
+    for run in sorted(path.parent for path in folder.glob("*/summary.json")):
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        named = {
+            "dataset": config["dataset"],
+            "algorithm": config["algorithm"],
+            "seed": str(config["seed"]),
+            "data_seed": str(config["data_seed"]),
+        }
+        told = _read(run / "clients.csv")
+        last = max(int(row["round"]) for row in told)
+        clients += [
+            named | row for row in told if int(row["round"]) == last and row["accuracy"]
+        ]
+        rounds += [named | row for row in _read(run / "metrics.csv")]
+    return clients, rounds
+
+
+def _read(path: pathlib.Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _write(path: pathlib.Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+NAMED = ("dataset", "algorithm", "seed", "data_seed", "round", "point", "head")
+CLIENTS = (*NAMED, "client", "architecture", "num_test", "accuracy")
+ROUNDS = (*NAMED, "mean_accuracy", "worst_accuracy", "mean_loss")
+
+
+def accuracies(rows: Iterable[Row], answer: Answer) -> np.ndarray:
+    """Per cent of right answers by client and seeds, in one order for all methods."""
+    found = {
+        (row["seed"], row["data_seed"], int(row["client"])): float(row["accuracy"])
+        for row in rows
+        if Answer(row["algorithm"], row["head"], row["point"]) == answer
+    }
+    return 100 * np.array([found[key] for key in sorted(found)])
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> str:
+    """The mean of paired differences and its 95% interval over clients."""
+    gaps = one - other
+    low, high = student.interval(gaps) or (np.nan, np.nan)
+    return f"{gaps.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def line(rows: Sequence[Row], algorithm: str) -> str:
+    """A row of the page: the method's first head, before and after averaging."""
+    head = next(row["head"] for row in rows if row["algorithm"] == algorithm)
+    before = accuracies(rows, Answer(algorithm, head, "local"))
+    after = accuracies(rows, Answer(algorithm, head, "global"))
+    cells = [f"`{algorithm}`", head, f"{before.mean():.2f}", f"{after.mean():.2f}"]
+    if algorithm == ALONE:
+        cells += ["", ""]
+    else:
+        alone = accuracies(rows, Answer(ALONE, "local", "local"))
+        ahead = int((before > alone).sum())
+        cells += [difference(before, alone), f"{ahead} of {len(alone)}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def generate(rows: Sequence[Row]) -> str:
+    """The table, best first."""
+    methods = {row["algorithm"] for row in rows}
+    best = sorted(methods, key=lambda name: -_mean(rows, name))
+    return "\n".join(
+        [
+            "| method | head | before averaging | after averaging | before, minus "
+            "Standalone | clients ahead |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(line(rows, name) for name in best),
+            "",
+            "| FedMRL minus | before averaging | after averaging |",
+            "| --- | --- | --- |",
+            *(_without(rows, name) for name in ABLATIONS if name in methods),
+            "",
+        ]
+    )
+
+
+def _mean(rows: Sequence[Row], algorithm: str) -> float:
+    head = next(row["head"] for row in rows if row["algorithm"] == algorithm)
+    return float(accuracies(rows, Answer(algorithm, head, "local")).mean())
+
+
+def _without(rows: Sequence[Row], ablation: str) -> str:
+    """A row of the page: how much more accurate FedMRL is than one of its ablations."""
+    cells = [f"`{ablation}`"]
+    for point in ("local", "global"):
+        whole = accuracies(rows, Answer("fedmrl", "mix_large", point))
+        part = accuracies(rows, Answer(ablation, "mix_large", point))
+        cells.append(difference(whole, part))
+    return "| " + " | ".join(cells) + " |"
+
+
+def page(text: str) -> str:
+    """The page with the table brought up to date."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    return before + START + generate(_read(RESULTS / "methods-n10.csv")) + END + after
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=pathlib.Path)
+    given = parser.parse_args()
+    if given.folder:
+        of_clients, of_rounds = collect(given.folder)
+        _write(RESULTS / "methods-n10.csv", of_clients, CLIENTS)
+        _write(RESULTS / "methods-n10-rounds.csv", of_rounds, ROUNDS)
+    TARGET.write_text(page(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"written: {TARGET.name}")

@@ -1,0 +1,55 @@
+"""The findings quote the results that are kept with the project."""
+
+import pytest
+
+from experiments import findings_table as table
+from tests.helpers import ROOT
+
+CLIENTS = ("3", "4", "8")
+
+
+def rows(algorithm, head, right, point="local"):
+    named = {"seed": "0", "data_seed": "0", "point": point, "head": head}
+    return [
+        {"algorithm": algorithm, "client": client, "accuracy": str(accuracy), **named}
+        for client, accuracy in zip(CLIENTS, right, strict=True)
+    ]
+
+
+def test_the_page_has_the_tables_of_the_results():
+    text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert table.page(text) == text
+
+
+def test_differences_are_paired_by_client_whatever_the_order_of_rows():
+    alone = rows("standalone", "local", (0.5, 0.6, 0.7))
+    mine = rows("fedmrl", "mix_large", (0.52, 0.59, 0.75))
+    after = rows("fedmrl", "mix_large", (0.4, 0.4, 0.4), "global")
+    other = rows("fedmrl", "mix_small", (0.1, 0.1, 0.1))
+    # by hand: gaps 2, -1, 5; mean 2, standard error sqrt(3), Student's 4.3027
+    expected = (
+        "| `fedmrl` | mix_large | 62.00 | 40.00 | +2.00 [-5.45, +9.45] | 2 of 3 |"
+    )
+    assert table.line([*mine[::-1], *other, *after, *alone], "fedmrl") == expected
+
+
+def test_only_finished_runs_are_collected_at_their_last_round(tmp_path):
+    run = tmp_path / "fd-0"
+    run.mkdir()
+    config = '{"dataset": "digits", "algorithm": "fd", "seed": 0, "data_seed": 2}'
+    (run / "config.json").write_text(config)
+    (run / "metrics.csv").write_text("round,point,head\n5,local,own\n10,local,own\n")
+    (run / "clients.csv").write_text("round,client,accuracy\n5,0,0.1\n10,0,0.2\n")
+    assert table.collect(tmp_path) == ([], [])
+    (run / "summary.json").write_text("{}")
+    clients, rounds = table.collect(tmp_path)
+    assert [row["accuracy"] for row in clients] == ["0.2"]
+    assert [row["round"] for row in rounds] == ["5", "10"]
+    assert clients[0]["data_seed"] == "2"
+
+
+@pytest.mark.parametrize("name", ["methods-n10", "methods-n10-rounds"])
+def test_results_name_their_columns(name):
+    with (ROOT / "experiments" / "results" / f"{name}.csv").open() as file:
+        columns = file.readline().strip().split(",")
+    assert tuple(columns) == (table.CLIENTS if name == "methods-n10" else table.ROUNDS)
