@@ -60,10 +60,13 @@ def train(
         terms = loss(whole(networks), batch, loss_key)
         return terms.total, terms
 
+    # Traced once, for the shapes and for the loop, and gone from what is compiled.
+    gradient = jax.jit(jax.grad(value, has_aux=True), inline=True)
+
     @jax.jit  # named, so that `flops` can tell it from the rest of a visit
     def train_step(i, carry):
         networks, states, traces, sums, ready = carry
-        gradients, terms = jax.grad(value, has_aux=True)(networks, *ready)
+        gradients, terms = gradient(networks, *ready)
         parts = zip(gradients, states, networks, strict=True)
         moved = [optimizers.step(update, *part) for part in parts]
         traces = jax.tree.map(lambda t, m: t.at[i].set(m), traces, terms.metrics)
@@ -71,7 +74,7 @@ def train(
         networks, states = zip(*moved, strict=True)
         return _like(carry[0], networks), [*states], traces, sums, minibatch(i + 1)
 
-    shapes = jax.eval_shape(lambda: loss(whole(networks), *minibatch(0)))
+    _, shapes = jax.eval_shape(lambda: gradient(networks, *minibatch(0)))
     # The next minibatch is prepared beside this step; XLA would otherwise compute
     # every pixel anew for each window of a convolution that it is in.
     carry = (
