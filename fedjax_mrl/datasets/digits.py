@@ -49,7 +49,8 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     # Another version may have it elsewhere, and it may be in an archive.
     from sklearn import datasets
 
-    return datasets.load_digits(return_X_y=True)
+    grey, labels = datasets.load_digits(return_X_y=True)
+    return grey, labels
 
 
 digits = DatasetSpec(
