@@ -50,7 +50,7 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     from sklearn import datasets
 
     grey, labels = datasets.load_digits(return_X_y=True)
-    return grey, labels
+    return np.asarray(grey), np.asarray(labels)
 
 
 digits = DatasetSpec(

@@ -54,14 +54,7 @@ def train(
     minibatch = functools.partial(_prepared, setup, visit, key)
 
     networks, fixed = freezing.part(networks, visit.frozen)
-    whole = lambda trained: freezing.join(trained, fixed)
-
-    def value(networks, batch, loss_key):
-        terms = loss(whole(networks), batch, loss_key)
-        return terms.total, terms
-
-    # Traced once, for the shapes and for the loop, and gone from what is compiled.
-    gradient = jax.jit(jax.grad(value, has_aux=True), inline=True)
+    gradient = _gradient(loss, fixed)
 
     @jax.jit  # named, so that `flops` can tell it from the rest of a visit
     def train_step(i, carry):
@@ -86,7 +79,20 @@ def train(
     )
     carry = lax.fori_loop(0, visit.train.steps, train_step, carry)
     networks, _, traces, sums, _ = carry
-    return Outcome(whole(networks), traces, sums)
+    return Outcome(freezing.join(networks, fixed), traces, sums)
+
+
+def _gradient(loss: Loss, fixed: Tree) -> Callable[..., tuple[Tree, Terms]]:
+    """The gradient of what trains, beside what is fixed, and the terms of the loss.
+
+    Traced once, for the shapes and for the loop, and gone from what is compiled.
+    """
+
+    def value(networks, batch, key):
+        terms = loss(freezing.join(networks, fixed), batch, key)
+        return terms.total, terms
+
+    return jax.jit(jax.grad(value, has_aux=True), inline=True)
 
 
 def sweep(
