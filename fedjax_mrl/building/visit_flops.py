@@ -41,14 +41,10 @@ def visit_flops(
     for group in groups:
         client = built.client(group.model)
         of = shapes.of(built, group.model)
-        given = of.broadcast, of.private, visit, of.key
-
-        def cost(client=client, given=given, **repeat):
-            return counting.count(client.update, *given, repeat=repeat)
-
-        once = cost(train_step=0, sweep_step=0)  # whatever the data, as an SVD
-        trained = cost(sweep_step=0) - once
-        swept = cost(train_step=0) - once
+        cost = counting.counter(client.update, of.broadcast, of.private, visit, of.key)
+        once = cost({"train_step": 0, "sweep_step": 0})  # whatever the data, as an SVD
+        trained = cost({"sweep_step": 0}) - once
+        swept = cost({"train_step": 0}) - once
         result[group.clients] = once + sizes[group.clients] * (
             trained / batch * settings.epochs + swept / sweep
         )

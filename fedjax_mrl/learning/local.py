@@ -54,16 +54,12 @@ def train(
     minibatch = functools.partial(_prepared, setup, visit, key)
 
     networks, fixed = freezing.part(networks, visit.frozen)
-    whole = lambda trained: freezing.join(trained, fixed)
-
-    def value(networks, batch, loss_key):
-        terms = loss(whole(networks), batch, loss_key)
-        return terms.total, terms
+    gradient = _gradient(loss, fixed)
 
     @jax.jit  # named, so that `flops` can tell it from the rest of a visit
     def train_step(i, carry):
         networks, states, traces, sums, ready = carry
-        gradients, terms = jax.grad(value, has_aux=True)(networks, *ready)
+        gradients, terms = gradient(networks, *ready)
         parts = zip(gradients, states, networks, strict=True)
         moved = [optimizers.step(update, *part) for part in parts]
         traces = jax.tree.map(lambda t, m: t.at[i].set(m), traces, terms.metrics)
@@ -71,7 +67,7 @@ def train(
         networks, states = zip(*moved, strict=True)
         return _like(carry[0], networks), [*states], traces, sums, minibatch(i + 1)
 
-    shapes = jax.eval_shape(lambda: loss(whole(networks), *minibatch(0)))
+    _, shapes = jax.eval_shape(lambda: gradient(networks, *minibatch(0)))
     # The next minibatch is prepared beside this step; XLA would otherwise compute
     # every pixel anew for each window of a convolution that it is in.
     carry = (
@@ -83,7 +79,20 @@ def train(
     )
     carry = lax.fori_loop(0, visit.train.steps, train_step, carry)
     networks, _, traces, sums, _ = carry
-    return Outcome(whole(networks), traces, sums)
+    return Outcome(freezing.join(networks, fixed), traces, sums)
+
+
+def _gradient(loss: Loss, fixed: Tree) -> Callable[..., tuple[Tree, Terms]]:
+    """The gradient of what trains, beside what is fixed, and the terms of the loss.
+
+    Traced once, for the shapes and for the loop, and gone from what is compiled.
+    """
+
+    def value(networks, batch, key):
+        terms = loss(freezing.join(networks, fixed), batch, key)
+        return terms.total, terms
+
+    return jax.jit(jax.grad(value, has_aux=True), inline=True)
 
 
 def sweep(

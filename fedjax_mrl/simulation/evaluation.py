@@ -165,7 +165,8 @@ def _blocks(
 
 def _score_client(algorithm: Algorithm, group: Group, prepare: Callable) -> Callable:
     """Returns the test of one client: its sums of `_count` [points, heads]."""
-    predict = algorithm.client(group.model).predict
+    # Traced once for both points, and gone from what is compiled.
+    predict = jax.jit(algorithm.client(group.model).predict, inline=True)
     heads = algorithm.heads
     stack = lambda *values: jnp.stack(values)
 

@@ -26,7 +26,13 @@ def count(
         repeat: how often jitted functions of these names run where the trace shows
             them once, as in the body of a loop; others count once.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr, repeat or {})
+    return counter(function, *args)(repeat or {})
+
+
+def counter(function: Callable, *args: Any) -> Callable[[Mapping[str, float]], float]:
+    """Traces a function once, to count it for several `repeat`; see `count`."""
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return lambda repeat: _count(jaxpr, repeat)
 
 
 def _count(jaxpr: core.Jaxpr, repeat: Mapping[str, float]) -> float:

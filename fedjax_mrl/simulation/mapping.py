@@ -36,6 +36,8 @@ def over_members(
         The states, unchanged past the last member, and the outputs [R, ...]; what
         stands there for padding is without meaning.
     """
+    # Traced once, for the shapes and for the loop, and gone from what is compiled.
+    visit = jax.jit(visit, inline=True)
     total = jax.tree.leaves(members)[0].shape[0]
     _, shapes = jax.eval_shape(visit, *tree.take((states, members), 0))
     outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape), s.dtype), shapes)
