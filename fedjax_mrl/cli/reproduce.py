@@ -7,7 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedjax_mrl.cli import options, reproduce_cells, reproduce_checks, telling
+from fedjax_mrl.cli import (
+    options,
+    reproduce_cells,
+    reproduce_checks,
+    reproduce_folder,
+    telling,
+)
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -105,7 +111,7 @@ def _execute(args: argparse.Namespace) -> int:
         finder = functools.partial(parts.Finder, asked.out)
         with options.mistakes_are_usage_errors():
             loader = reproduce_cells.Loader(told)
-            loader.require(asked.left)
+            loader.require(asked.left, asked.find)
         if not args.quiet:
             print(_intention(asked), flush=True)
         status, failed = reproduce_cells.play(asked.left, finder, loader, told)
@@ -137,7 +143,7 @@ def _read(args: argparse.Namespace) -> _Asked:
         unknown = discovery.unknown("scale", args.scale, found.scales)
         raise UsageError(f"{found.name}: {unknown}")
     scale = found.scales[args.scale]
-    out = pathlib.Path(args.out or f"runs/reproduce/{found.name}")
+    out = reproduce_folder.read(args.out, found.name)
     given = {name: getattr(args, name) for name in ("data_dir", "devices")}
     given = {name: value for name, value in given.items() if value is not None}
     planned = parts.plan(found, scale, out, given)
@@ -145,6 +151,7 @@ def _read(args: argparse.Namespace) -> _Asked:
     names = {part.name for part, _ in chosen}
     reproduce_checks.require_data_named(p for p in planned if p.name in names)
     find = parts.Finder(out)
+    reproduce_folder.require(out, planned, find)
     left = [(part, run) for part, run in chosen if find(run).path is None]
     return _Asked(
         found,
