@@ -141,7 +141,7 @@ def _read(args: argparse.Namespace) -> _Asked:
     found = preset.get(args.reproduction)
     if args.scale not in found.scales:
         unknown = discovery.unknown("scale", args.scale, found.scales)
-        raise UsageError(f"{found.name}: {unknown}")
+        raise UsageError(f"{found.file}: scales: {unknown}")
     scale = found.scales[args.scale]
     out = reproduce_folder.read(args.out, found.name)
     given = {name: getattr(args, name) for name in ("data_dir", "devices")}
@@ -149,7 +149,8 @@ def _read(args: argparse.Namespace) -> _Asked:
     planned = parts.plan(found, scale, out, given)
     chosen = parts.chosen(planned, args.only)
     names = {part.name for part, _ in chosen}
-    reproduce_checks.require_data_named(p for p in planned if p.name in names)
+    used = [part for part in planned if part.name in names]
+    reproduce_checks.require_data_named(found.file, used)
     find = parts.Finder(out)
     reproduce_folder.require(out, planned, find)
     left = [(part, run) for part, run in chosen if find(run).path is None]

@@ -137,3 +137,83 @@ def test_an_out_that_holds_something_else_is_refused(capsys, name, kind, place):
     (pathlib.Path(place) / name).write_text("{}")
     told = refusal(capsys, "toy.yaml", "--out", "held")
     assert f"{place} holds a {kind}" in told and name in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[fedavg,", "[fedag,", ": scales.laptop.cells: algorithms: There is no algor"),
+        ("[fedavg,", "[no.py:f,", ": scales.laptop.cells: algorithms: no.py:f must"),
+        (
+            "rounds: 2",
+            "round: 2",
+            ": scales.laptop.options: There is no option 'round'",
+        ),
+        ("rounds: 2", "rounds: -1", ": scales.laptop.options.rounds: --rounds must"),
+        ("rounds: 2", "set: 2", ": scales.laptop.options.set must hold"),
+        ("{partition: iid}", "{partitio: iid}", ": settings.even: There is no option"),
+        ("{partition: iid}", "{preset: iid}", ": settings.even.preset: There is no"),
+        ("{partition: iid}", "3", ": settings.even must hold"),
+        ("{partition: iid}", "{num_clients: 0}", None),
+        ("num_clients: 5", "num_clients: 0", ": settings.even: --num-clients must be"),
+        ("dataset: digits", "dataset: digit", ": dataset of even: There is no dataset"),
+        ("dataset: digits", "data_dir: /no", ": the data of even are to be read from"),
+        ("laptop:", "full:", ": scales: There is no scale 'laptop'"),
+        ("[fedavg,", "[fml], grid: {round: [1]}}\n      - {algorithms: [", ": scales."),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_by_file_and_key(capsys, old, new, said):
+    edit(old, new, name="mine.yaml")
+    if said is None:  # the scale's own options take its place
+        assert main(["reproduce", "mine.yaml", "--dry-run"]) == 0
+    else:
+        assert refusal(capsys, "mine.yaml").startswith(f"fedjax-mrl: mine.yaml{said}")
+
+
+def test_a_wrong_option_of_the_command_is_not_looked_for_in_the_file(capsys):
+    told = refusal(capsys, "toy.yaml", "--devices", "x")
+    assert told.startswith("fedjax-mrl: --devices must be")
+
+
+METHOD = """
+from fedjax_mrl.algorithms.standalone import standalone
+
+
+def mine(setup):
+    return standalone(setup)
+"""
+
+
+@pytest.mark.parametrize("name", ["mine", "own.py:mine"])
+def test_an_own_method_has_its_figures_under_either_name(capsys, name):
+    pathlib.Path("own.py").write_text(METHOD, encoding="utf-8")
+    edit("[fedavg, standalone]", "[own.py:mine, standalone]")
+    edit("repeats:", f"versus: {name}\npaper:\n  even: {{{name}: 61}}\nrepeats:")
+    edit("repeats:", f"seconds: {{{name}: 9000, other: 1}}\nrepeats:")
+    edit("    cells:", f"    expected: {{even: {{{name}: [60, 1, 2]}}}}\n    cells:")
+    found = preset.get("toy.yaml")
+    assert found.versus == "mine" and found.paper["even"]["mine"].value == 61
+    assert main(["reproduce", "toy.yaml", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "measured  even/mine 60.00 ± 1.00" in told
+    assert "even/mine-0        not run, about 5.0 h" in told
+
+
+def test_a_typo_among_the_algorithms_is_not_offered_for_a_figure(capsys):
+    edit("[fedavg, standalone]", "[fedavgg, standalone]")
+    edit("repeats:", "paper:\n  even: {fedavg: 61}\nrepeats:")
+    told = refusal(capsys, "toy.yaml")
+    assert "algorithms: There is no algorithm 'fedavgg'" in told
+    assert "Did you mean 'fedavg'?" in told and "paper" not in told
+
+
+@pytest.mark.parametrize("given", ["./mine.conf", "mine.conf", "folder/mine", "bare"])
+def test_a_path_without_the_ending_is_told_which_it_must_have(capsys, given):
+    pathlib.Path("bare").touch()
+    told = refusal(capsys, given)
+    assert f"must end in .yaml or .yml (given: '{given}')" in told
+
+
+def test_a_file_without_its_ending_is_suggested_with_it(capsys):
+    assert "give toy.yaml." in refusal(capsys, "toy")
+    assert "give ./toy.yaml." in refusal(capsys, "./toy")
