@@ -139,6 +139,35 @@ def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[tuple[Part, Run]]
     return [cell for label, cell in named.items() if label in found]
 
 
+def first_rounds(cells: Sequence[tuple[Part, Run]]) -> dict[pathlib.Path, str]:
+    """Cells that need no run, since earlier ones of another setting hold their rounds.
+
+    Args:
+        cells: that are not done, in the order in which they are played.
+
+    Returns:
+        The folder of each that will not be played -> label of the one that holds it.
+    """
+    found: dict[pathlib.Path, str] = {}
+    played: list[tuple[Part, Run]] = []
+    for part, run in cells:
+        for other, longer in played:
+            if other.name != part.name and _reaches(longer.config, run.config):
+                found[run.path] = other.label(longer)
+                break
+        else:
+            played.append((part, run))
+    return found
+
+
+def _reaches(longer: RunConfig, config: RunConfig) -> bool:
+    """Whether the first rounds of one configuration are all rounds of another."""
+    if (longer.algorithm, longer.seed) != (config.algorithm, config.seed):
+        return False
+    enough = longer.rounds >= config.rounds
+    return enough and comparison.on_one_course(longer, config)
+
+
 class Finder:
     """Finds runs that are done, also in other settings and presets beside this one.
 
