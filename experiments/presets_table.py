@@ -40,9 +40,11 @@ def generate() -> str:
 
 
 def _size(found: Preset, scale: Scale) -> str:
-    """How many runs a scale has, and how long they are expected to take."""
+    """How many runs a scale needs, and how long they are expected to take."""
     planned = parts.plan(found, scale, pathlib.Path("none"))
-    runs = [run for part in planned for run in part.runs]
+    cells = [(part, run) for part in planned for run in part.runs]
+    held = parts.first_rounds(cells)
+    runs = [run for _, run in cells if run.path not in held]
     seconds = sum(parts.seconds(scale, run.config) or 0 for run in runs)
     return f"{len(runs)}, {seconds / 3600:.1f} h"
 

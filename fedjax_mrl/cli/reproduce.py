@@ -4,10 +4,16 @@ import argparse
 import functools
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedjax_mrl.cli import options, reproduce_cells, reproduce_checks, telling
+from fedjax_mrl.cli import (
+    options,
+    reproduce_cells,
+    reproduce_checks,
+    reproduce_folder,
+    telling,
+)
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +81,9 @@ class _Asked(NamedTuple):
         out: its folder.
         parts: the runs of every setting.
         cells: those that the command names.
-        left: those that it plays.
+        left: those that are not done, of which it plays all but `held`.
+        held: folders of cells that are the first rounds of others that it plays before
+            -> labels of these.
         find: says how far a run has come.
         command: the words with all options, for the table and to go on with.
     """
@@ -86,6 +94,7 @@ class _Asked(NamedTuple):
     parts: "list[Part]"
     cells: "list[tuple[Part, Run]]"
     left: "list[tuple[Part, Run]]"
+    held: "dict[pathlib.Path, str]"
     find: "Finder"
     command: str
 
@@ -105,7 +114,7 @@ def _execute(args: argparse.Namespace) -> int:
         finder = functools.partial(parts.Finder, asked.out)
         with options.mistakes_are_usage_errors():
             loader = reproduce_cells.Loader(told)
-            loader.require(asked.left)
+            loader.require(asked.left, asked.find)
         if not args.quiet:
             print(_intention(asked), flush=True)
         status, failed = reproduce_cells.play(asked.left, finder, loader, told)
@@ -135,24 +144,28 @@ def _read(args: argparse.Namespace) -> _Asked:
     found = preset.get(args.reproduction)
     if args.scale not in found.scales:
         unknown = discovery.unknown("scale", args.scale, found.scales)
-        raise UsageError(f"{found.name}: {unknown}")
+        raise UsageError(f"{found.file}: scales: {unknown}")
     scale = found.scales[args.scale]
-    out = pathlib.Path(args.out or f"runs/reproduce/{found.name}")
+    out = reproduce_folder.read(args.out, found.name)
     given = {name: getattr(args, name) for name in ("data_dir", "devices")}
     given = {name: value for name, value in given.items() if value is not None}
     planned = parts.plan(found, scale, out, given)
     chosen = parts.chosen(planned, args.only)
     names = {part.name for part, _ in chosen}
-    reproduce_checks.require_data_named(p for p in planned if p.name in names)
+    used = [part for part in planned if part.name in names]
+    reproduce_checks.require_data_named(found.file, used)
     find = parts.Finder(out)
+    reproduce_folder.require(out, planned, find)
     left = [(part, run) for part, run in chosen if find(run).path is None]
+    held = parts.first_rounds(left)
     return _Asked(
         found,
         scale,
         out,
         planned,
         chosen,
-        left[: _limit(args.limit)],
+        _cut(left, held, _limit(args.limit)),
+        held,
         find,
         reproduce_checks.words(args),
     )
@@ -166,13 +179,30 @@ def _limit(word: str | None) -> int | None:
     return int(word)
 
 
+def _cut(
+    left: "list[tuple[Part, Run]]",
+    held: "Mapping[pathlib.Path, str]",
+    limit: int | None,
+) -> "list[tuple[Part, Run]]":
+    """The first cells of which at most `limit` are to be played."""
+    found, played = [], 0
+    for part, run in left:
+        played += run.path not in held
+        if limit is not None and played > limit:
+            break
+        found.append((part, run))
+    return found
+
+
 def _intention(asked: _Asked) -> str:
     """One line that says what is going to be run."""
-    runs = [run for _, run in asked.left]
+    runs = [run for _, run in asked.left if run.path not in asked.held]
+    held = len(asked.left) - len(runs)
+    more = f"; {held} more will be the first rounds of these" if held else ""
     done = sum(asked.find(run).path is not None for _, run in asked.cells)
     return (
         f"{asked.preset.name}, {asked.scale.name}: {done} of {len(asked.cells)} cells "
-        f"are done; {len(runs)} to run{_about(asked, runs)}."
+        f"are done; {len(runs)} to run{_about(asked, runs)}{more}."
     )
 
 
@@ -204,22 +234,26 @@ def _hours(seconds: float) -> str:
 def _overview(asked: _Asked) -> list[str]:
     """What --dry-run prints."""
     preset, scale = asked.preset, asked.scale
-    lines = [
-        f"{preset.name}: {preset.title}",
-        f"repeats   {preset.repeats}",
-        f"scale     {scale.name}. {scale.differs}",
-        f"hardware  {preset.hardware}",
-        f"time      {scale.time}",
-        f"paper     {preset.source or 'no figures known as numbers'}",
-        f"measured  {_measured(scale)}",
-        f"folder    {asked.out}",
-        "",
-    ]
+    said = {
+        "repeats": preset.repeats,
+        "scale": scale.name + (f". {scale.differs}" if scale.differs else ""),
+        "hardware": preset.hardware,
+        "time": scale.time,
+        "paper": preset.source or "no figures known as numbers",
+        "measured": _measured(scale),
+        "folder": str(asked.out),
+    }
+    lines = [f"{preset.name}: {preset.title}"]
+    lines += [f"{name:8}  {text}" for name, text in said.items() if text]
+    lines.append("")
     width = max(len(part.label(run)) for part, run in asked.cells)
     for part, run in asked.cells:
         far = asked.find(run)
         if far.path is not None:
             state = f"done, in {far.path}" if far.taken else "done"
+        elif run.path in asked.held:
+            label = asked.held[run.path]
+            state = f"will be the first {run.config.rounds} rounds of {label}"
         else:
             state = far.words(run.config.rounds) + _about(asked, [run])
         lines.append(f"{part.label(run):{width}}  {state}")

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fedjax_mrl.cli import console, defects, signals, telling
+from fedjax_mrl.cli import console, defects, reproduce_folder, signals, telling
 from fedjax_mrl.cli.command import UsageError
 
 if TYPE_CHECKING:
@@ -111,13 +111,17 @@ class Loader:
         self._key: tuple[object, ...] | None = None
         self._held: Dataset | None = None
 
-    def require(self, cells: "list[tuple[Part, Run]]") -> None:
+    def require(self, cells: "list[tuple[Part, Run]]", find: "Finder") -> None:
         """Loads all data of cells that are to be played, before the first is.
 
         The last that is loaded stays, which is the first that is needed.
 
+        Args:
+            cells: that are not done.
+            find: says how far a run has come.
+
         Raises:
-            ValueError: if some cannot be had.
+            ValueError: if some cannot be had, or are not those of runs that are there.
         """
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         from fedjax_mrl.cli import devices
@@ -133,6 +137,10 @@ class Loader:
                     f"{part.name}: {error} Nothing was run. `--only` plays the cells "
                     "of other settings."
                 ) from None
+            for other in {part.name: part for part, _ in cells}.values():
+                if _key(other.base) == _key(part.base):
+                    sha256 = self(part.base).sha256()
+                    reproduce_folder.require_runs(other, find, sha256)
 
     def __call__(self, config: "RunConfig") -> "Dataset":
         """The data set of a configuration.

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from fedjax_mrl.reproducing.parts import Part
 
 
-def require_data_named(parts: "Iterable[Part]") -> None:
+def require_data_named(file: str, parts: "Iterable[Part]") -> None:
     """Looks whether the data that settings name can be there; loads nothing.
+
+    Args:
+        file: how messages call the preset's file.
+        parts: the settings.
 
     Raises:
         UsageError: for an unknown data set, or a folder that does not exist.
@@ -26,12 +30,13 @@ def require_data_named(parts: "Iterable[Part]") -> None:
         own = references.is_data_path(config.dataset)
         if not own and config.dataset not in known:
             unknown = discovery.unknown("dataset", config.dataset, known)
-            raise UsageError(f"{part.name}: {unknown}")
+            raise UsageError(f"{file}: dataset of {part.name}: {unknown}")
         where = config.dataset if own else config.data_dir
         if where is not None and not paths.local(where, "The data").exists():
             raise UsageError(
-                f"{part.name}: its data are to be read from {where}, but there is no "
-                "such file or folder. Give the one that holds them, as --data-dir DIR."
+                f"{file}: the data of {part.name} are to be read from {where}, but "
+                "there is no such file or folder. Give the one that holds them, as "
+                "--data-dir DIR."
             )
 
 

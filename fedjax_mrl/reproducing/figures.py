@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedjax_mrl import discovery
+from fedjax_mrl import discovery, references
 from fedjax_mrl.config import ConfigError
 
 
@@ -38,10 +38,16 @@ class Measured(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What a figure may be of: the settings and methods of a preset."""
+    """What a figure may be of.
+
+    Attributes:
+        settings: of a preset.
+        methods: of a preset; each as a file may write it (one of the user's own by its
+            reference or its last name) -> its name in tables.
+    """
 
     settings: Collection[str]
-    methods: Collection[str]
+    methods: Mapping[str, str]
 
 
 def published(
@@ -95,7 +101,8 @@ def by_method(given: Any, names: Names, source: str) -> list[tuple[str, str, Any
         for method, value in mapping(values, f"{source}.{setting}").items():
             place = f"{source}.{setting}"
             known("algorithm", method, names.methods, place)
-            found.append((setting, method, value, f"{place}.{method}"))
+            short = names.methods[method]
+            found.append((setting, short, value, f"{place}.{method}"))
     return found
 
 
@@ -111,7 +118,8 @@ def numbers(given: Any, names: Collection[str] | None, source: str) -> dict[str,
     for name, value in mapping(given, source).items():
         if names is not None:
             known("setting", name, names, source)
-        found[name] = number(value, f"{source}.{name}")
+        key = references.short(str(name)) if names is None else name
+        found[key] = number(value, f"{source}.{name}")
     return found
 
 

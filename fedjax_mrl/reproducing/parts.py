@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedjax_mrl import config as configs
+from fedjax_mrl import references
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.reproducing import preset as presets
-from fedjax_mrl.reproducing.preset import Preset, Scale
+from fedjax_mrl.reproducing.preset import Cells, Preset, Scale
 from fedjax_mrl.runs import comparison
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
@@ -78,8 +79,12 @@ def plan(
     """
     parts = []
     for name, given in scale.settings.items():
-        source = f"{preset.name}: settings.{name}"
-        base = configs.build(given, options or {}, source=source)
+        source = f"{preset.file}: settings.{name}"
+        try:
+            configs.build(given, source=source)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+        base = configs.build(given, options or {}, source="the options given")
         folder = out / scale.name / name
         runs: dict[pathlib.Path, Run] = {}
         swept: list[str] = []
@@ -87,8 +92,8 @@ def plan(
             if name not in cells.settings:
                 continue
             swept += [option for option in cells.grid if option not in swept]
-            planned = comparison.plan(
-                base, cells.algorithms, cells.seeds, folder, cells.grid
+            planned = _planned(
+                base, cells, folder, f"{preset.file}: scales.{scale.name}"
             )
             for run in planned:
                 if runs.setdefault(run.path, run) != run:
@@ -99,6 +104,16 @@ def plan(
         if runs:
             parts.append(Part(name, folder, base, tuple(swept), list(runs.values())))
     return parts
+
+
+def _planned(
+    base: RunConfig, cells: Cells, folder: pathlib.Path, source: str
+) -> list[Run]:
+    """The runs that are listed together, of one setting."""
+    try:
+        return comparison.plan(base, cells.algorithms, cells.seeds, folder, cells.grid)
+    except ConfigError as error:
+        raise ConfigError(f"{source}.cells, in {folder.name}: {error}") from None
 
 
 def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[tuple[Part, Run]]:
@@ -122,6 +137,35 @@ def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[tuple[Part, Run]]
             )
         found |= {label: named[label] for label in matching}
     return [cell for label, cell in named.items() if label in found]
+
+
+def first_rounds(cells: Sequence[tuple[Part, Run]]) -> dict[pathlib.Path, str]:
+    """Cells that need no run, since earlier ones of another setting hold their rounds.
+
+    Args:
+        cells: that are not done, in the order in which they are played.
+
+    Returns:
+        The folder of each that will not be played -> label of the one that holds it.
+    """
+    found: dict[pathlib.Path, str] = {}
+    played: list[tuple[Part, Run]] = []
+    for part, run in cells:
+        for other, longer in played:
+            if other.name != part.name and _reaches(longer.config, run.config):
+                found[run.path] = other.label(longer)
+                break
+        else:
+            played.append((part, run))
+    return found
+
+
+def _reaches(longer: RunConfig, config: RunConfig) -> bool:
+    """Whether the first rounds of one configuration are all rounds of another."""
+    if (longer.algorithm, longer.seed) != (config.algorithm, config.seed):
+        return False
+    enough = longer.rounds >= config.rounds
+    return enough and comparison.on_one_course(longer, config)
 
 
 class Finder:
@@ -190,7 +234,8 @@ def played(path: pathlib.Path) -> int:
 
 def seconds(scale: Scale, config: RunConfig) -> float | None:
     """Expected seconds of a run by the preset's pace; None where it says none."""
-    pace = scale.seconds.get(config.algorithm, scale.seconds.get("other"))
+    method = references.short(config.algorithm)
+    pace = scale.seconds.get(method, scale.seconds.get("other"))
     if pace is None:
         return None
     images = scale.images * config.cohort_size / config.num_clients * config.epochs

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from fedjax_mrl import config as configs
 from fedjax_mrl import discovery, references
-from fedjax_mrl.config import ConfigError
+from fedjax_mrl.config import ConfigError, values
 from fedjax_mrl.reproducing import figures
 from fedjax_mrl.reproducing.figures import Measured, Names, Published, mapping
+from fedjax_mrl.runs import comparison
 
 _FOLDER = pathlib.Path(__file__).parent / "presets"
 PICTURES = ("table", "curves", "clients", "sweep")
@@ -64,7 +65,8 @@ class Preset(NamedTuple):
     """A table or figure of a paper.
 
     Attributes:
-        name: of its file.
+        name: of its file, without the ending.
+        file: how messages call the file.
         title: a phrase.
         repeats: which table or figure of which paper it repeats.
         source: where the paper's figures come from.
@@ -77,6 +79,7 @@ class Preset(NamedTuple):
     """
 
     name: str
+    file: str
     title: str
     repeats: str
     source: str
@@ -97,7 +100,8 @@ def get(name: str) -> Preset:
     """Reads a preset.
 
     Args:
-        name: of one of the package, or the path of a YAML file.
+        name: of one of the package, or the path of a YAML file, which ends in .yaml or
+            .yml.
 
     Raises:
         ConfigError: for an unknown name, with the nearest valid one, or a file that
@@ -106,9 +110,26 @@ def get(name: str) -> Preset:
     if name.endswith((".yaml", ".yml")):
         return _read(pathlib.Path(name).stem, configs.read_yaml(name), name)
     if name not in names():
-        raise ConfigError(discovery.unknown("reproduce preset", name, names()))
+        raise ConfigError(_no_preset(name))
     path = _FOLDER / f"{name}.yaml"
     return _read(name, configs.read_yaml(path), path.name)
+
+
+def _no_preset(name: str) -> str:
+    """Why a text is neither a preset's name nor the path of one, and what to do."""
+    for ending in (".yaml", ".yml"):
+        if pathlib.Path(name + ending).is_file():
+            return (
+                f"There is no reproduce preset {name!r}, but a file {name}{ending}. A "
+                f"file is named with its ending: give {name}{ending}."
+            )
+    path = pathlib.Path(name)
+    if len(path.parts) > 1 or path.suffix or path.exists():
+        return (
+            "The path of a preset's file must end in .yaml or .yml (given: "
+            f"{name!r}). Rename it, or give a preset's name: {', '.join(names())}."
+        )
+    return discovery.unknown("reproduce preset", name, names())
 
 
 _KEYS = {
@@ -139,8 +160,10 @@ def _read(name: str, found: Mapping[str, Any], source: str) -> Preset:
     versus = str(found.get("versus", "standalone"))
     if "versus" in found:
         figures.known("algorithm", versus, names.methods, f"{source}: versus")
+        versus = names.methods[versus]
     return Preset(
         name=name,
+        file=source,
         title=str(found["title"]),
         repeats=str(found["repeats"]),
         source=str(found.get("source", "")),
@@ -153,16 +176,25 @@ def _read(name: str, found: Mapping[str, Any], source: str) -> Preset:
     )
 
 
-def _methods(scales: Mapping[str, Any], source: str) -> tuple[str, ...]:
-    """The short names of all methods of which some scale has cells."""
-    found: list[str] = []
+def _methods(scales: Mapping[str, Any], source: str) -> dict[str, str]:
+    """The names of all methods of which some scale has cells, see `Names`.
+
+    Raises:
+        ConfigError: for a method that there is not.
+    """
+    found: dict[str, str] = {}
     for scale, given in scales.items():
         where = f"{source}: scales.{scale}.cells"
         for each in _list(given["cells"], where):
             _require(each, _CELL_KEYS, {"algorithms"}, where)
-            named = _list(each["algorithms"], f"{where}: algorithms")
-            found += [references.short(str(method)) for method in named]
-    return tuple(dict.fromkeys(found))
+            for method in map(str, _list(each["algorithms"], f"{where}: algorithms")):
+                try:
+                    comparison.hyperparameters([method])
+                except ValueError as error:
+                    raise ConfigError(f"{where}: algorithms: {error}") from error
+                short = references.short(method)
+                found |= {method: short, short: short}
+    return found
 
 
 def _list(value: Any, source: str) -> Sequence[Any]:
@@ -174,18 +206,22 @@ def _list(value: Any, source: str) -> Sequence[Any]:
 def _scale(name: str, whole: Mapping[str, Any], names: Names, source: str) -> Scale:
     """One of the scales of a file; `names` are what its figures may be of."""
     given, where = whole["scales"][name], f"{source}: scales.{name}"
-    common = mapping(given.get("options", {}), f"{where}.options")
+    common = _options(given.get("options", {}), f"{where}.options")
     own = mapping(given.get("settings", {}), f"{where}.settings")
     for setting in own:
         figures.known("setting", setting, names.settings, f"{where}.settings")
     settings = {
-        setting: _options(setting, whole["settings"][setting], common, own)
-        for setting in whole["settings"]
+        setting: {
+            **_setting(options or {}, f"{source}: settings.{setting}"),
+            **common,
+            **_options(own.get(setting) or {}, f"{where}.settings.{setting}"),
+        }
+        for setting, options in whole["settings"].items()
     }
     seconds: dict[str, float] = {}
     targets: dict[str, float] = {}
-    for values, key in ((whole, source + ":"), (given, f"{where}:")):
-        paced, aimed = values.get("seconds", {}), values.get("target")
+    for level, key in ((whole, source + ":"), (given, f"{where}:")):
+        paced, aimed = level.get("seconds", {}), level.get("target")
         seconds |= figures.numbers(paced, None, f"{key} seconds")
         if aimed is not None:  # a scale's own takes the place of the whole
             targets = figures.numbers(aimed, settings, f"{key} target")
@@ -206,15 +242,36 @@ def _scale(name: str, whole: Mapping[str, Any], names: Names, source: str) -> Sc
     )
 
 
-def _options(
-    setting: str, given: Any, common: Mapping[str, Any], own: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Options of a setting: those of its preset, its own, those of the scale."""
-    options = dict(mapping(given or {}, f"settings.{setting}"))
+def _setting(given: Any, source: str) -> dict[str, Any]:
+    """The options of a setting, after those of the configuration it begins with."""
+    options = dict(mapping(given, source))
     preset = options.pop("preset", None)
-    base = {} if preset is None else configs.read_preset(preset)
-    more = mapping(own.get(setting) or {}, f"settings.{setting}")
-    return {**base, **options, **common, **more}
+    try:
+        base = {} if preset is None else configs.read_preset(preset)
+    except ConfigError as error:
+        raise ConfigError(f"{source}.preset: {error}") from None
+    return {**base, **_options(options, source)}
+
+
+def _options(given: Any, source: str) -> dict[str, Any]:
+    """Options that a file gives in one place.
+
+    Raises:
+        ConfigError: for an option that there is not, or a value that it does not take.
+    """
+    fields = configs.fields()
+    found = {}
+    for key, value in mapping(given, source).items():
+        name = str(key).replace("-", "_")
+        figures.known("option", name, fields, source)
+        if name == "set":
+            mapping(value, f"{source}.set")
+        try:
+            values.check(fields[name], value)
+        except ConfigError as error:
+            raise ConfigError(f"{source}.{name}: {error}") from None
+        found[name] = value
+    return found
 
 
 def _cells(given: Any, settings: Mapping[str, Any], source: str) -> Cells:

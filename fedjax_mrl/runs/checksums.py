@@ -20,14 +20,14 @@ def recorded(run: RunDirectory) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def same_data(sums: dict[str, Any], sha256: str) -> bool:
+def same_data(sums: dict[str, Any], sha256: str | None) -> bool:
     """Whether data with a checksum are the run's; taken so where that is not known.
 
     Args:
         sums: as of `recorded`.
-        sha256: of the data now.
+        sha256: of the data now; None if they are not loaded.
     """
-    return sums.get("data_sha256") in (None, sha256)
+    return sha256 is None or sums.get("data_sha256") in (None, sha256)
 
 
 def changed_code(sums: dict[str, Any], config: RunConfig) -> str | None:

@@ -15,6 +15,7 @@ from fedjax_mrl.runs import checksums, comparison, resuming
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
+from fedjax_mrl.runs.error import InTheWay
 
 
 class Held(NamedTuple):
@@ -56,7 +57,7 @@ def find(
     *,
     swept: Collection[str],
     overwrite: bool,
-    data_sha256: str,
+    data_sha256: str | None,
 ) -> Place:
     """Looks where the runs of a command may go; touches nothing.
 
@@ -67,11 +68,12 @@ def find(
         swept: options of which the command lists values, so that another one than in
             the folder is no mistake.
         overwrite: whether runs that are in the way may be replaced.
-        data_sha256: checksum of the images.
+        data_sha256: checksum of the images; None to look at configurations alone.
 
     Raises:
-        RunDirectoryError: if the folder is or holds an ordinary run, or without
-            `overwrite` results of another configuration.
+        InTheWay: without `overwrite`, if the folder holds results of another
+            configuration.
+        RunDirectoryError: if the folder is or holds an ordinary run.
         PathError: if a run cannot be written to its folder.
     """
     named = {run.config.algorithm for run in runs}
@@ -88,7 +90,7 @@ def find(
         elif there is None and run.path not in problems and _files(run.path):
             problems[run.path] = "it holds a run without a readable config.json"
     if problems and not overwrite:
-        raise RunDirectoryError(_refusal(problems))
+        raise InTheWay(_refusal(problems), problems)
     for run in placed:
         if not comparison.begun(run):
             RunDirectory.check(run.path, overwrite=run.path in problems)
@@ -136,7 +138,7 @@ def on_their_schedules(
     return dataclasses.replace(base, schedule_rounds=length)
 
 
-def _held(out: pathlib.Path, command: _Command, data_sha256: str) -> list[Held]:
+def _held(out: pathlib.Path, command: _Command, data_sha256: str | None) -> list[Held]:
     """The runs in the folder, by name."""
     try:
         if not out.exists():
@@ -173,7 +175,7 @@ def _read(
     return config, comparison.configured(grids.adopt(base, config, columns), *own)
 
 
-def _look(path: pathlib.Path, command: _Command, data_sha256: str) -> Held:
+def _look(path: pathlib.Path, command: _Command, data_sha256: str | None) -> Held:
     base, named, swept = command
     try:
         config, expected = _read(path, base, swept)

@@ -231,8 +231,9 @@ def test_what_compare_made_is_taken_over(made, toy, tmp_path, capsys):
 def test_the_plan_says_what_is_left_and_how_long_it_takes(toy, tmp_path, capsys):
     assert reproduce(toy, tmp_path, "--dry-run") == 0
     told = capsys.readouterr().out
-    # 2 rounds of 400 images at 1000 s for 40,000 are 20 s, of Standalone 10 s: 85 s.
-    assert "6 to run, about 1 min" in told
+    # 2 rounds of 400 images at 1000 s for 40,000 are 20 s, of Standalone 10 s: 80 s.
+    assert "5 to run, about 1 min; 1 more will be the first rounds of these." in told
+    assert "first/standalone-0  will be the first 1 rounds of even/standalone-0" in told
     assert "even/lg_fedavg-0" in told and "in everything" in told
     assert "measured  even/standalone 40.00 ± 1.50" in told
     assert not list(tmp_path.iterdir())
