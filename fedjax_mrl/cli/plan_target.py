@@ -97,8 +97,8 @@ def _lines(made: "Afar", wanted: "Target") -> list[str]:
         f"TFLOP/s of bfloat16 ({chip.speed_source})",
         "A model of the compiler, not measured: a step is of all clients that are "
         "computed at once, with loops inside of it counted once, and > has parts that "
-        "the compiler has no time for. Evaluation's programs and the memory of the "
-        "other host's process are not covered.",
+        "the compiler has no time for. Programs that test clients are not compiled, "
+        "and the memory of the machine that the chips are in is not known.",
     ]
 
 
