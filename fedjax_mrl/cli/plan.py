@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.planning.plan import Plan
-    from fedjax_mrl.privacy.account import Account
 
 __all__ = ["plan"]
 
@@ -77,7 +76,7 @@ def _execute(args: argparse.Namespace) -> int:
             _groups(title, made),
             plan_tables.at_peak(made.memory),
             *_lines(config, made),
-            *_privacy(federation.privacy, config.rounds),
+            *plan_tables.privacy(federation.pieces, config.rounds),
         )
     return 0
 
@@ -137,14 +136,6 @@ def _groups(title: str, made: "Plan") -> "Table":
             "-" if group.seconds is None else f"{group.seconds:.2g}",
         )
     return table
-
-
-def _privacy(account: "Account | None", rounds: int) -> list[str]:
-    from fedjax_mrl.privacy.account import sentence
-
-    return (
-        [] if account is None else [f"privacy       {sentence(account.spent(rounds))}"]
-    )
 
 
 def _lines(config: "RunConfig", made: "Plan") -> list[str]:
