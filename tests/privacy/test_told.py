@@ -26,3 +26,20 @@ def test_plan_shows_the_noise_beside_the_signal(capsys):
     assert main(quieter) == 0
     out, err = capsys.readouterr()
     assert "noise         a norm of" in out and "hardly" not in err
+
+
+@pytest.mark.slow
+def test_a_comparison_and_its_report_name_the_privacy_of_real_runs(tmp_path, capsys):
+    words = ["--algorithms", "fedavg,standalone", "--seeds", "0,1", *FLAGS]
+    out = tmp_path / "both"
+    assert main(["compare", *words, "--dp", DP, "--out", str(out)]) == 0
+    _, err = capsys.readouterr()
+    assert "All 4 runs are on the same clients" in err
+    assert "Whoever guesses --seed" in err and "training will hardly learn" in err
+    assert main(["report", str(out), "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    for text in ((out / "comparison.md").read_text(), page):
+        assert text.count("fedavg, private: epsilon 3.139 at delta 0.001 after 1") == 1
+        assert "to replace one client; fixed sampling" in text
+        assert "PLDAccountant" in text and "of one run alone" in text
+    assert 'scope="row">fedavg, private</th>' in page
