@@ -133,7 +133,8 @@ def over_clients(found: Sequence[Pair]) -> Table:
         "all pairs of this table. The bootstrap needs five clients, Wilcoxon six that "
         "differ; clients that all differ by the same (“all equal”) have neither "
         "interval nor test. “Clients ahead on average over seeds” is not “clients that "
-        "gain” in comparison.md, where the share is taken in each seed and then averaged.",
+        "gain” in comparison.md, where the share is taken in each seed and then "
+        "averaged.",
         "Clients are no independent repetitions: they were trained together and share "
         "a network. These tests speak of the clients of these runs, and a small p does "
         "not say that the next seed would agree; the table over seeds does.",
