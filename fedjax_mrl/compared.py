@@ -10,6 +10,7 @@ from fedjax_mrl.runs import (
     comparison_gains,
     comparison_tables,
     pictures,
+    private_runs,
     summary,
 )
 
@@ -36,6 +37,7 @@ class Comparison:
         self.options = list(options)
         self._rows: list[dict[str, Any]] = []
         self._participants: list[int] = []
+        self._private: list[private_runs.Found] = []
         self.histories: dict[tuple[object, ...], History] = {}
         self.failed: dict[tuple[object, ...], str] = {}
 
@@ -112,9 +114,10 @@ class Comparison:
 
     def markdown(self) -> str:
         """Mean and spread over seeds, and the paired difference to Standalone."""
-        return comparison_tables.to_markdown(
+        table = comparison_tables.to_markdown(
             self._rows, self._participants, self._columns
         )
+        return private_runs.below(table, self._private)
 
     @property
     def _names(self) -> list[str]:
@@ -156,6 +159,9 @@ class Comparison:
             self.failed[key] = problem
         self._rows.append(_row(federation, own, problem, self._columns))
         self._participants.append(federation.config.cohort_size)
+        if federation.privacy is not None and not problem:
+            spent = federation.privacy.spent(federation.config.rounds)
+            self._private.append((own["algorithm"], spent))
 
 
 def _row(

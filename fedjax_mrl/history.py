@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedjax_mrl import discovery, results
+from fedjax_mrl import discovery, missing, results
 from fedjax_mrl.results import Result, Row, Seconds
 from fedjax_mrl.runs import pictures
 from fedjax_mrl.simulation.population import Group
@@ -27,10 +27,8 @@ def frame(rows: Sequence[Row]) -> "pandas.DataFrame":
     try:
         import pandas
     except ImportError as error:
-        raise ImportError(
-            'A frame needs pandas: pip install "fedjax-mrl[notebook]". Without it '
-            "rows() has the same as a list of dictionaries."
-        ) from error
+        subject = "A frame, unlike the list of rows(),"
+        raise ImportError(missing.sentence(subject, "pandas")) from error
     return pandas.DataFrame(rows)
 
 

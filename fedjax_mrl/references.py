@@ -46,10 +46,31 @@ def load(text: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            public = [key for key in vars(module) if not key.startswith("_")]
-            raise CodeError(f"{text}: {discovery.unknown('name', name, public)}")
+            raise CodeError(f"{text}: {discovery.unknown('name', name, _own(module))}")
         found = getattr(found, part)
     return found
+
+
+def _own(module: ModuleType) -> list[str]:
+    """The names that a module offers: functions and classes that it defines itself."""
+    listed = getattr(module, "__all__", None)
+    if listed:
+        return list(listed)
+    public = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+    made = [
+        name
+        for name, value in public.items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__
+        if not hasattr(value, "_fields")  # a NamedTuple holds something
+    ]
+    return made or list(public)
+
+
+def beside(name: str) -> str:
+    """A sentence on the file NAME.py, if there is one here; else nothing."""
+    if not name.isidentifier() or not os.path.isfile(f"{name}.py"):
+        return ""
+    return f" Yours in the file {name}.py is named {name}.py:{name}."
 
 
 def short(text: str) -> str:

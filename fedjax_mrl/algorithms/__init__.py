@@ -34,7 +34,10 @@ def get(name: str | Method) -> Method:
         return name
     if references.is_reference(name):
         return references.load(name)
-    return discovery.get(__name__, name, "algorithm")
+    try:
+        return discovery.get(__name__, name, "algorithm")
+    except ValueError as error:
+        raise ValueError(f"{error}{references.beside(name)}") from None
 
 
 def hyperparameters(name: str | Method) -> dict[str, Any]:

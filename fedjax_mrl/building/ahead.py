@@ -39,7 +39,8 @@ def require_built(
     """Builds method and models of every run, so that no wrong value waits to be met.
 
     A method that cannot work with the models at all, as FedAvg with several, is left to
-    its run, which says so and stops no other.
+    its run, which says so and stops no other. One of the user's own is held to the
+    protocol here, by shapes.
 
     Args:
         configs: of the runs, known to be sound (`require_known`).
@@ -48,7 +49,8 @@ def require_built(
 
     Raises:
         ValueError: for the first run whose method refuses its hyper-parameters, where
-            it would take the models with those of another run or its own defaults.
+            it would take the models with those of another run or its own defaults, or
+            whose own method breaks the protocol.
     """
     values = Values() if values is None else values
     fit: set[str] = set()
@@ -59,7 +61,9 @@ def require_built(
         error = _error(config, named, data, values)
         if error is None or _error(config, by_default, data, values) is None:
             fit.add(config.algorithm)
-        if error is not None:
+        if error is None:
+            _require_fit(config, named, data, values)
+        else:
             unfit.append((config.algorithm, error))
     for name, error in unfit:
         if name in fit:
@@ -85,6 +89,15 @@ def _build(
     algorithm, groups = made.assemble()
     for group in groups:
         algorithm.client(group.model)
+
+
+def _require_fit(
+    config: RunConfig, named: pieces.Named, data: Dataset, values: Values
+) -> None:
+    """Holds a method of the user's own to the protocol."""
+    made = pieces.assembler(config, named, data, values.tasks)
+    if made.is_own:
+        made.require_fit(*made.assemble())
 
 
 def _distinct(configs: Iterable[RunConfig]) -> list[RunConfig]:

@@ -42,6 +42,11 @@ class Assembler(NamedTuple):
     chosen: Mapping[str, Strategy]
     fallback: Strategy
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the method is the user's own."""
+        return self.config.algorithm not in algorithms.names()
+
     def setup(self, lowering: str, data: Dataset | None = None) -> Setup:
         """What a method is built from; of other data than the federation's if given."""
         shared = self.architectures[self.config.shared_model]
@@ -109,7 +114,7 @@ class Assembler(NamedTuple):
         setup = self.setup(self.fallback.lowering)
         for group in groups:
             algorithm.client(group.model)
-            if self.config.algorithm not in algorithms.names():
+            if self.is_own:
                 name = references.short(self.config.algorithm)
                 contract.require(name, algorithm, group.model, self.data, setup)
 

@@ -64,7 +64,14 @@ def require(
         uploads,
         of.key,
     )
-    _require_same(server, of.server, f"server state of {name}", "Server.init makes it")
+    _require_same(
+        server,
+        of.server,
+        f"server state of {name} after Server.update",
+        "Server.init makes it",
+        " It is made of the uploads: look first at `upload` of the ClientUpdate that "
+        "update returns, then at Server.update.",
+    )
     _require_release(name, algorithm, out.upload, of.broadcast)
 
 
@@ -115,19 +122,23 @@ def _shapes(function: Callable[..., Any], *arguments: Any) -> Any:
         return jax.eval_shape(function, *arguments)
 
 
-def _require_same(found: Any, wanted: Any, what: str, whence: str) -> None:
+def _require_same(
+    found: Any, wanted: Any, what: str, whence: str, advice: str = ""
+) -> None:
     """Refuses another structure, or leaves of another shape or type."""
     if jax.tree.structure(found) != jax.tree.structure(wanted):
         raise ConfigError(
-            f"{what} must be built as {whence}: {_built(wanted)}; got {_built(found)}."
+            f"{what} must be built as {whence}: {_built(wanted)}; got "
+            f"{_built(found)}.{advice}"
         )
     leaves = jax.tree_util.tree_leaves_with_path(wanted)
     for (path, leaf), other in zip(leaves, jax.tree.leaves(found), strict=True):
         if (leaf.shape, leaf.dtype) != (other.shape, other.dtype):
-            place = jax.tree_util.keystr(path, simple=True, separator="/")
+            place = jax.tree_util.keystr(path, simple=True, separator="/") or "it"
             raise ConfigError(
                 f"{what} must be as {whence}, but {place} is {other.dtype} "
                 f"{list(other.shape)} instead of {leaf.dtype} {list(leaf.shape)}."
+                f"{advice}"
             )
 
 

@@ -62,6 +62,7 @@ class Pieces:
         assembler: builds method and models again, for another lowering of
             convolutions or for clients that come later.
         account: of differential privacy; None without.
+        noise: of differential privacy beside the signal; None where there is none.
         notes: sentences on what was decided for the user, who is told.
     """
 
@@ -79,6 +80,7 @@ class Pieces:
     decay: Callable[[int], float]
     assembler: Assembler
     account: Account | None
+    noise: private.Noise | None
     notes: tuple[str, ...]
 
 
@@ -225,6 +227,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     made.require_tasks(algorithm)
     made.require_fit(algorithm, everyone)
     spent = private.account(config, algorithm)
+    noise = private.noise(config, algorithm, everyone[0], data)
     groups, later = population.part(everyone, config.num_training_clients)
     parts = splits.hold_out(partition.train, algorithm.holdout, config.data_seed)
     train, holdout = (part[: config.num_training_clients] for part in parts)
@@ -234,7 +237,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         *data.notes,
         *splits.notes(config, data, values.partition),
         *splits.small_tests(partition, config.num_training_clients, names),
-        *private.notes(config),
+        *private.notes(config, noise),
     )
     return Pieces(
         config,
@@ -251,6 +254,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
         schedules.decay(config.learning_rate_decay, setup.num_rounds),
         made,
         spent,
+        noise,
         notes,
     )
 

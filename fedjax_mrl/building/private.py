@@ -1,6 +1,12 @@
 """From the option `dp` to the mechanism of the rounds and the account of a run."""
 
+import math
+from typing import NamedTuple
+
+import jax
+
 from fedjax_mrl import discovery, references
+from fedjax_mrl.building import visit_flops
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.learning import servers
@@ -8,6 +14,56 @@ from fedjax_mrl.privacy import extra
 from fedjax_mrl.privacy.account import SAMPLINGS, Account
 from fedjax_mrl.privacy.error import PrivacyError
 from fedjax_mrl.protocol import Algorithm, Mechanism
+from fedjax_mrl.simulation import shapes
+from fedjax_mrl.simulation.population import Group
+
+_LOUD = 10  # times the signal; with so much noise what is shared hardly learns
+
+
+class Noise(NamedTuple):
+    """How much noise there is in the mean over a cohort, beside what clients add.
+
+    Attributes:
+        mechanism: clipping and noise.
+        numbers: d, how many are shared and get noise.
+    """
+
+    mechanism: Mechanism
+    numbers: int
+
+    @property
+    def ratio(self) -> float:
+        """The noise's norm as a multiple of the largest signal, `clip`."""
+        made = self.mechanism
+        return made.noise * math.sqrt(self.numbers) / made.participants
+
+    def __str__(self) -> str:
+        made = self.mechanism
+        norm = float(f"{self.ratio * made.clip:.2g}")
+        return (
+            f"norm of about {norm:g} in the mean, beside a signal "
+            f"of at most {made.clip:g} ({self.numbers:,} shared numbers, "
+            f"{made.participants:g} participants)"
+        )
+
+
+def noise(
+    config: RunConfig, algorithm: Algorithm, group: Group, data: Dataset
+) -> Noise | None:
+    """The noise of a run; None without `dp`, or where nothing is sent."""
+    made, release = mechanism(config), algorithm.server.release
+    if made is None or release is None or release is servers.NOTHING:
+        return None
+    client, of = algorithm.client(group.model), shapes.of(algorithm, group.model)
+    visit = visit_flops.one_step_visit(data, 1, 1)
+
+    def added(broadcast, private, visit, key):
+        upload = client.update(broadcast, private, visit, key).upload
+        return release.part(upload, broadcast, made)
+
+    with jax.numpy_dtype_promotion("standard"):
+        sums = jax.eval_shape(added, of.broadcast, of.private, visit, of.key)
+    return Noise(made, sum(leaf.size for leaf in jax.tree.leaves(sums)))
 
 
 def mechanism(config: RunConfig) -> Mechanism | None:
@@ -85,8 +141,13 @@ def account(config: RunConfig, algorithm: Algorithm) -> Account | None:
     )
 
 
-def notes(config: RunConfig) -> tuple[str, ...]:
-    """Sentences on what is different with `dp`, for the user."""
+def notes(config: RunConfig, found: Noise | None) -> tuple[str, ...]:
+    """Sentences on what is different with `dp`, for the user.
+
+    Args:
+        config: of the run.
+        found: its noise.
+    """
     asked = config.privacy
     if asked is None:
         return ()
@@ -107,5 +168,11 @@ def notes(config: RunConfig) -> tuple[str, ...]:
         told.append(
             f"--dp delta={asked.delta:g} is not below one in {clients} clients: so "
             "large, it allows a run that gives one client away entirely."
+        )
+    if found is not None and found.ratio > _LOUD:
+        told.append(
+            f"The noise of --dp has a {found}: training will hardly learn. Let more "
+            "clients take part, share a smaller model, or take less noise; see "
+            "docs/privacy.md."
         )
     return tuple(told)

@@ -111,6 +111,12 @@ def _execute(args: argparse.Namespace) -> int:
             asked = _on_schedules(asked._replace(base=base), quiet=args.quiet)
         place = _find(asked, dataset, overwrite=args.overwrite)
     notes = [*dataset.notes, *splits.notes(asked.base, dataset)]
+    if asked.base.privacy is not None and len(place.runs) > 1:
+        notes.append(
+            f"All {len(place.runs)} runs are on the same clients, also those that "
+            "differ in the seed alone, so what they cost in privacy adds up: every "
+            "epsilon below is of one run."
+        )
     if not args.quiet:
         console.tell(*notes)
     for path, why in place.left_out.items():

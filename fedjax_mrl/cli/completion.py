@@ -7,6 +7,7 @@ so options whose values are names get these as choices.
 import argparse
 from collections.abc import Sequence
 
+from fedjax_mrl import missing
 from fedjax_mrl.cli.command import PATHS, Parser, UsageError
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -25,10 +26,7 @@ def script(parser: Parser, shell: str) -> str:
     try:
         import shtab
     except ImportError:
-        raise UsageError(
-            "--print-completion needs the package shtab, which is not installed: pip "
-            'install "fedjax-mrl[completion]".'
-        ) from None
+        raise UsageError(missing.sentence("--print-completion", "shtab")) from None
     names = _names()
     for command in parser.commands.values():
         for action in command._actions:

@@ -26,7 +26,7 @@ def _execute(args: argparse.Namespace) -> int:
     needed = [name for name, version in found["packages"].items() if version is None]
     needed = [name for name in needed if name != "fedjax-mrl"]
     if needed:
-        problems.append(f"packages    pip install {' '.join(needed)}")
+        problems.append(f"packages    python -m pip install {' '.join(needed)}")
     if problems or data:
         print("What is missing")
     for problem in (*problems, *data):

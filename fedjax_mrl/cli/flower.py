@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fedjax_mrl import config as configs
-from fedjax_mrl import paths
+from fedjax_mrl import missing, paths
 from fedjax_mrl.cli import options
 from fedjax_mrl.cli.command import Command, UsageError
 from fedjax_mrl.cli.export import client_number
@@ -227,10 +227,7 @@ def _require(package: str) -> None:
         UsageError: with the command that installs it.
     """
     if importlib.util.find_spec(package) is None:
-        raise UsageError(
-            f"This needs the package {package}, which is not installed: pip install "
-            '"fedjax-mrl[flower]".'
-        )
+        raise UsageError(missing.sentence("This", package, ".[flower]"))
 
 
 flower = Command("the federation over a real network, by Flower", _configure, _execute)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from fedjax_mrl.config import RunConfig
     from fedjax_mrl.planning.plan import Plan
-    from fedjax_mrl.privacy.account import Account
 
 __all__ = ["plan"]
 
@@ -77,7 +76,7 @@ def _execute(args: argparse.Namespace) -> int:
             _groups(title, made),
             plan_tables.at_peak(made.memory),
             *_lines(config, made),
-            *_privacy(federation.privacy, config.rounds),
+            *plan_tables.privacy(federation.pieces, config.rounds),
         )
     return 0
 
@@ -134,17 +133,9 @@ def _groups(title: str, made: "Plan") -> "Table":
             f"{group.shared:,}",
             f"{group.client_bytes / 1e6:.2f}",
             f"{group.working_bytes / 1e6:.1f}",
-            "-" if group.seconds is None else f"{group.seconds:.3g}",
+            "-" if group.seconds is None else f"{group.seconds:.2g}",
         )
     return table
-
-
-def _privacy(account: "Account | None", rounds: int) -> list[str]:
-    from fedjax_mrl.privacy.account import sentence
-
-    return (
-        [] if account is None else [f"privacy       {sentence(account.spent(rounds))}"]
-    )
 
 
 def _lines(config: "RunConfig", made: "Plan") -> list[str]:
@@ -174,9 +165,15 @@ def _lines(config: "RunConfig", made: "Plan") -> list[str]:
     hours = made.seconds * config.rounds / 3600
     return [
         *lines,
-        f"time          {made.seconds:.3g} s a round, {hours:.2g} h in all, of "
-        "training; compiling, evaluation, digests and checkpoints are extra",
+        f"time          {_two_digits(made.seconds)} s a round, {_two_digits(hours)} h "
+        "in all, of training, measured now on this machine; compiling, evaluation, "
+        "digests and checkpoints are extra",
     ]
+
+
+def _two_digits(number: float) -> str:
+    """A number of seconds or hours, to two digits."""
+    return f"{float(f'{number:.2g}'):g}"
 
 
 plan = Command("what a run would take; trains nothing", _configure, _execute)

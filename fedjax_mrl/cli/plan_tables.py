@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fedjax_mrl.building.pieces import Pieces
     from fedjax_mrl.planning.memory import Memory
 
 
@@ -53,3 +54,15 @@ def _tenths(memory: "Memory", name: str) -> list[int]:
     cells = [host, device * (memory.num_devices if memory.shares_host else 1)]
     rounded = [round(cell / 1e5) for cell in cells]
     return [*rounded, sum(rounded)] if memory.shares_host else rounded
+
+
+def privacy(pieces: "Pieces", rounds: int) -> list[str]:
+    """What so many rounds cost in privacy, and their noise; nothing without `--dp`."""
+    from fedjax_mrl.privacy import account
+
+    if pieces.account is None:
+        return []
+    lines = [f"privacy       {account.sentence(pieces.account.spent(rounds))}"]
+    if pieces.noise is not None:
+        lines.append(f"noise         a {pieces.noise}")
+    return lines

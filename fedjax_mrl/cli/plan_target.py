@@ -27,7 +27,6 @@ def execute(config: "RunConfig", word: str, limit: int | None, *, quiet: bool) -
     """
     devices.none()
     from fedjax_mrl.planning import afar, subject, target
-    from fedjax_mrl.privacy import account
 
     wanted = target.parse(word)
     if config.devices not in (0, wanted.number):
@@ -45,10 +44,8 @@ def execute(config: "RunConfig", word: str, limit: int | None, *, quiet: bool) -
         console.tell(*planned.pieces.notes)
         title = f"{config.title} on {wanted}; by the compiler, not measured"
         tables = _programs(title, made, wanted), plan_tables.at_peak(made.memory)
-        console.show(*tables, *_lines(made, wanted))
-        if planned.privacy is not None:
-            spent = planned.privacy.spent(config.rounds)
-            console.show(f"privacy       {account.sentence(spent)}")
+        private = plan_tables.privacy(planned.pieces, config.rounds)
+        console.show(*tables, *_lines(made, wanted), *private)
     return 0
 
 
@@ -97,8 +94,8 @@ def _lines(made: "Afar", wanted: "Target") -> list[str]:
         f"TFLOP/s of bfloat16 ({chip.speed_source})",
         "A model of the compiler, not measured: a step is of all clients that are "
         "computed at once, with loops inside of it counted once, and > has parts that "
-        "the compiler has no time for. Evaluation's programs and the memory of the "
-        "other host's process are not covered.",
+        "the compiler has no time for. Programs that test clients are not compiled, "
+        "and the memory of the machine that the chips are in is not known.",
     ]
 
 

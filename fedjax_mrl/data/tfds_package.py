@@ -22,8 +22,9 @@ def load() -> ModuleType:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DatasetError(
-            "Prepared data sets need the package tensorflow-datasets, but it cannot be "
-            f"imported ({error}); install it, or give a --data-dir with official files."
+            "Prepared data sets need tensorflow-datasets, which cannot be imported "
+            f"({error}). Install it with: python -m pip install tensorflow-datasets, "
+            "or give a --data-dir with official files."
         ) from error
     return tfds
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 
+from fedjax_mrl import missing
 from fedjax_mrl.exporting.error import ExportError
 
 
@@ -18,15 +19,12 @@ def require(package: str, purpose: str) -> None:
         ExportError: with the command that installs it.
     """
     if not installed(package):
-        raise ExportError(
-            f"{purpose} needs the package {package}, which is not installed: "
-            f"pip install {package}, or install fedjax_mrl with its extra [export]."
-        )
+        raise ExportError(missing.sentence(purpose, package))
     try:
         importlib.import_module(package)
     except Exception as error:  # whatever a broken package raises
         raise ExportError(
-            f"{purpose} needs the package {package}, which cannot be imported "
-            f"({type(error).__name__}: {error}); install it anew: pip install "
-            f"--force-reinstall {package}."
+            f"{purpose} needs {package}, which cannot be imported "
+            f"({type(error).__name__}: {error}). Install it anew with: python -m pip "
+            f"install --force-reinstall {package}"
         ) from None

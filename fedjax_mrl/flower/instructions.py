@@ -5,10 +5,11 @@ from fedjax_mrl.config import RunConfig
 _TEXT = """# {name}
 
 {title} with {clients} clients, by fedjax_mrl over Flower. docs/deployment.md of
-fedjax_mrl explains every step. Install on every machine, in one version:
+fedjax_mrl explains every step. Install on every machine, in one version,
+in the folder of the project fedjax_mrl:
 
 ```sh
-pip install "fedjax-mrl[flower]"
+python -m pip install ".[flower]"
 ```
 
 Say in every shell that Flower tells nobody of its use, and where its files are:

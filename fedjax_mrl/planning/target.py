@@ -28,7 +28,7 @@ class Chip(NamedTuple):
         peak: of products of bfloat16, in FLOP/s.
         speed_source: who says both.
         topologies: number of chips on one host -> how XLA calls them.
-        extra: of this package, that brings the compiler.
+        install: what pip is given to bring the compiler.
         modules: any of which is the compiler.
     """
 
@@ -40,7 +40,7 @@ class Chip(NamedTuple):
     peak: float
     speed_source: str
     topologies: Mapping[int, str]
-    extra: str
+    install: str
     modules: tuple[str, ...]
 
     def seconds(
@@ -68,7 +68,7 @@ class Target(NamedTuple):
 
 _GIB = 2**30
 _ON_ONE_HOST = types.MappingProxyType({1: "1x1", 4: "2x2", 8: "2x4"})
-_LIBTPU = "tpu", ("libtpu",)
+_LIBTPU = "jax[tpu]", ("libtpu",)
 # What XLA asks a GPU for, as an H200 answers.
 _H200 = """gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32
  shared_memory_per_block: 49152 shared_memory_per_core: 233472
@@ -113,7 +113,7 @@ CHIPS: Mapping[str, Chip] = types.MappingProxyType(
             989e12,
             "NVIDIA's data sheet, SXM, without sparsity",
             types.MappingProxyType({n: f"1x1x{n}" for n in (1, 2, 4, 8)}),
-            "cuda",
+            "jax[cuda13]",
             ("jax_cuda13_plugin", "jax_cuda12_plugin"),
         ),
     }
@@ -152,9 +152,9 @@ def mesh(target: Target) -> Mesh:
     chip = target.chip
     if not any(importlib.util.find_spec(name) for name in chip.modules):
         raise TargetError(
-            f"--target {target.name} needs the compiler for it, of which there is no "
-            f'{chip.modules[0]} here: python -m pip install "fedjax-mrl[{chip.extra}]" '
-            "brings it, and needs no such chip."
+            f"--target {target.name} compiles with {chip.modules[0]}, which is not "
+            f'installed. Install it with: python -m pip install "{chip.install}". No '
+            f"{chip.title} is needed."
         )
     from jax.experimental import topologies
 
@@ -172,7 +172,7 @@ def mesh(target: Target) -> Mesh:
         said = " ".join(str(error).split())[:200]
         raise TargetError(
             f"The compiler that is installed cannot describe {target} ({said}). "
-            f'Upgrade it: python -m pip install --upgrade "fedjax-mrl[{chip.extra}]"'
+            f'Upgrade it: python -m pip install --upgrade "{chip.install}"'
         ) from error
     return Mesh(np.array(found.devices), (sharding.AXIS,))
 

@@ -20,11 +20,17 @@ _LEAST, _MOST = 0.1, 1e4  # noise that is looked for
 _LARGE = 60.0  # epsilon from which on the quicker accountant is asked
 _PLD, _RDP = "PLDAccountant", "RdpAccountant"
 _OUTSIDE = (
+    "whoever knows or guesses the seed, which stands in config.json: the noise can be "
+    "drawn again from it and taken away",
     "what a client keeps (its own networks)",
     "tables of accuracies, losses, bytes and participants, and digests, which are "
     "computed from private data",
     "whether the run stopped because a network became non-finite",
     "what is learned from other runs on the same clients, such as a choice of settings",
+)
+_CURIOUS = (
+    "what a client that takes part learns of others: with cohorts of a fixed size the "
+    "rounds in which it was drawn tell something of who else was"
 )
 
 
@@ -136,7 +142,9 @@ class Account(NamedTuple):
         by_round = {str(number): self.epsilon(number) for number in earlier}
         if rounds:
             by_round[str(rounds)] = found["epsilon"]
-        return {**found, "epsilon_by_round": by_round, "not_covered": list(_OUTSIDE)}
+        sampled = self.sampling == "fixed" and self.rate < 1
+        outside = [*_OUTSIDE, *[_CURIOUS] * sampled]
+        return {**found, "epsilon_by_round": by_round, "not_covered": outside}
 
     def _spent(self, rounds: int) -> tuple[float, str]:
         """Epsilon of so many rounds, and the accountant that says so.

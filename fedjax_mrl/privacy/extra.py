@@ -11,6 +11,7 @@ import logging
 import types
 from collections.abc import Iterator
 
+from fedjax_mrl import missing
 from fedjax_mrl.privacy.error import PrivacyError
 
 PACKAGE = "dp_accounting"
@@ -23,11 +24,7 @@ def require() -> None:
         PrivacyError: with the command that installs it.
     """
     if importlib.util.find_spec(PACKAGE) is None:
-        raise PrivacyError(
-            "--dp needs the package dp-accounting, which says what a run costs and is "
-            "not installed: pip install dp-accounting, or install fedjax_mrl with its "
-            "extra [privacy]."
-        )
+        raise PrivacyError(missing.sentence("--dp", "dp-accounting"))
 
 
 def accounting() -> types.ModuleType:
@@ -43,9 +40,9 @@ def accounting() -> types.ModuleType:
         return importlib.import_module(PACKAGE)
     except Exception as error:  # whatever a broken package raises
         raise PrivacyError(
-            f"--dp needs the package dp-accounting, which cannot be imported "
-            f"({type(error).__name__}: {error}); install it anew: pip install "
-            "--force-reinstall dp-accounting."
+            f"--dp needs dp-accounting, which cannot be imported "
+            f"({type(error).__name__}: {error}). Install it anew with: python -m pip "
+            "install --force-reinstall dp-accounting"
         ) from None
 
 

@@ -1,10 +1,10 @@
 """The section on accuracy: means and spreads over repetitions, and curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fedjax_mrl.reporting import drawing, intervals
+from fedjax_mrl.reporting import drawing, intervals, private
 from fedjax_mrl.reporting.content import (
     Cell,
     Column,
@@ -37,7 +37,9 @@ _TABLE = Reading(
     "taken as its mean over seeds. “Last 10” is the mean of the evaluations in the ten "
     "rounds up to the last one; “worst client” and “10th percentile” are those of each "
     "run, averaged over seeds. Of at most ten clients the tenth percentile lies "
-    "between the worst and the second worst, so it says little more than the worst.",
+    "between the worst and the second worst, so it says little more than the worst. "
+    "“All equal”: values without any spread say nothing of how far others would be "
+    "off, so they have no interval.",
     "“Best” was chosen by looking at the test data, so it flatters. The interval over "
     "clients says nothing of other seeds, and that over two or three seeds is wide and "
     "trusts that seeds scatter like a normal distribution. Clients of one run share "
@@ -62,6 +64,7 @@ def section(setting: Setting) -> Section:
     rows = [row(method) for method in setting.methods if method.common_round]
     name = "accuracy"
     blocks.append(Table(name, "Accuracy at the end", _COLUMNS, rows, _TABLE))
+    blocks += private.notes(setting)
     if any(_beyond(cell) for each in rows for cell in each[2:4]):
         blocks.append(
             Note(
@@ -121,8 +124,10 @@ def row(method: Method) -> tuple[Cell, ...]:
     return (
         method.name,
         _spread(ends),
-        intervals.student(ends),
-        intervals.bootstrap(list(by_client(method, last).values())) if tested else None,
+        _interval(ends, intervals.student),
+        _interval(list(by_client(method, last).values()), intervals.bootstrap)
+        if tested
+        else None,
         _spread(tens),
         _spread([max(run.curve.values()) for run in runs]),
         _spread([pair[0] for pair in lowest if pair]) if all(lowest) else None,
@@ -130,6 +135,14 @@ def row(method: Method) -> tuple[Cell, ...]:
         len(runs),
         last,
     )
+
+
+def _interval(
+    values: Sequence[float],
+    of: Callable[[Sequence[float]], intervals.Interval | None],
+) -> Cell:
+    """An interval for the mean; of equal values the words that there is none."""
+    return intervals.ALL_EQUAL if intervals.all_equal(values) else of(values)
 
 
 def _lowest(accuracies: Mapping[int, float]) -> tuple[float, float] | None:

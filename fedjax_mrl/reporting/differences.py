@@ -61,6 +61,13 @@ def _missing(setting: Setting) -> str:
     )
 
 
+def _or_why(values: np.ndarray, *found: Cell) -> list[Cell]:
+    """Intervals and p-values of some differences, or the words why there are none."""
+    if intervals.all_equal(values):
+        return [intervals.ALL_EQUAL] * len(found)
+    return [_FEW if cell is None else cell for cell in found]
+
+
 def over_seeds(found: Sequence[Pair]) -> Table:
     """The table of differences with tests over repetitions."""
     rows: list[tuple[Cell, ...]] = []
@@ -73,9 +80,7 @@ def over_seeds(found: Sequence[Pair]) -> Table:
                 pair.first,
                 pair.second,
                 float(values.mean()),
-                intervals.student(values) or _FEW,
-                _FEW if p_t is None else p_t,
-                _FEW if p_ranks is None else p_ranks,
+                *_or_why(values, intervals.student(values), p_t, p_ranks),
                 values.size,
                 str(last) if first == last else f"{first} to {last}",
             )
@@ -87,9 +92,10 @@ def over_seeds(found: Sequence[Pair]) -> Table:
         "The interval is Student's for the mean of the paired differences: if it holds "
         "0, the sign is open. p is the probability of a difference at least as large "
         "if there were none: by the paired t-test, and by Wilcoxon's signed-rank test "
-        "(two-sided, scipy). “Too few”: one pair has no interval, pairs that all "
-        "differ by the same have no t-test, and fewer than six pairs that differ can "
-        "never make Wilcoxon's p smaller than 0.05.",
+        "(two-sided, scipy). “Too few”: one pair has no interval, and fewer than "
+        "six pairs that differ can never make Wilcoxon's p smaller than 0.05. “All "
+        "equal”: pairs that all differ by the same say nothing of how far others would "
+        "be off, so they have neither interval nor test.",
         "With fewer than about five seeds a large p says next to nothing, and a small "
         "one leans on normally distributed differences. Seeds of one split share that "
         "split; other splits may differ by more. p is not corrected for the number "
@@ -111,11 +117,9 @@ def over_clients(found: Sequence[Pair]) -> Table:
                 pair.first,
                 pair.second,
                 float(values.mean()),
-                intervals.bootstrap(values) or _FEW,
+                *_or_why(values, intervals.bootstrap(values)),
                 float(np.mean(np.round(values, 9) > 0)),
-                _FEW if p_t is None else p_t,
-                _FEW if p_ranks is None else p_ranks,
-                _FEW if p_holm is None else p_holm,
+                *_or_why(values, p_t, p_ranks, p_holm),
                 values.size,
             )
         )
@@ -127,8 +131,10 @@ def over_clients(found: Sequence[Pair]) -> Table:
         "same seed. Paired t-test and Wilcoxon's signed-rank test (two-sided, scipy) "
         "ask whether clients differ on average; “Holm” is Wilcoxon's p corrected for "
         "all pairs of this table. The bootstrap needs five clients, Wilcoxon six that "
-        "differ. “Clients ahead on average over seeds” is not “clients that gain” in "
-        "comparison.md, where the share is taken in each seed and then averaged.",
+        "differ; clients that all differ by the same (“all equal”) have neither "
+        "interval nor test. “Clients ahead on average over seeds” is not “clients that "
+        "gain” in comparison.md, where the share is taken in each seed and then "
+        "averaged.",
         "Clients are no independent repetitions: they were trained together and share "
         "a network. These tests speak of the clients of these runs, and a small p does "
         "not say that the next seed would agree; the table over seeds does.",

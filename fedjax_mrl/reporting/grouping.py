@@ -191,10 +191,16 @@ def _names(configs: Sequence[RunConfig]) -> list[str]:
     for config, settings in zip(configs, all_settings, strict=True):
         own = [s for s in all_settings if s["algorithm"] == settings["algorithm"]]
         words = [references.short(config.algorithm)]
+        words += ["private"] * (config.privacy is not None)
         for key in dict.fromkeys(key for s in all_settings for key in s):
             among = own if key in options | of_methods else all_settings
             shown = {json.dumps(s.get(key), default=list) for s in among}
-            if key != "algorithm" and len(shown) > 1:
+            if key == "dp" and config.privacy is None:
+                continue
+            if (
+                key != "algorithm"
+                and len(shown - {"null"} if key == "dp" else shown) > 1
+            ):
                 words.append(_said(key, settings.get(key), config.algorithm))
         names.append(", ".join(words))
     return names

@@ -4,10 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_mrl.runs.student import LEVEL
+from fedjax_mrl.runs.student import ALL_EQUAL, LEVEL, all_equal
 from fedjax_mrl.runs.student import interval as student
 
-__all__ = ["FEWEST", "LEVEL", "RESAMPLES", "Interval", "bootstrap", "spread", "student"]
+__all__ = [
+    "ALL_EQUAL",
+    "FEWEST",
+    "LEVEL",
+    "RESAMPLES",
+    "Interval",
+    "all_equal",
+    "bootstrap",
+    "spread",
+    "student",
+]
 
 RESAMPLES = 10_000
 FEWEST = 5  # values that the bootstrap needs: of fewer its intervals are far too narrow

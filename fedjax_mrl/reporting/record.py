@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from fedjax_mrl import partitions, references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reporting import damage
 from fedjax_mrl.reporting.error import ReportError
-from fedjax_mrl.runs import checksums, summary
+from fedjax_mrl.runs import checksums, private_runs, summary
 from fedjax_mrl.runs.directory import RunDirectory
 
 _NO_CLIENTS = np.zeros(0, int), np.zeros(0, int), np.zeros((0, 0))
@@ -36,6 +36,7 @@ class Run(NamedTuple):
             has them; a table of version 0.1 has none.
         number_of_clients: how many there are, those without test examples too.
         damage: sentences on tables that are damaged or end before the run.
+        privacy: what summary.json says of it; None without, or of an unfinished run.
     """
 
     path: pathlib.Path
@@ -51,6 +52,7 @@ class Run(NamedTuple):
     lowest: dict[int, tuple[float, float]]
     number_of_clients: int
     damage: tuple[str, ...] = ()
+    privacy: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -132,6 +134,7 @@ def read(path: pathlib.Path) -> Run:
         _lowest(metrics, heads[0]),
         _number(path, config, clients),
         (*said, *ends),
+        private_runs.read(path),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjax_mrl.runs import comparison, pictures, student
+from fedjax_mrl.runs import comparison, pictures, private_runs, student
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs.directory import RunDirectory
 
@@ -241,7 +241,8 @@ def difference(rows: Sequence[dict], alone: Sequence[dict]) -> str:
         alone: those of Standalone.
 
     Returns:
-        Percentage points, as "+1.25 [-2.47, +4.98]"; "-" without a pair.
+        Percentage points, as "+1.25 [-2.47, +4.98]"; "-" without a pair. Of seeds that
+        all differ by the same there is no interval, as "+1.25 [all equal]".
     """
     by_seed = {line["seed"]: line["last"] for line in alone}
     paired = {line["seed"]: line["last"] for line in rows if line["seed"] in by_seed}
@@ -249,6 +250,8 @@ def difference(rows: Sequence[dict], alone: Sequence[dict]) -> str:
         return "-"
     found = [100 * last - 100 * by_seed[seed] for seed, last in paired.items()]
     text = f"{np.mean(found):+.2f}"
+    if student.all_equal(found):
+        return f"{text} [{student.ALL_EQUAL}]"
     interval = student.interval(found)
     return text if interval is None else "{} [{:+.2f}, {:+.2f}]".format(text, *interval)
 
@@ -272,6 +275,16 @@ def _notes(lines_of: Lines, columns: Sequence[str], *, several: bool) -> list[st
     same = [*["learning rate"] * several, *["swept options"] * bool(columns)]
     if same:
         notes.append(f"Differences are to Standalone at the same {' and '.join(same)}.")
+    every = [
+        difference(found, _alone(cell, lines_of)) for cell, found in others.items()
+    ]
+    if any(student.ALL_EQUAL in text for text in every):
+        notes.append(
+            f"[{student.ALL_EQUAL}]: all seeds differ by the same from Standalone, "
+            "which says nothing of how far others would be off, so there is no "
+            "interval. The test part is too small, or the task too easy, to tell "
+            "seeds apart."
+        )
     for cell, found in others.items():
         which = _words(cell, columns, several=several)
         alone = _alone(cell, lines_of)
@@ -307,7 +320,15 @@ def write(
     folder = RunDirectory(directory)
     columns = comparison.swept(runs)
     clients = [run.config.cohort_size for run in runs]
-    table = to_markdown(rows, clients, columns)
+    private = [
+        (line["algorithm"], private_runs.read(run.path))
+        for run, line in zip(runs, rows, strict=True)
+        if run.config.privacy is not None
+    ]
+    table = private_runs.below(
+        to_markdown(rows, clients, columns),
+        [(name, found) for name, found in private if found],
+    )
     folder.lock(wait=True)  # another comparison of the folder may end at the same time
     try:
         folder.write_text("comparison.csv", to_csv(rows, columns))

@@ -77,8 +77,8 @@ def devices() -> list[jax.Device]:
     named = f" (JAX_PLATFORMS is {asked!r})" if asked else ""
     remedy = (
         "Unset JAX_PLATFORMS to use what is there, or install what it names: for "
-        'NVIDIA GPUs pip install "fedjax-mrl[cuda]", for TPUs pip install '
-        '"fedjax-mrl[tpu]".'
+        'NVIDIA GPUs python -m pip install "jax[cuda13]", for TPUs python -m pip '
+        'install "jax[tpu]".'
         if asked
         else "Look at the variables JAX_... and XLA_FLAGS of this shell."
     )

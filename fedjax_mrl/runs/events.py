@@ -8,6 +8,7 @@ import struct
 import sys
 from collections.abc import Mapping
 
+from fedjax_mrl import missing
 from fedjax_mrl.runs.writers import Start, Writer
 
 
@@ -33,10 +34,7 @@ class TensorBoard(Writer):
 
     def __init__(self, folder: str | os.PathLike) -> None:
         if not available():
-            raise ImportError(
-                'TensorBoard events need tensorboardX: pip install "fedjax-mrl['
-                'tensorboard]".'
-            )
+            raise ImportError(missing.sentence("fm.TensorBoard", "tensorboardX"))
         self._folder = pathlib.Path(folder)
 
     def begin(self, start: Start) -> None:

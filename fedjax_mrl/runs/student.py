@@ -6,6 +6,17 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+ALL_EQUAL = "all equal"  # said instead of an interval
+
+
+def all_equal(values: Sequence[float] | np.ndarray) -> bool:
+    """Whether a sample of several has no spread, so that nothing follows from it.
+
+    Example:
+        >>> all_equal([0.5, 0.5]), all_equal([0.5, 0.6]), all_equal([0.5])
+        (True, False, False)
+    """
+    return len(values) > 1 and float(np.ptp(np.round(values, 9))) == 0
 
 
 def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float] | None:

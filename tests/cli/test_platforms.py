@@ -39,7 +39,7 @@ def test_training_is_refused_before_a_folder_is_made(tmp_path, monkeypatch):
     assert process.returncode == 2 and process.stderr.count("\n") == 1
     assert "JAX_PLATFORMS is 'abacus'" in process.stderr
     assert "Unset JAX_PLATFORMS" in process.stderr
-    assert 'pip install "fedjax-mrl[cuda]"' in process.stderr
+    assert 'pip install "jax[cuda13]"' in process.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -71,6 +71,6 @@ def test_doctor_tells_everything_else_and_the_remedy(tmp_path, missing, capsys):
     assert "\ndevices     none; " in told
     first, *others = told.split("What is missing\n")[1].splitlines()
     assert first.startswith("  devices     JAX finds no device") and others
-    assert 'pip install "fedjax-mrl[cuda]"' in first
+    assert 'pip install "jax[cuda13]"' in first
     assert jax.__version__ in told and "XLA_FLAGS" in told
     assert "digits: 1442 training" in told

@@ -273,7 +273,7 @@ def test_the_command_refuses_in_one_line(on_cpu, capsys, words, answer):
     assert out == "" and answer in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("word", "extra"), [("v6e", "tpu"), ("h200", "cuda")])
+@pytest.mark.parametrize(("word", "extra"), [("v6e", "tpu"), ("h200", "cuda13")])
 def test_without_the_compiler_one_sentence_says_how_to_get_it(
     capsys, monkeypatch, word, extra
 ):
@@ -281,7 +281,9 @@ def test_without_the_compiler_one_sentence_says_how_to_get_it(
     assert main(["plan", *FLAGS, "--target", word]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert f'pip install "fedjax-mrl[{extra}]"' in err
+    assert (
+        f'not installed. Install it with: python -m pip install "jax[{extra}]"' in err
+    )
 
 
 def test_a_compiler_that_does_not_know_the_chip_is_refused(capsys, monkeypatch):
