@@ -18,7 +18,8 @@ def test_the_digest_looks_at_states_and_users_get_copies():
     once, again = look_at_clients(*asked), look_at_clients(*asked)
     copies = read_clients(*asked)
     assert_trees_equal(once, copies)
-    for one, other, copy in zip(*map(jax.tree.leaves, (once, again, copies))):
+    three = map(jax.tree.leaves, (once, again, copies))
+    for one, other, copy in zip(*three, strict=True):
         assert np.shares_memory(one, other)
         assert not np.shares_memory(one, copy)
 
