@@ -3,8 +3,9 @@
     .venv/bin/python -m experiments.benchmark --data-dir DIR [--cases step,round]
 
 Every contender lives in a process of its own; one works at a time (`workers`). The
-rivals need the extra `benchmark` (torch, torchvision). Keep the machine free of other
-work meanwhile. Prints markdown; raw costs go to --out, pictures to --plots.
+rivals need the extra `benchmark` (torch, torchvision), BlazeFL that of its name. Keep
+the machine free of other work meanwhile. Prints markdown; raw costs go to --out,
+pictures to --plots.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments.benchmarks import costs, report, scaling, speed
+from experiments.benchmarks import costs, report, scaling, small, speed
 from experiments.benchmarks.bench import Bench
 from experiments.benchmarks.workers import WorkerError
 
@@ -25,6 +26,7 @@ CASES = {
         speed.step,
         speed.round,
         speed.headline,
+        small.small,
         costs.methods,
         scaling.cohort,
         scaling.clients,

@@ -130,7 +130,7 @@ class Loop:
         self.y, self.y_test = (
             torch.from_numpy(np.asarray(labels, np.int64)) for labels in (y, y_test)
         )
-        self.prepared, self.prepared_test = _prepared(x), _prepared(x_test)
+        self.prepared, self.prepared_test = prepared(x), prepared(x_test)
         self.clients = [
             Client(number, shared_dim, fused=not authors)
             for number in range(len(train))
@@ -259,7 +259,7 @@ class Loop:
         return images.contiguous(memory_format=format_)
 
 
-def _prepared(x: np.ndarray) -> torch.Tensor:
+def prepared(x: np.ndarray) -> torch.Tensor:
     """Images [n, H, W, 3], uint8, as normalised [n, 3, H, W]."""
     pixels = torch.from_numpy(x).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))

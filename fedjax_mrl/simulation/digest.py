@@ -6,7 +6,9 @@ groups, nor devices, nor the store enter: a digest is one of the server and of e
 client by id.
 """
 
+import concurrent.futures
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from fedjax_mrl.protocol import Tree
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.state import State, read_clients, require_live
+from fedjax_mrl.simulation.state import State, look_at_clients, require_live
 from fedjax_mrl.stores import Store
 
 SERVER = "server"
@@ -90,11 +92,13 @@ class Digester:
         sha = hashlib.sha256(combine(changed).encode())
         hashed = self._of_unwritten(state) if self._alike else {}
         stale = sorted(self._stale - set(hashed))
-        for start in range(0, len(stale), 16):  # few at a time: they come to the host
-            few = np.array(stale[start : start + 16])
-            pairs = read_clients(state, self._groups, few, self._store)
-            for client in few.tolist():
-                hashed[client] = leaves(f"client {client}", pairs[client])
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            for start in range(0, len(stale), 16):  # few at a time: they go to the host
+                few = np.array(stale[start : start + 16])
+                pairs = look_at_clients(state, self._groups, few, self._store)
+                owners = [f"client {client}" for client in pairs]
+                found = threads.map(leaves, owners, pairs.values())
+                hashed.update(zip(pairs, found, strict=True))
         self._stale.clear()
         for client in sorted(hashed):
             self._clients[client] = combine(hashed[client])

@@ -91,14 +91,21 @@ def read_clients(
     state: State, groups: Sequence[Group], clients: np.ndarray, store: Store
 ) -> dict[int, tuple[Tree, Tree]]:
     """Reads some clients' private states and shared copies to the host, by id."""
+    pairs = look_at_clients(state, groups, clients, store)
+    return jax.tree.map(np.array, pairs)
+
+
+def look_at_clients(
+    state: State, groups: Sequence[Group], clients: np.ndarray, store: Store
+) -> dict[int, tuple[Tree, Tree]]:
+    """As `read_clients`, but maybe the store's own arrays, not to be changed."""
     pairs = {}
     for group in groups:
         members = np.intersect1d(group.clients, clients)
         if members.size:
             rows = np.searchsorted(group.clients, members).astype(np.int32)
-            stacks = store.read(state.clients[group.name], rows)
-            for i, client in enumerate(members.tolist()):
-                pairs[client] = jax.tree.map(lambda leaf, i=i: leaf[i], stacks)
+            found = store.each(state.clients[group.name], rows)
+            pairs.update(zip(members.tolist(), found, strict=True))
     return pairs
 
 

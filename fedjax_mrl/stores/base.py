@@ -82,6 +82,17 @@ class Store(abc.ABC):
     def read(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the host."""
 
+    def each(self, handle: Handle, rows: np.ndarray) -> list[Tree]:
+        """The states of each of R rows on the host, to look at.
+
+        They may be the store's own arrays, which nobody changes.
+        """
+        stacks = self.read(handle, rows)
+        return [
+            jax.tree.map(lambda leaf, place=place: leaf[place], stacks)
+            for place in range(len(rows))
+        ]
+
     @abc.abstractmethod
     def block(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the devices, to look at; may be the store's own arrays.

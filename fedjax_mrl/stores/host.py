@@ -55,6 +55,19 @@ class Rows:
                     stack[place] = leaf
         return self._structure.unflatten(stacks)
 
+    def each(self, rows: np.ndarray) -> list[Tree]:
+        """The state of each row, to look at; of those that were put, uncopied."""
+        rows, written = np.asarray(rows), self.written(rows)
+        new = iter(())
+        if not written.all():
+            made = [list(leaf) for leaf in jax.tree.leaves(self.take(rows[~written]))]
+            new = zip(*made, strict=True)
+        leaves = [
+            self._get(row) if known else next(new)
+            for row, known in zip(rows.tolist(), written, strict=True)
+        ]
+        return [self._structure.unflatten(of_row) for of_row in leaves]
+
     def put(self, rows: np.ndarray, values: Tree) -> None:
         """Keeps states [R, ...]; those for rows past the end are dropped."""
         leaves = jax.tree.leaves(values)
@@ -152,6 +165,12 @@ class RowStore(Store):
     def read(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the host."""
         return jax.tree.map(lambda kept: kept.take(rows), handle)
+
+    def each(self, handle: Handle, rows: np.ndarray) -> list[Tree]:
+        """The states of each row on the host, to look at."""
+        stacks, structure = jax.tree.flatten(handle)
+        of_stacks = [stack.each(rows) for stack in stacks]
+        return [structure.unflatten(each) for each in zip(*of_stacks, strict=True)]
 
     def block(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...], split over the devices."""
