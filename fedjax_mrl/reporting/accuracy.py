@@ -207,7 +207,13 @@ def curves(setting: Setting) -> Picture:
         mean, colour = values.mean(axis=0), drawing.colour(place)
         dots = drawing.marker(place) if len(rounds) <= 30 else None
         axes.plot(
-            rounds, mean, color=colour, label=method.name, marker=dots, markersize=3
+            rounds,
+            mean,
+            color=colour,
+            linestyle=drawing.dashes(place),
+            label=method.name,
+            marker=dots,
+            markersize=3,
         )
         axes.fill_between(
             rounds, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0

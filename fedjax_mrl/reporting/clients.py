@@ -198,6 +198,7 @@ def ranked(setting: Setting) -> Picture:
             share,
             values,
             color=drawing.colour(place),
+            linestyle=drawing.dashes(place),
             label=method.name,
             marker=drawing.marker(place) if values.size <= 40 else None,
             markersize=3,

@@ -163,6 +163,7 @@ def _line(axes: "Axes", method: Method, place: int, column: int, unit: float) ->
         costs,
         means,
         color=drawing.colour(place),
+        linestyle=drawing.dashes(place),
         label=method.name,
         marker=drawing.marker(place) if len(rounds) <= 30 else None,
         markersize=3,

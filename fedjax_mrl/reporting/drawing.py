@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 WIDTH = 6.0  # inches: letters stay legible on a phone
 MARKERS = "osD^vPX*<"  # nine, so that with the ten colours 90 methods differ
+DASHES = ("-", "--", ":", "-.")
 _DPI = 160
 _INSIDE = 5  # lines up to which the legend has room among them
 
@@ -29,6 +30,11 @@ def colour(place: int) -> str:
 def marker(place: int) -> str:
     """Its marker, likewise."""
     return MARKERS[place % len(MARKERS)]
+
+
+def dashes(place: int) -> str:
+    """Its line, likewise; another one where colours begin anew."""
+    return DASHES[place // 10 % len(DASHES)]
 
 
 def tidy(axes: "Axes") -> None:
