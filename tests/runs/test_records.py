@@ -146,7 +146,8 @@ def test_tables_say_what_a_difference_refers_to():
         line(s, 0.5) | {"learning_rate": rate} for s in seeds
     ]
     alone = lambda *seeds, **rate: [
-        row | {"algorithm": "standalone"} for row in fml(*seeds, **rate)
+        row | {"algorithm": "standalone", "last": row["seed"] / 10}
+        for row in fml(*seeds, **rate)
     ]
     assert notes(*fml(0, 1), *alone(0, 1)) == notes(*fml(0)) == notes(*alone(0)) == []
     (found,) = notes(*fml(0, 1, 2), *alone(1, 2))
