@@ -153,13 +153,23 @@ def page(text: str) -> str:
     return before + START + generate(_read(RESULTS / "methods-n10.csv")) + END + after
 
 
-if __name__ == "__main__":
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=pathlib.Path)
-    given = parser.parse_args()
-    if given.folder:
-        of_clients, of_rounds = collect(given.folder)
-        _write(RESULTS / "methods-n10.csv", of_clients, CLIENTS)
-        _write(RESULTS / "methods-n10-rounds.csv", of_rounds, ROUNDS)
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Takes the results of a folder, if one is given, and writes the page's tables."""
+    folder = arguments().folder
+    if folder:
+        clients, rounds = collect(folder)
+        _write(RESULTS / "methods-n10.csv", clients, CLIENTS)
+        _write(RESULTS / "methods-n10-rounds.csv", rounds, ROUNDS)
     TARGET.write_text(page(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"written: {TARGET.name}")
+
+
+if __name__ == "__main__":
+    main()

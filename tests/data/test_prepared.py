@@ -289,7 +289,7 @@ def test_another_format_is_refused_with_the_way_out(imported, tmp_path):
 def test_without_tfds_a_prepared_dataset_says_so(imported, monkeypatch):
     spec, _, data_dir = imported
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(DatasetError, match="need the package tensorflow-datasets"):
+    with pytest.raises(DatasetError, match="pip install tensorflow-datasets"):
         datasets.load_spec(spec, data_dir)
 
 
