@@ -99,7 +99,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> str:
 
 def line(rows: Sequence[Row], algorithm: str) -> str:
     """A row of the page: the method's first head, before and after averaging."""
-    head = next(row["head"] for row in rows if row["algorithm"] == algorithm)
+    head = _first_head(rows, algorithm)
     before = accuracies(rows, Answer(algorithm, head, "local"))
     after = accuracies(rows, Answer(algorithm, head, "global"))
     cells = [f"`{algorithm}`", head, f"{before.mean():.2f}", f"{after.mean():.2f}"]
@@ -131,9 +131,13 @@ def generate(rows: Sequence[Row]) -> str:
     )
 
 
+def _first_head(rows: Sequence[Row], algorithm: str) -> str:
+    return next(row["head"] for row in rows if row["algorithm"] == algorithm)
+
+
 def _mean(rows: Sequence[Row], algorithm: str) -> float:
-    head = next(row["head"] for row in rows if row["algorithm"] == algorithm)
-    return float(accuracies(rows, Answer(algorithm, head, "local")).mean())
+    answer = Answer(algorithm, _first_head(rows, algorithm), "local")
+    return float(accuracies(rows, answer).mean())
 
 
 def _without(rows: Sequence[Row], ablation: str) -> str:

@@ -39,7 +39,7 @@ def small(bench: Bench) -> list[Table]:
     else:
         notes = (
             "BlazeFL is left out: it needs CIFAR-10, Python 3.12 or later and the "
-            'extra: pip install "fedjax-mrl[blazefl]".',
+            'extra: python -m pip install -e ".[blazefl]".',
         )
     costs, _ = bench.in_turn(contenders)
     title = f"Round of FedAvg, {clients} LeNets, {train} images each, E = {epochs}"

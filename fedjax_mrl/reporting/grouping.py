@@ -194,13 +194,11 @@ def _names(configs: Sequence[RunConfig]) -> list[str]:
         words += ["private"] * (config.privacy is not None)
         for key in dict.fromkeys(key for s in all_settings for key in s):
             among = own if key in options | of_methods else all_settings
+            if key == "dp":  # "private" tells it from the others
+                among = [s for s in among if s.get(key) is not None]
             shown = {json.dumps(s.get(key), default=list) for s in among}
-            if key == "dp" and config.privacy is None:
-                continue
-            if (
-                key != "algorithm"
-                and len(shown - {"null"} if key == "dp" else shown) > 1
-            ):
+            silent = key == "algorithm" or (key == "dp" and config.privacy is None)
+            if not silent and len(shown) > 1:
                 words.append(_said(key, settings.get(key), config.algorithm))
         names.append(", ".join(words))
     return names
