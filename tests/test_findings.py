@@ -1,8 +1,11 @@
 """The findings quote the results that are kept with the project."""
 
+import csv
+
 import pytest
 
 from experiments import findings_table as table
+from fedjax_mrl.reproducing import preset
 from tests.helpers import ROOT
 
 CLIENTS = ("3", "4", "8")
@@ -53,3 +56,18 @@ def test_results_name_their_columns(name):
     with (ROOT / "experiments" / "results" / f"{name}.csv").open() as file:
         columns = file.readline().strip().split(",")
     assert tuple(columns) == (table.CLIENTS if name == "methods-n10" else table.ROUNDS)
+
+
+def test_what_a_preset_expects_is_the_best_of_the_kept_results():
+    of_rounds = ROOT / "experiments" / "results" / "methods-n10-rounds.csv"
+    with of_rounds.open(encoding="utf-8") as file:
+        kept = [row for row in csv.DictReader(file) if row["dataset"] == "cifar100"]
+    expected = preset.get("methods-n10").scales["full"].expected["c100"]
+    assert {row["algorithm"] for row in kept} == set(expected)
+    for name, found in expected.items():
+        mine = [
+            row for row in kept if (row["algorithm"], row["point"]) == (name, "local")
+        ]
+        head = mine[0]["head"]  # the method's own comes first
+        curve = [100 * float(r["mean_accuracy"]) for r in mine if r["head"] == head]
+        assert found.mean == pytest.approx(max(curve), abs=0.0051)

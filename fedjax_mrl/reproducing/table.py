@@ -214,7 +214,7 @@ _SHOWN = {
     "tflop_to_target": "TFLOP to target",
     "paper": "paper",
     "difference": "best minus paper",
-    "expected": "measured before",
+    "expected": "best, measured before",
     "status": "status",
 }
 _ALWAYS = (
