@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 from fedjax_mrl import discovery, references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reporting.record import Run
-from fedjax_mrl.runs import comparison, fairness, resuming
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison, fairness, grid_columns, resuming
 
 _SEEDS = ("seed", "data_seed")
-_SPLIT = tuple(name for name in grids.SPLIT if name not in _SEEDS)
+_SPLIT = tuple(name for name in grid_columns.SPLIT if name not in _SEEDS)
 
 
 class Method(NamedTuple):
@@ -212,9 +211,8 @@ def _said(key: str, value: object, algorithm: str) -> str:
         value, ending = _default(key, algorithm), " (default)"
     if isinstance(value, tuple):
         value = "+".join(references.short(str(each)) for each in value)
-    return (
-        f"{short} default" if value is None else f"{short} {grids.text(value)}{ending}"
-    )
+    said = "default" if value is None else f"{grid_columns.text(value)}{ending}"
+    return f"{short} {said}"
 
 
 def _default(key: str, algorithm: str) -> object:

@@ -10,8 +10,7 @@ from fedjax_mrl import references
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.reproducing import preset as presets
 from fedjax_mrl.reproducing.preset import Cells, Preset, Scale
-from fedjax_mrl.runs import comparison
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison, grid_columns
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import RunDirectory
 
@@ -247,8 +246,10 @@ def cell_key(run: Run, swept: Sequence[str]) -> tuple[str, tuple[tuple[str, Any]
 
     Repeats differ in the seed of training or of the split.
     """
-    columns = [column for column in grids.columns(swept) if column not in REPEATS]
-    values = tuple((column, grids.value(run.config, column)) for column in columns)
+    columns = [column for column in grid_columns.of(swept) if column not in REPEATS]
+    values = tuple(
+        (column, grid_columns.value(run.config, column)) for column in columns
+    )
     return run.config.algorithm, values
 
 

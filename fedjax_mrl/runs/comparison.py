@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fedjax_mrl import algorithms, references
 from fedjax_mrl.algorithms import Method
 from fedjax_mrl.config import ConfigError, RunConfig
-from fedjax_mrl.runs import effective, resuming, summary
+from fedjax_mrl.runs import effective, grid_columns, resuming, summary
 from fedjax_mrl.runs import grid as grids
 
 COLUMNS = (
@@ -62,8 +62,8 @@ def plan(
     algorithm that lacks a swept option has one run for all of its values.
 
     Args:
-        base: everything but algorithm and seed; but for swept options of `grid.SPLIT`
-            the data split is the same for all.
+        base: everything but algorithm and seed; but for swept options of
+            `grid_columns.SPLIT` the data split is the same for all.
         names: algorithms.
         seeds: of initial weights and training.
         out: folder of the comparison; each run lies in `<name>-<seed>` below it, of
@@ -80,11 +80,11 @@ def plan(
     _require_known_settings(base, hyper)
     axes = dict(grids.check(grid, hyper))
     rates = axes.pop("learning_rate", (base.learning_rate,))
-    columns = grids.columns(axes)
+    columns = grid_columns.of(axes)
     seeds = list(dict.fromkeys(seeds))
     runs: dict[RunConfig, Run] = {}
     for name, cell in itertools.product(hyper, grids.cells(axes)):
-        filled = grids.apply(base, cell)
+        filled = grid_columns.apply(base, cell)
         for rate, seed in itertools.product(rates, seeds):
             config = configured(filled, name, seed, rate, hyper[name])
             path = out / folder(config, several=len(rates) > 1, columns=columns)
@@ -176,16 +176,16 @@ def folder(config: RunConfig, *, several: bool, columns: Iterable[str] = ()) -> 
     Args:
         config: of the run.
         several: whether it says the learning rate.
-        columns: what else it says, see `grid.columns`.
+        columns: what else it says, see `grid_columns.of`.
     """
     name = references.short(config.algorithm)
-    rate = f"-lr{grids.text(config.learning_rate)}" if several else ""
-    return f"{name}-{config.seed}{rate}{grids.suffix(config, columns)}"
+    rate = f"-lr{grid_columns.text(config.learning_rate)}" if several else ""
+    return f"{name}-{config.seed}{rate}{grid_columns.suffix(config, columns)}"
 
 
 def swept(runs: Iterable[Run]) -> list[str]:
     """The columns in which runs of a comparison differ, as their folders say."""
-    return sorted({c for run in runs for c in grids.columns_in(run.path.name)})
+    return sorted({c for run in runs for c in grid_columns.said_in(run.path.name)})
 
 
 def in_order(runs: Iterable[Run], columns: Sequence[str] = ()) -> list[Run]:

@@ -4,8 +4,7 @@ import csv
 import pathlib
 from collections.abc import Sequence
 
-from fedjax_mrl.runs import comparison
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison, grid_columns
 from fedjax_mrl.runs.comparison import Run
 
 _IDENTITY = {"algorithm", "seed", "learning_rate"}
@@ -45,6 +44,8 @@ def status(run: Run, before: Sequence[dict[str, str]]) -> str:
 
 def _is_of(run: Run, row: dict[str, str]) -> bool:
     """Whether a row of comparison.csv is that of a run."""
-    columns = [column for column in grids.columns_in(run.path.name) if column in row]
+    columns = [
+        column for column in grid_columns.said_in(run.path.name) if column in row
+    ]
     own = comparison.identity(run.config, columns)
     return all(row[name] == str(value) for name, value in own.items())

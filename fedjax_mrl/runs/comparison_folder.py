@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import checksums, comparison, resuming
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import checksums, comparison, grid_columns, resuming
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
 from fedjax_mrl.runs.error import InTheWay
@@ -170,9 +169,11 @@ def _read(
 ) -> tuple[RunConfig, RunConfig]:
     """The configuration of a run, and what it would be in a command's comparison."""
     config = RunConfig.from_json((path / "config.json").read_text("utf-8"))
-    columns = {*grids.columns(swept), *grids.columns_in(path.name)}
+    columns = {*grid_columns.of(swept), *grid_columns.said_in(path.name)}
     own = config.algorithm, config.seed, config.learning_rate
-    return config, comparison.configured(grids.adopt(base, config, columns), *own)
+    return config, comparison.configured(
+        grid_columns.adopt(base, config, columns), *own
+    )
 
 
 def _look(path: pathlib.Path, command: _Command, data_sha256: str | None) -> Held:
@@ -181,7 +182,7 @@ def _look(path: pathlib.Path, command: _Command, data_sha256: str | None) -> Hel
         config, expected = _read(path, base, swept)
     except (OSError, ValueError) as error:
         return Held(path, None, f"its config.json cannot be read ({error})")
-    columns = grids.columns_in(path.name)
+    columns = grid_columns.said_in(path.name)
     names = [
         comparison.folder(config, several=several, columns=columns)
         for several in (False, True)
@@ -224,7 +225,7 @@ def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
     if "learning_rate" in swept and there is not None:
         differing = comparison.differing(there.config, run.config, ("rounds",))
         if set(differing) == {"learning_rate"}:
-            columns = grids.columns_in(run.path.name)
+            columns = grid_columns.said_in(run.path.name)
             name = comparison.folder(run.config, several=True, columns=columns)
             return run._replace(path=run.path.parent / name)
     return run

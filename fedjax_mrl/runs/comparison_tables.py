@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjax_mrl.runs import comparison, pictures, private_runs, student
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison, grid_columns, pictures, private_runs, student
 from fedjax_mrl.runs.directory import RunDirectory
 
 
@@ -198,13 +197,13 @@ def _words(cell: Cell, columns: Sequence[str], *, several: bool) -> str:
 
 
 def _shown(value: object) -> str:
-    return "-" if value == "" else grids.text(value)
+    return "-" if value == "" else grid_columns.text(value)
 
 
 def _split(cell: Cell, columns: Sequence[str]) -> tuple[object, ...]:
     """What a cell says of the data split."""
     pairs = zip(columns, cell.swept, strict=True)
-    return tuple(value for column, value in pairs if column in grids.SPLIT)
+    return tuple(value for column, value in pairs if column in grid_columns.SPLIT)
 
 
 def _mean(trials: Sequence[dict[str, Any]], key: str) -> float:

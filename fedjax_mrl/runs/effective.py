@@ -6,7 +6,7 @@ default; the run is the same.
 
 from fedjax_mrl import algorithms
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import grid_columns
 from fedjax_mrl.simulation.settings import RoundConfig
 
 _SERVER = ("reject_nonfinite", "max_upload_norm")
@@ -34,6 +34,6 @@ def options(config: RunConfig) -> dict[str, object]:
 def value(config: RunConfig, column: str) -> object:
     """The value of a run in a column of a table; "" where it has no such option."""
     if "." not in column and column != "shared_dim":
-        return grids.value(config, column)
+        return grid_columns.value(config, column)
     key = "algorithm.shared_dim" if column == "shared_dim" else column
-    return grids.shown(options(config).get(key, ""))
+    return grid_columns.shown(options(config).get(key, ""))

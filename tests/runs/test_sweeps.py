@@ -10,7 +10,7 @@ import pytest
 import fedjax_mrl as fm
 from fedjax_mrl.cli import trials
 from fedjax_mrl.cli.main import main
-from fedjax_mrl.runs import comparison, comparison_tables, grid, pictures
+from fedjax_mrl.runs import comparison, comparison_tables, grid, grid_columns, pictures
 from fedjax_mrl.runs.directory import RunDirectory
 
 SMALL = {
@@ -226,7 +226,7 @@ def test_a_folder_says_what_was_swept_in_names_that_last(tmp_path):
     assert len(set(names)) == len(names) == 16
     for run in runs:
         again = comparison.folder(
-            run.config, several=True, columns=grid.columns_in(run.path.name)
+            run.config, several=True, columns=grid_columns.said_in(run.path.name)
         )
         assert again == run.path.name
 
