@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.runs import (
-    comparison,
     comparison_gains,
+    comparison_rows,
     comparison_tables,
     pictures,
     private_runs,
@@ -152,7 +152,7 @@ class Comparison:
 
     def add(self, federation: "Federation", problem: str | None) -> None:
         """Takes in a run that ended, and why if it ended early."""
-        own = comparison.identity(federation.config, self._columns)
+        own = comparison_rows.identity(federation.config, self._columns)
         key = tuple(own[name] for name in self._names)
         self.histories[key] = federation.history
         if problem:
@@ -171,7 +171,7 @@ def _row(
     columns: Sequence[str],
 ) -> dict[str, Any]:
     """One row of the table; of a run that failed it has no numbers."""
-    row: dict[str, Any] = dict.fromkeys(comparison.with_columns(columns), "")
+    row: dict[str, Any] = dict.fromkeys(comparison_rows.with_columns(columns), "")
     row |= {**own, "status": problem or "done"}
     if problem is None:
         whole = federation.summary()

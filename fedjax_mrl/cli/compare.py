@@ -234,9 +234,9 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     """
     from fedjax_mrl.cli import console
     from fedjax_mrl.runs import (
-        comparison,
         comparison_earlier,
         comparison_gains,
+        comparison_rows,
         comparison_tables,
     )
     from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
@@ -247,10 +247,10 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
         target = comparison_earlier.target(before)
     earlier = {run.path: comparison_earlier.status(run, before) for run in place.others}
     runs = [*place.runs, *place.others]
-    columns = comparison.swept(runs)
-    runs = comparison.in_order(runs, columns)
+    columns = comparison_rows.swept(runs)
+    runs = comparison_rows.in_order(runs, columns)
     ends = {**ends, **earlier}
-    rows = [comparison.row(run, target, ends[run.path], columns) for run in runs]
+    rows = [comparison_rows.row(run, target, ends[run.path], columns) for run in runs]
     directories = [RunDirectory(run.path) for run in runs]
     clients = [functools.partial(each.rows, "clients.csv") for each in directories]
     try:

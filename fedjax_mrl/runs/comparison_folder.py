@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import checksums, comparison, grid_columns, resuming
+from fedjax_mrl.runs import checksums, comparison, course, grid_columns, resuming
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
 from fedjax_mrl.runs.error import InTheWay
@@ -84,14 +84,14 @@ def find(
     problems = {run.path: run.problem for run in held if run.problem}
     for run in placed:
         there = next((other for other in belonging if other.path == run.path), None)
-        if there is not None and not comparison.begun(run):
+        if there is not None and not course.begun(run):
             problems[run.path] = _in_the_way(there.config, run.config)
         elif there is None and run.path not in problems and _files(run.path):
             problems[run.path] = "it holds a run without a readable config.json"
     if problems and not overwrite:
         raise InTheWay(_refusal(problems), problems)
     for run in placed:
-        if not comparison.begun(run):
+        if not course.begun(run):
             RunDirectory.check(run.path, overwrite=run.path in problems)
     paths = {run.path for run in placed}
     others = [run for run in belonging if run.path not in paths]
@@ -127,7 +127,7 @@ def on_their_schedules(
         for path in _folders(out):
             config, expected = _read(path, base, swept)
             free = () if config.algorithm in named else ("set", "shared_dim")
-            if not comparison.differing(config, expected, (*but, *free)):
+            if not course.differing(config, expected, (*but, *free)):
                 lengths.add(resuming.schedule_length(config))
     except (OSError, ValueError):
         return base  # refused by `find` with a reason
@@ -218,12 +218,12 @@ def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
     What the folder's run leaves at defaults stays so, since checkpoints say as much.
     """
     for other in sorted(belonging, key=lambda other: other.path != run.path):
-        if comparison.on_one_course(other.config, run.config):
+        if course.same(other.config, run.config):
             theirs = {"set": other.config.set, "shared_dim": other.config.shared_dim}
             return Run(dataclasses.replace(run.config, **theirs), other.path)
     there = next((other for other in belonging if other.path == run.path), None)
     if "learning_rate" in swept and there is not None:
-        differing = comparison.differing(there.config, run.config, ("rounds",))
+        differing = course.differing(there.config, run.config, ("rounds",))
         if set(differing) == {"learning_rate"}:
             columns = grid_columns.said_in(run.path.name)
             name = comparison.folder(run.config, several=True, columns=columns)
@@ -244,7 +244,7 @@ def _of_no_table(
         if run.config.rounds != rounds:
             found[run.path] = _of_other_rounds(run.config.rounds, rounds)
             continue
-        same = (o for o in known if comparison.on_one_course(o.config, run.config))
+        same = (o for o in known if course.same(o.config, run.config))
         double = next(same, None)
         if double is None:
             known.append(run)
@@ -265,7 +265,7 @@ def _refusal(problems: Mapping[pathlib.Path, str]) -> str:
 
 def _in_the_way(old: RunConfig, new: RunConfig) -> str:
     """Why a run that a command names cannot be taken or gone on with."""
-    if comparison.on_one_course(old, new):
+    if course.same(old, new):
         return (
             f"it has gone on to {old.rounds} rounds, more than {new.rounds}; --rounds "
             f"{old.rounds} takes it as it is, and goes on with the others"
@@ -286,7 +286,7 @@ def _of_other_rounds(there: int, asked: int) -> str:
 
 
 def _words(old: RunConfig, new: RunConfig, but: Sequence[str] = ()) -> str:
-    pairs = comparison.differing(old, new, but)
+    pairs = course.differing(old, new, but)
     return "; ".join(f"{key}: {a!r} -> {b!r}" for key, (a, b) in pairs.items())
 
 

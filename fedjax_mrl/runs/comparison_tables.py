@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjax_mrl.runs import comparison, grid_columns, pictures, private_runs, student
+from fedjax_mrl.runs import (
+    comparison,
+    comparison_rows,
+    course,
+    grid_columns,
+    pictures,
+    private_runs,
+    student,
+)
 from fedjax_mrl.runs.directory import RunDirectory
 
 
@@ -34,11 +42,11 @@ def to_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> str:
     """The text of comparison.csv.
 
     Args:
-        rows: with the cells of `comparison.row`.
+        rows: with the cells of `comparison_rows.row`.
         columns: of swept options.
     """
     text = io.StringIO()
-    names = comparison.with_columns(columns)
+    names = comparison_rows.with_columns(columns)
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -161,11 +169,11 @@ def draw(
 def _curves(
     runs: Sequence[comparison.Run], columns: Sequence[str]
 ) -> Iterator[tuple[str, list[list[tuple[int, float]]]]]:
-    done = [run for run in runs if comparison.finished(run)]
-    of = lambda run: cell_of(comparison.identity(run.config, columns), columns)
+    done = [run for run in runs if course.finished(run)]
+    of = lambda run: cell_of(comparison_rows.identity(run.config, columns), columns)
     several = len({run.config.learning_rate for run in done}) > 1
     for cell in dict.fromkeys(map(of, done)):
-        curves = [comparison.read_curve(run) for run in done if of(run) == cell]
+        curves = [comparison_rows.read_curve(run) for run in done if of(run) == cell]
         if all(curves):
             yield label(cell, columns, several=several), curves
 
@@ -317,7 +325,7 @@ def write(
     """
     directory.mkdir(parents=True, exist_ok=True)  # every run may have been refused
     folder = RunDirectory(directory)
-    columns = comparison.swept(runs)
+    columns = comparison_rows.swept(runs)
     clients = [run.config.cohort_size for run in runs]
     private = [
         (line["algorithm"], private_runs.read(run.path))

@@ -10,7 +10,14 @@ import pytest
 import fedjax_mrl as fm
 from fedjax_mrl.cli import trials
 from fedjax_mrl.cli.main import main
-from fedjax_mrl.runs import comparison, comparison_tables, grid, grid_columns, pictures
+from fedjax_mrl.runs import (
+    comparison,
+    comparison_rows,
+    comparison_tables,
+    grid,
+    grid_columns,
+    pictures,
+)
 from fedjax_mrl.runs.directory import RunDirectory
 
 SMALL = {
@@ -232,7 +239,8 @@ def test_a_folder_says_what_was_swept_in_names_that_last(tmp_path):
 
 
 def test_the_best_is_that_of_one_split():
-    row = dict.fromkeys(comparison.with_columns(["partition"]), 0) | {"status": "done"}
+    names = comparison_rows.with_columns(["partition"])
+    row = dict.fromkeys(names, 0) | {"status": "done"}
     made = lambda name, partition, last: (
         row
         | {"algorithm": name, "partition": partition}
