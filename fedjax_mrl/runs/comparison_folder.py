@@ -11,7 +11,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import checksums, comparison, course, grid_columns, resuming
+from fedjax_mrl.runs import (
+    checksums,
+    comparison,
+    course,
+    effective,
+    grid_columns,
+    resuming,
+)
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
 from fedjax_mrl.runs.error import InTheWay
@@ -126,7 +133,7 @@ def on_their_schedules(
     try:
         for path in _folders(out):
             config, expected = _read(path, base, swept)
-            free = () if config.algorithm in named else ("set", "shared_dim")
+            free = () if config.algorithm in named else effective.SETTINGS
             if not course.differing(config, expected, (*but, *free)):
                 lengths.add(resuming.schedule_length(config))
     except (OSError, ValueError):
@@ -193,7 +200,7 @@ def _look(path: pathlib.Path, command: _Command, data_sha256: str | None) -> Hel
             "the comparison alone."
         )
     # Which options another algorithm was given, this command does not say.
-    ignored = () if config.algorithm in named else ("set", "shared_dim")
+    ignored = () if config.algorithm in named else effective.SETTINGS
     lengths = {resuming.schedule_length(c) for c in (config, expected)}
     rounds = ("rounds",) * (len(lengths) == 1)  # one goes on where another ends
     problem = _words(config, expected, (*ignored, *rounds))
@@ -219,8 +226,7 @@ def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
     """
     for other in sorted(belonging, key=lambda other: other.path != run.path):
         if course.same(other.config, run.config):
-            theirs = {"set": other.config.set, "shared_dim": other.config.shared_dim}
-            return Run(dataclasses.replace(run.config, **theirs), other.path)
+            return Run(effective.as_said(run.config, other.config), other.path)
     there = next((other for other in belonging if other.path == run.path), None)
     if "learning_rate" in swept and there is not None:
         differing = course.differing(there.config, run.config, ("rounds",))

@@ -67,8 +67,8 @@ def differing(
     values["set"] = dict(old.set), dict(new.set)
     if resuming.schedule_length(old) == resuming.schedule_length(new):
         values.pop("schedule_rounds")  # said in two ways
-    if effective.options(old) == effective.options(new):
-        del values["set"], values["shared_dim"]
+    if effective.same(old, new):
+        but = (*but, *effective.SETTINGS)
     return {
         name: pair
         for name, pair in values.items()
