@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.runs import (
+    cells,
     comparison_gains,
     comparison_rows,
     comparison_tables,
@@ -144,9 +145,9 @@ class Comparison:
         for row, history in zip(self._rows, self.histories.values(), strict=True):
             curve = summary.headline_curve(history.rows("metrics"), history.heads[0])
             if curve:
-                cell = comparison_tables.cell_of(row, self._columns)
+                cell = cells.of(row, self._columns)
                 several = "learning_rate" in self.options
-                name = comparison_tables.label(cell, self._columns, several=several)
+                name = cells.label(cell, self._columns, several=several)
                 curves.setdefault(name, []).append(curve)
         return pictures.curves(curves.items())
 

@@ -237,7 +237,7 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
         comparison_earlier,
         comparison_gains,
         comparison_rows,
-        comparison_tables,
+        comparison_writing,
     )
     from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 
@@ -255,7 +255,7 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     clients = [functools.partial(each.rows, "clients.csv") for each in directories]
     try:
         comparison_gains.add(rows, clients, columns)
-        table = comparison_tables.write(asked.out, runs, rows)
+        table = comparison_writing.write(asked.out, runs, rows)
     except (OSError, RunDirectoryError) as error:
         return console.unwritten(f"The tables in {asked.out}", error)
     print(table, end="")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_mrl.reporting import accuracy, differences, grouping, private, record
-from fedjax_mrl.runs import comparison_tables, private_runs
+from fedjax_mrl.runs import cells, comparison_notes, measures, private_runs
 from tests.reporting import runs
 
 SPENT = {"epsilon": 3.5, "delta": 1e-3, "rounds": 2, "relation": "replace one client"}
@@ -62,11 +62,11 @@ def test_so_it_is_in_the_table_of_a_comparison(last):
     seeds = [{"seed": seed, "last": 0.7 + seed / 10} for seed in range(3)]
     ours = [{"algorithm": "fedavg", **line, "last": last} for line in seeds]
     alone = [{"algorithm": "standalone", **line, "last": 0.75} for line in seeds]
-    text = comparison_tables.difference(ours, alone)
+    text = measures.difference(ours, alone)
     assert text == f"{100 * last - 75:+.2f} [all equal]"
-    cell = comparison_tables.Cell
+    cell = cells.Cell
     lines_of = {cell("fedavg", 0.1): ours, cell("standalone", 0.1): alone}
-    (note,) = comparison_tables._notes(lines_of, [], several=False)
+    (note,) = comparison_notes.differences(lines_of, [], several=False)
     assert note.startswith("[all equal]: all seeds differ by the same")
     ours[0]["last"] = 0.1
-    assert "all equal" not in comparison_tables.difference(ours, alone)
+    assert "all equal" not in measures.difference(ours, alone)

@@ -16,6 +16,7 @@ from fedjax_mrl.runs import (
     comparison_tables,
     grid,
     grid_columns,
+    measures,
     pictures,
 )
 from fedjax_mrl.runs.directory import RunDirectory
@@ -257,7 +258,7 @@ def test_the_best_is_that_of_one_split():
     assert "Best of" not in text  # each algorithm has one cell of a split
 
 
-MEASURES = comparison_tables.MEASURES
+MEASURES = measures.MEASURES
 
 
 def test_of_many_curves_the_ten_best_are_named():
