@@ -41,6 +41,21 @@ def test_a_report_marks_private_methods_and_says_their_epsilon(tmp_path):
     assert "1 of its runs are not finished" in private.notes(made)[-1].text
 
 
+def test_private_methods_are_told_apart_by_their_options(tmp_path):
+    for number, noise in enumerate((2.0, 3.0)):
+        path = tmp_path / f"fedavg-{number}"
+        dp = f"clip=1.0,noise={noise},delta=1e-3"
+        runs.write(path, FLAT, algorithm="fedavg", dp=dp)
+        (path / "summary.json").write_text(json.dumps({"privacy": SPENT}))
+    (made,) = grouping.group([record.read(path) for path in tmp_path.iterdir()])
+    words = {f"dp clip=1.0,noise={noise},delta=0.001" for noise in (2.0, 3.0)}
+    assert {m.name for m in made.methods} == {f"fedavg, private, {w}" for w in words}
+    told = [note.text for note in private.notes(made)][:2]
+    assert {text.partition(": ")[0] for text in told} == {
+        f"fedavg, {w}, private" for w in words
+    }
+
+
 def test_of_others_nothing_is_said_of_privacy(tmp_path):
     made = setting(tmp_path)
     assert made.methods[0].name == "fedavg" and private.notes(made) == []
