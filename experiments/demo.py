@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 from fedjax_mrl.cli.main import main
-from fedjax_mrl.runs import comparison_tables
+from fedjax_mrl.runs import measures
 
 OUT = pathlib.Path("runs/demo")
 WORDS = "compare --preset demo --algorithms fedmrl,standalone --seeds 0,1,2 --out"
@@ -29,14 +29,11 @@ def run() -> int:
         [line for line in rows if line["algorithm"] == name]
         for name in ("fedmrl", "standalone")
     )
-    means = [
-        comparison_tables.spread([line["last"] for line in own])
-        for own in (ours, alone)
-    ]
+    means = [measures.spread([line["last"] for line in own]) for own in (ours, alone)]
     print(
         f"Mean test accuracy of 25 clients, {len(ours)} seeds: FedMRL {means[0]} %, "
         f"Standalone {means[1]} %.\nDifference by seed, with its 95% interval: "
-        f"{comparison_tables.difference(ours, alone)} points. Curves: "
+        f"{measures.difference(ours, alone)} points. Curves: "
         f"{OUT / 'curves.png'}"
     )
     return 0

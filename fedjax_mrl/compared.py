@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from fedjax_mrl.history import History, frame
 from fedjax_mrl.runs import (
-    comparison,
+    cells,
     comparison_gains,
+    comparison_rows,
     comparison_tables,
     pictures,
     private_runs,
@@ -144,15 +145,15 @@ class Comparison:
         for row, history in zip(self._rows, self.histories.values(), strict=True):
             curve = summary.headline_curve(history.rows("metrics"), history.heads[0])
             if curve:
-                cell = comparison_tables.cell_of(row, self._columns)
+                cell = cells.of(row, self._columns)
                 several = "learning_rate" in self.options
-                name = comparison_tables.label(cell, self._columns, several=several)
+                name = cells.label(cell, self._columns, several=several)
                 curves.setdefault(name, []).append(curve)
         return pictures.curves(curves.items())
 
     def add(self, federation: "Federation", problem: str | None) -> None:
         """Takes in a run that ended, and why if it ended early."""
-        own = comparison.identity(federation.config, self._columns)
+        own = comparison_rows.identity(federation.config, self._columns)
         key = tuple(own[name] for name in self._names)
         self.histories[key] = federation.history
         if problem:
@@ -171,7 +172,7 @@ def _row(
     columns: Sequence[str],
 ) -> dict[str, Any]:
     """One row of the table; of a run that failed it has no numbers."""
-    row: dict[str, Any] = dict.fromkeys(comparison.with_columns(columns), "")
+    row: dict[str, Any] = dict.fromkeys(comparison_rows.with_columns(columns), "")
     row |= {**own, "status": problem or "done"}
     if problem is None:
         whole = federation.summary()

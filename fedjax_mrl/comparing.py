@@ -12,7 +12,7 @@ from fedjax_mrl.building.values import Values, take
 from fedjax_mrl.compared import Comparison
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.protocol import Algorithm
-from fedjax_mrl.runs import comparison
+from fedjax_mrl.runs import comparison, grid_columns
 from fedjax_mrl.runs import grid as grids
 from fedjax_mrl.runs import writers as runs_writers
 from fedjax_mrl.runs.comparison import Run
@@ -84,7 +84,7 @@ def compare(
 
 def _columns(grid: grids.Grid) -> list[str]:
     """What is swept, as columns of the tables."""
-    return [name for name in grid if name == "learning_rate"] + grids.columns(grid)
+    return [name for name in grid if name == "learning_rate"] + grid_columns.of(grid)
 
 
 def _foreseen(
@@ -133,7 +133,9 @@ def _read(
                 names_of.append(taken[option])
                 values = values.under(own)
             named[option] = names_of
-    split = [option for option in named if option.replace("-", "_") in grids.SPLIT]
+    split = [
+        option for option in named if option.replace("-", "_") in grid_columns.SPLIT
+    ]
     if split and values.partition is not None:
         raise ValueError(
             f"A split that is given is the same for all; leave {split[0]} out of grid, "

@@ -56,8 +56,10 @@ def test_every_option_that_speaks_of_files_is_read_as_a_path():
 
 
 @pytest.mark.parametrize("value", ["gs://bucket/x", "", "~nobody-of-that-name/x"])
-def test_every_path_option_refuses_what_is_no_path_here(tmp_path, capsys, value):
-    os.chdir(tmp_path)
+def test_every_path_option_refuses_what_is_no_path_here(
+    tmp_path, capsys, value, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     for name, action in options():
         if action.metavar not in command.PATHS:
             continue

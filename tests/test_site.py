@@ -11,7 +11,7 @@ import fedjax_mrl
 from docs.extensions import equations, links, pages
 from fedjax_mrl import algorithms, config
 from fedjax_mrl.cli import main as cli
-from fedjax_mrl.runs import comparison, directory, summary
+from fedjax_mrl.runs import comparison_rows, directory, summary
 from tests import documents
 
 
@@ -117,7 +117,7 @@ def test_the_page_of_results_explains_every_file_and_column():
     }
     for table, columns in directory.COLUMNS.items():
         assert explained[table] == list(columns), table
-    assert explained["comparison.csv"] == list(comparison.COLUMNS)
+    assert explained["comparison.csv"] == list(comparison_rows.COLUMNS)
     keys = [*summary.Summary.__annotations__, *summary.Headline.__annotations__]
     assert explained["summary.json"] == keys
     for name in (*directory.FILES, *directory.FOLDERS, *directory.TABLES):

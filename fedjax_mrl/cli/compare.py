@@ -234,10 +234,10 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     """
     from fedjax_mrl.cli import console
     from fedjax_mrl.runs import (
-        comparison,
         comparison_earlier,
         comparison_gains,
-        comparison_tables,
+        comparison_rows,
+        comparison_writing,
     )
     from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 
@@ -247,15 +247,15 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
         target = comparison_earlier.target(before)
     earlier = {run.path: comparison_earlier.status(run, before) for run in place.others}
     runs = [*place.runs, *place.others]
-    columns = comparison.swept(runs)
-    runs = comparison.in_order(runs, columns)
+    columns = comparison_rows.swept(runs)
+    runs = comparison_rows.in_order(runs, columns)
     ends = {**ends, **earlier}
-    rows = [comparison.row(run, target, ends[run.path], columns) for run in runs]
+    rows = [comparison_rows.row(run, target, ends[run.path], columns) for run in runs]
     directories = [RunDirectory(run.path) for run in runs]
     clients = [functools.partial(each.rows, "clients.csv") for each in directories]
     try:
         comparison_gains.add(rows, clients, columns)
-        table = comparison_tables.write(asked.out, runs, rows)
+        table = comparison_writing.write(asked.out, runs, rows)
     except (OSError, RunDirectoryError) as error:
         return console.unwritten(f"The tables in {asked.out}", error)
     print(table, end="")

@@ -117,7 +117,7 @@ def require_runs(part: "Part", find: "Finder", data_sha256: str | None = None) -
 def _rounds(path: pathlib.Path, runs: "Iterable[Run]") -> str:
     """How many rounds more a run has that is in the way for these alone, or ""."""
     from fedjax_mrl.config import RunConfig
-    from fedjax_mrl.runs import comparison
+    from fedjax_mrl.runs import course
 
     for run in runs:
         try:
@@ -125,6 +125,6 @@ def _rounds(path: pathlib.Path, runs: "Iterable[Run]") -> str:
         except (OSError, ValueError):
             return ""
         longer = old.rounds > run.config.rounds
-        if run.path == path and longer and comparison.on_one_course(old, run.config):
+        if run.path == path and longer and course.same(old, run.config):
             return f"rounds: {old.rounds} -> {run.config.rounds}"
     return ""

@@ -50,11 +50,11 @@ class Trials:
         """Plays all trials of one program that are not done; stops at a signal."""
         from fedjax_mrl.federation import Federation
         from fedjax_mrl.planning import plan
-        from fedjax_mrl.runs import comparison
+        from fedjax_mrl.runs import course
 
         waiting = []
         for run in runs:
-            if comparison.finished(run):
+            if course.finished(run):
                 self._say(f"{self._label(run)}: already done")
                 self.ends[run.path] = "done"
             else:
@@ -152,11 +152,11 @@ def _open(
     run: "Run", federation: "Federation", *, overwrite: bool
 ) -> "tuple[RunDirectory, State | None]":
     """The run's directory, and the state to go on from if it was interrupted."""
-    from fedjax_mrl.runs import comparison, resuming
+    from fedjax_mrl.runs import course, resuming
     from fedjax_mrl.runs.directory import RunDirectory
 
     text = run.config.to_json()
-    if not comparison.begun(run):
+    if not course.begun(run):
         return RunDirectory.create(run.path, config=text, overwrite=overwrite), None
     directory = RunDirectory(run.path)
     directory.lock()

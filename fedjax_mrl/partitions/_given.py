@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fedjax_mrl.partitions._checks import check_given
 from fedjax_mrl.partitions._partition import Partition, PartitionError, some
 
 _FORMS = (
@@ -12,6 +13,34 @@ _FORMS = (
     "only the training parts"
 )
 _LARGEST = 2**31
+
+
+def given(
+    text: str, split: object, num_clients: int, num_train: int, num_test: int
+) -> Partition:
+    """Takes a split that the user made, in any usual form, and checks it.
+
+    Test parts may overlap, and be one common set; only training parts may not.
+
+    Args:
+        text: what to call it in messages.
+        split: as of `normalise`.
+        num_clients: N.
+        num_train: n, of the training images.
+        num_test: m, of the test images.
+
+    Raises:
+        PartitionError: for what is no split, or does not fit the images and clients.
+
+    Example:
+        >>> given("mine", {0: [5, 2], 1: [3]}, num_clients=2, num_train=6, num_test=2)
+        ... # doctest: +NORMALIZE_WHITESPACE
+        Partition(train=(array([2, 5], dtype=int32), array([3], dtype=int32)),
+            test=(array([0, 1], dtype=int32), array([0, 1], dtype=int32)))
+    """
+    partition = normalise(split, num_clients, num_test)
+    check_given(text, partition, num_clients, num_train, num_test)
+    return partition
 
 
 def normalise(given: Any, num_clients: int, num_test: int) -> Partition:

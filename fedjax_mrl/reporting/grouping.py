@@ -15,23 +15,35 @@ from typing import Any, NamedTuple
 from fedjax_mrl import discovery, references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.reporting.record import Run
-from fedjax_mrl.runs import comparison, fairness, resuming
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison, fairness, grid_columns, resuming
 
 _SEEDS = ("seed", "data_seed")
-_SPLIT = tuple(name for name in grids.SPLIT if name not in _SEEDS)
+_SPLIT = tuple(name for name in grid_columns.SPLIT if name not in _SEEDS)
 
 
 class Method(NamedTuple):
-    """Runs that differ in their seeds alone, one for each repetition, ascending."""
+    """Runs that differ in their seeds alone.
 
-    name: str
+    Attributes:
+        algorithm: its short name.
+        options: in words, those in which it differs from others of the algorithm.
+        runs: one for each repetition, ascending.
+    """
+
+    algorithm: str
+    options: tuple[str, ...]
     runs: tuple[Run, ...]
 
     @property
-    def algorithm(self) -> str:
-        """The short name of the algorithm."""
-        return self.runs[0].name
+    def private(self) -> bool:
+        """Whether it has differential privacy."""
+        return self.runs[0].config.privacy is not None
+
+    @property
+    def name(self) -> str:
+        """Tells it from the others, and private methods from what they are without."""
+        marks = ("private",) * self.private
+        return ", ".join([self.algorithm, *marks, *self.options])
 
     @property
     def common_round(self) -> int | None:
@@ -118,14 +130,14 @@ def _setting(alike: Iterable[Run], rounds: int) -> Setting:
     methods: dict[str, list[Run]] = {}
     for (key, _), run in kept.items():
         methods.setdefault(key, []).append(run)
-    names = _names([runs[0].config for runs in methods.values()])
-    named = [
-        Method(name, tuple(sorted(runs, key=lambda run: run.repetition)))
-        for name, runs in zip(names, methods.values(), strict=True)
+    options = _options([runs[0].config for runs in methods.values()])
+    made = [
+        Method(runs[0].name, words, tuple(sorted(runs, key=lambda run: run.repetition)))
+        for words, runs in zip(options, methods.values(), strict=True)
     ]
     config = next(iter(kept.values())).config
     title = _title(config, rounds)
-    return Setting(title, _slug(title), rounds, tuple(named), tuple(notes))
+    return Setting(title, _slug(title), rounds, tuple(made), tuple(notes))
 
 
 def _of_longer(run: Run, rounds: int) -> str:
@@ -182,26 +194,25 @@ def _split_key(run: Run) -> str:
     return json.dumps([named, run.data, values], sort_keys=True, default=list)
 
 
-def _names(configs: Sequence[RunConfig]) -> list[str]:
-    """Names of methods, which say in what those of one algorithm differ."""
+def _options(configs: Sequence[RunConfig]) -> list[tuple[str, ...]]:
+    """The options of methods in words, as far as those of one algorithm differ."""
     all_settings = [_settings(config) for config in configs]
     of_methods = {"algorithm", "shared_model", "shared_dim"}
     options = {key for settings in all_settings for key in settings if "." in key}
-    names = []
+    found = []
     for config, settings in zip(configs, all_settings, strict=True):
         own = [s for s in all_settings if s["algorithm"] == settings["algorithm"]]
-        words = [references.short(config.algorithm)]
-        words += ["private"] * (config.privacy is not None)
+        words = []
         for key in dict.fromkeys(key for s in all_settings for key in s):
             among = own if key in options | of_methods else all_settings
-            if key == "dp":  # "private" tells it from the others
+            if key == "dp":  # its name tells it from those without
                 among = [s for s in among if s.get(key) is not None]
             shown = {json.dumps(s.get(key), default=list) for s in among}
             silent = key == "algorithm" or (key == "dp" and config.privacy is None)
             if not silent and len(shown) > 1:
                 words.append(_said(key, settings.get(key), config.algorithm))
-        names.append(", ".join(words))
-    return names
+        found.append(tuple(words))
+    return found
 
 
 def _said(key: str, value: object, algorithm: str) -> str:
@@ -212,9 +223,8 @@ def _said(key: str, value: object, algorithm: str) -> str:
         value, ending = _default(key, algorithm), " (default)"
     if isinstance(value, tuple):
         value = "+".join(references.short(str(each)) for each in value)
-    return (
-        f"{short} default" if value is None else f"{short} {grids.text(value)}{ending}"
-    )
+    said = "default" if value is None else f"{grid_columns.text(value)}{ending}"
+    return f"{short} {said}"
 
 
 def _default(key: str, algorithm: str) -> object:

@@ -4,16 +4,13 @@ from fedjax_mrl.reporting.content import Note
 from fedjax_mrl.reporting.grouping import Setting
 from fedjax_mrl.runs import private_runs
 
-_SUFFIX = ", private"
-
 
 def notes(setting: Setting) -> list[Note]:
     """A paragraph on each private method; none where there is no such method."""
-    methods = [m for m in setting.methods if m.runs[0].config.privacy is not None]
     found, unknown = [], []
-    for method in methods:
+    for method in (method for method in setting.methods if method.private):
         known = [run.privacy for run in method.runs if run.privacy is not None]
-        name = method.name.replace(_SUFFIX, "", 1)
+        name = ", ".join([method.algorithm, *method.options])
         found += [(name, spent) for spent in known]
         if len(known) < len(method.runs):
             unknown.append(

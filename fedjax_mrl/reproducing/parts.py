@@ -10,8 +10,7 @@ from fedjax_mrl import references
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.reproducing import preset as presets
 from fedjax_mrl.reproducing.preset import Cells, Preset, Scale
-from fedjax_mrl.runs import comparison
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison, course, grid_columns
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import RunDirectory
 
@@ -165,7 +164,7 @@ def _reaches(longer: RunConfig, config: RunConfig) -> bool:
     if (longer.algorithm, longer.seed) != (config.algorithm, config.seed):
         return False
     enough = longer.rounds >= config.rounds
-    return enough and comparison.on_one_course(longer, config)
+    return enough and course.same(longer, config)
 
 
 class Finder:
@@ -184,14 +183,14 @@ class Finder:
 
     def __call__(self, run: Run) -> Progress:
         """How far a run has come."""
-        if comparison.finished(run):
+        if course.finished(run):
             return Progress(run.config.rounds, run.path)
         for other in self._others():
             if other.path != run.path and _holds(other, run):
                 return Progress(run.config.rounds, other.path, taken=True)
-        if not comparison.begun(run):
+        if not course.begun(run):
             return Progress(0, None)
-        ended = comparison.rounds_played(run.path)
+        ended = course.rounds_played(run.path)
         return Progress(ended or played(run.path), None, ended=ended is not None)
 
     def _others(self) -> list[Run]:
@@ -216,10 +215,10 @@ def _runs_below(folder: pathlib.Path) -> Iterator[Run]:
 
 def _holds(other: Run, run: Run) -> bool:
     """Whether a run that ended has the rounds of another one."""
-    rounds = comparison.rounds_played(other.path) or 0
+    rounds = course.rounds_played(other.path) or 0
     if rounds < run.config.rounds or other.config.rounds != rounds:
         return False
-    same = comparison.on_one_course(other.config, run.config)
+    same = course.same(other.config, run.config)
     return same and played(other.path) >= run.config.rounds
 
 
@@ -247,8 +246,10 @@ def cell_key(run: Run, swept: Sequence[str]) -> tuple[str, tuple[tuple[str, Any]
 
     Repeats differ in the seed of training or of the split.
     """
-    columns = [column for column in grids.columns(swept) if column not in REPEATS]
-    values = tuple((column, grids.value(run.config, column)) for column in columns)
+    columns = [column for column in grid_columns.of(swept) if column not in REPEATS]
+    values = tuple(
+        (column, grid_columns.value(run.config, column)) for column in columns
+    )
     return run.config.algorithm, values
 
 

@@ -15,8 +15,7 @@ from fedjax_mrl.reproducing.ahead import Repeat
 from fedjax_mrl.reproducing.parts import Part, Progress
 from fedjax_mrl.reproducing.preset import Preset, Scale
 from fedjax_mrl.reproducing.results import Result
-from fedjax_mrl.runs import comparison
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison, grid_columns
 from fedjax_mrl.runs.comparison import Run
 
 COLUMNS = (
@@ -54,7 +53,7 @@ class Cell(NamedTuple):
     def label(self) -> str:
         """A short name for pictures."""
         values = [
-            f"{column.rpartition('.')[2]} {grids.text(value)}"
+            f"{column.rpartition('.')[2]} {grid_columns.text(value)}"
             for column, value in self.options
             if value != ""
         ]
@@ -157,7 +156,7 @@ def _options(cell: Cell) -> str:
         default = known.get(column.rpartition(".")[2])
         if value == "" and default is not None:
             said.append((column, default, " (default)"))
-    return "; ".join(f"{name}={grids.text(v)}{end}" for name, v, end in said)
+    return "; ".join(f"{name}={grid_columns.text(v)}{end}" for name, v, end in said)
 
 
 def _costs(cell: Cell) -> dict[str, Any]:

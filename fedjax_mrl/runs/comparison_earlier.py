@@ -4,8 +4,7 @@ import csv
 import pathlib
 from collections.abc import Sequence
 
-from fedjax_mrl.runs import comparison
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import comparison_rows, course, grid_columns
 from fedjax_mrl.runs.comparison import Run
 
 _IDENTITY = {"algorithm", "seed", "learning_rate"}
@@ -32,12 +31,12 @@ def target(before: Sequence[dict[str, str]]) -> float | None:
 
 def status(run: Run, before: Sequence[dict[str, str]]) -> str:
     """The status of a run that a command does not name: "done", or a sentence."""
-    if comparison.finished(run):
+    if course.finished(run):
         return "done"
     known = next((row for row in before if _is_of(run, row)), {}).get("status", "")
     if known not in ("", None, "done"):
         return known
-    played = comparison.rounds_played(run.path)
+    played = course.rounds_played(run.path)
     if played is None:
         return f"not finished; `fedjax-mrl resume {run.path}` goes on"
     return f"ended after round {played} of {run.config.rounds}"
@@ -45,6 +44,8 @@ def status(run: Run, before: Sequence[dict[str, str]]) -> str:
 
 def _is_of(run: Run, row: dict[str, str]) -> bool:
     """Whether a row of comparison.csv is that of a run."""
-    columns = [column for column in grids.columns_in(run.path.name) if column in row]
-    own = comparison.identity(run.config, columns)
+    columns = [
+        column for column in grid_columns.said_in(run.path.name) if column in row
+    ]
+    own = comparison_rows.identity(run.config, columns)
     return all(row[name] == str(value) for name, value in own.items())

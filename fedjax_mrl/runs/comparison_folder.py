@@ -11,8 +11,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import checksums, comparison, resuming
-from fedjax_mrl.runs import grid as grids
+from fedjax_mrl.runs import (
+    checksums,
+    comparison,
+    course,
+    effective,
+    grid_columns,
+    resuming,
+)
 from fedjax_mrl.runs.comparison import Run
 from fedjax_mrl.runs.directory import FILES, FOLDERS, RunDirectory, RunDirectoryError
 from fedjax_mrl.runs.error import InTheWay
@@ -85,14 +91,14 @@ def find(
     problems = {run.path: run.problem for run in held if run.problem}
     for run in placed:
         there = next((other for other in belonging if other.path == run.path), None)
-        if there is not None and not comparison.begun(run):
+        if there is not None and not course.begun(run):
             problems[run.path] = _in_the_way(there.config, run.config)
         elif there is None and run.path not in problems and _files(run.path):
             problems[run.path] = "it holds a run without a readable config.json"
     if problems and not overwrite:
         raise InTheWay(_refusal(problems), problems)
     for run in placed:
-        if not comparison.begun(run):
+        if not course.begun(run):
             RunDirectory.check(run.path, overwrite=run.path in problems)
     paths = {run.path for run in placed}
     others = [run for run in belonging if run.path not in paths]
@@ -127,8 +133,8 @@ def on_their_schedules(
     try:
         for path in _folders(out):
             config, expected = _read(path, base, swept)
-            free = () if config.algorithm in named else ("set", "shared_dim")
-            if not comparison.differing(config, expected, (*but, *free)):
+            free = () if config.algorithm in named else effective.SETTINGS
+            if not course.differing(config, expected, (*but, *free)):
                 lengths.add(resuming.schedule_length(config))
     except (OSError, ValueError):
         return base  # refused by `find` with a reason
@@ -170,9 +176,11 @@ def _read(
 ) -> tuple[RunConfig, RunConfig]:
     """The configuration of a run, and what it would be in a command's comparison."""
     config = RunConfig.from_json((path / "config.json").read_text("utf-8"))
-    columns = {*grids.columns(swept), *grids.columns_in(path.name)}
+    columns = {*grid_columns.of(swept), *grid_columns.said_in(path.name)}
     own = config.algorithm, config.seed, config.learning_rate
-    return config, comparison.configured(grids.adopt(base, config, columns), *own)
+    return config, comparison.configured(
+        grid_columns.adopt(base, config, columns), *own
+    )
 
 
 def _look(path: pathlib.Path, command: _Command, data_sha256: str | None) -> Held:
@@ -181,7 +189,7 @@ def _look(path: pathlib.Path, command: _Command, data_sha256: str | None) -> Hel
         config, expected = _read(path, base, swept)
     except (OSError, ValueError) as error:
         return Held(path, None, f"its config.json cannot be read ({error})")
-    columns = grids.columns_in(path.name)
+    columns = grid_columns.said_in(path.name)
     names = [
         comparison.folder(config, several=several, columns=columns)
         for several in (False, True)
@@ -192,7 +200,7 @@ def _look(path: pathlib.Path, command: _Command, data_sha256: str | None) -> Hel
             "the comparison alone."
         )
     # Which options another algorithm was given, this command does not say.
-    ignored = () if config.algorithm in named else ("set", "shared_dim")
+    ignored = () if config.algorithm in named else effective.SETTINGS
     lengths = {resuming.schedule_length(c) for c in (config, expected)}
     rounds = ("rounds",) * (len(lengths) == 1)  # one goes on where another ends
     problem = _words(config, expected, (*ignored, *rounds))
@@ -217,14 +225,13 @@ def _place(run: Run, belonging: Sequence[Run], swept: Collection[str]) -> Run:
     What the folder's run leaves at defaults stays so, since checkpoints say as much.
     """
     for other in sorted(belonging, key=lambda other: other.path != run.path):
-        if comparison.on_one_course(other.config, run.config):
-            theirs = {"set": other.config.set, "shared_dim": other.config.shared_dim}
-            return Run(dataclasses.replace(run.config, **theirs), other.path)
+        if course.same(other.config, run.config):
+            return Run(effective.as_said(run.config, other.config), other.path)
     there = next((other for other in belonging if other.path == run.path), None)
     if "learning_rate" in swept and there is not None:
-        differing = comparison.differing(there.config, run.config, ("rounds",))
+        differing = course.differing(there.config, run.config, ("rounds",))
         if set(differing) == {"learning_rate"}:
-            columns = grids.columns_in(run.path.name)
+            columns = grid_columns.said_in(run.path.name)
             name = comparison.folder(run.config, several=True, columns=columns)
             return run._replace(path=run.path.parent / name)
     return run
@@ -243,7 +250,7 @@ def _of_no_table(
         if run.config.rounds != rounds:
             found[run.path] = _of_other_rounds(run.config.rounds, rounds)
             continue
-        same = (o for o in known if comparison.on_one_course(o.config, run.config))
+        same = (o for o in known if course.same(o.config, run.config))
         double = next(same, None)
         if double is None:
             known.append(run)
@@ -264,7 +271,7 @@ def _refusal(problems: Mapping[pathlib.Path, str]) -> str:
 
 def _in_the_way(old: RunConfig, new: RunConfig) -> str:
     """Why a run that a command names cannot be taken or gone on with."""
-    if comparison.on_one_course(old, new):
+    if course.same(old, new):
         return (
             f"it has gone on to {old.rounds} rounds, more than {new.rounds}; --rounds "
             f"{old.rounds} takes it as it is, and goes on with the others"
@@ -285,7 +292,7 @@ def _of_other_rounds(there: int, asked: int) -> str:
 
 
 def _words(old: RunConfig, new: RunConfig, but: Sequence[str] = ()) -> str:
-    pairs = comparison.differing(old, new, but)
+    pairs = course.differing(old, new, but)
     return "; ".join(f"{key}: {a!r} -> {b!r}" for key, (a, b) in pairs.items())
 
 

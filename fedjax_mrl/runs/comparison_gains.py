@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedjax_mrl.runs import comparison_tables, fairness
+from fedjax_mrl.runs import cells, fairness
 from fedjax_mrl.runs.fairness import Gains
 
 # Returns rows of clients.csv.
@@ -23,7 +23,7 @@ def each(
         clients: for each, what returns its rows of clients.csv.
         columns: of swept options.
     """
-    cell_of = lambda line: comparison_tables.cell_of(line, columns)
+    cell_of = lambda line: cells.of(line, columns)
     alone = [
         (line["seed"], cell_of(line), functools.cache(read))
         for line, read in zip(rows, clients, strict=True)
@@ -33,7 +33,7 @@ def each(
         if line["algorithm"] == "standalone" or line["status"] != "done":
             continue
         for seed, cell, theirs in alone:
-            if seed == line["seed"] and comparison_tables.alike(cell_of(line), cell):
+            if seed == line["seed"] and cells.alike(cell_of(line), cell):
                 gains = fairness.gains(read(), theirs())
                 if gains is not None:
                     yield place, gains

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_mrl.config import RunConfig
-from fedjax_mrl.runs import resuming
+from fedjax_mrl.runs import effective, resuming
 
 # Settings that a method's run and its Standalone run may have otherwise.
-_OF_METHODS = ("algorithm", "shared_model", "shared_dim", "set", "init_seed")
+_OF_METHODS = ("algorithm", "shared_model", *effective.SETTINGS, "init_seed")
 
 
 class Gains(NamedTuple):

@@ -1,5 +1,6 @@
 """Errors that are no answer to what the user gave do not pass for wrong use."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -20,6 +21,14 @@ def unpacked(_):
     return first, second
 
 
+def unpacked_and_handed_on(_):
+    try:
+        first, second = ["alone"]
+    except ValueError:
+        raise
+    return first, second
+
+
 def of_the_library(_):
     return json.loads("{")
 
@@ -32,11 +41,21 @@ def raised(_):
     raise ValueError("Of my own.")
 
 
+def raised_and_cleaned_up(_):
+    try:
+        with contextlib.ExitStack():
+            raise ValueError("Of my own.")
+    finally:
+        [].clear()
+
+
 def of_the_package(_):
     raise ConfigError("No such thing.")
 
 
-@pytest.mark.parametrize("fails", [unpacked, of_the_library, of_compiled_code])
+@pytest.mark.parametrize(
+    "fails", [unpacked, unpacked_and_handed_on, of_the_library, of_compiled_code]
+)
 def test_a_defect_has_a_status_and_a_message_of_its_own(fails, monkeypatch, capsys):
     monkeypatch.setattr(options, "resolve", fails)
     assert main(RUN) == 1
@@ -51,7 +70,12 @@ def test_a_defect_has_a_status_and_a_message_of_its_own(fails, monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    ("fails", "text"), [(raised, "Of my own."), (of_the_package, "No such thing.")]
+    ("fails", "text"),
+    [
+        (raised, "Of my own."),
+        (raised_and_cleaned_up, "Of my own."),
+        (of_the_package, "No such thing."),
+    ],
 )
 def test_what_was_raised_on_purpose_is_wrong_use(fails, text, monkeypatch, capsys):
     monkeypatch.setattr(options, "resolve", fails)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_mrl.reporting import accuracy, differences, grouping, private, record
-from fedjax_mrl.runs import comparison_tables, private_runs
+from fedjax_mrl.runs import cells, comparison_notes, measures, private_runs
 from tests.reporting import runs
 
 SPENT = {"epsilon": 3.5, "delta": 1e-3, "rounds": 2, "relation": "replace one client"}
@@ -41,6 +41,21 @@ def test_a_report_marks_private_methods_and_says_their_epsilon(tmp_path):
     assert "1 of its runs are not finished" in private.notes(made)[-1].text
 
 
+def test_private_methods_are_told_apart_by_their_options(tmp_path):
+    for number, noise in enumerate((2.0, 3.0)):
+        path = tmp_path / f"fedavg-{number}"
+        dp = f"clip=1.0,noise={noise},delta=1e-3"
+        runs.write(path, FLAT, algorithm="fedavg", dp=dp)
+        (path / "summary.json").write_text(json.dumps({"privacy": SPENT}))
+    (made,) = grouping.group([record.read(path) for path in tmp_path.iterdir()])
+    words = {f"dp clip=1.0,noise={noise},delta=0.001" for noise in (2.0, 3.0)}
+    assert {m.name for m in made.methods} == {f"fedavg, private, {w}" for w in words}
+    told = [note.text for note in private.notes(made)][:2]
+    assert {text.partition(": ")[0] for text in told} == {
+        f"fedavg, {w}, private" for w in words
+    }
+
+
 def test_of_others_nothing_is_said_of_privacy(tmp_path):
     made = setting(tmp_path)
     assert made.methods[0].name == "fedavg" and private.notes(made) == []
@@ -62,11 +77,11 @@ def test_so_it_is_in_the_table_of_a_comparison(last):
     seeds = [{"seed": seed, "last": 0.7 + seed / 10} for seed in range(3)]
     ours = [{"algorithm": "fedavg", **line, "last": last} for line in seeds]
     alone = [{"algorithm": "standalone", **line, "last": 0.75} for line in seeds]
-    text = comparison_tables.difference(ours, alone)
+    text = measures.difference(ours, alone)
     assert text == f"{100 * last - 75:+.2f} [all equal]"
-    cell = comparison_tables.Cell
+    cell = cells.Cell
     lines_of = {cell("fedavg", 0.1): ours, cell("standalone", 0.1): alone}
-    (note,) = comparison_tables._notes(lines_of, [], several=False)
+    (note,) = comparison_notes.differences(lines_of, [], several=False)
     assert note.startswith("[all equal]: all seeds differ by the same")
     ours[0]["last"] = 0.1
-    assert "all equal" not in comparison_tables.difference(ours, alone)
+    assert "all equal" not in measures.difference(ours, alone)

@@ -454,7 +454,7 @@ def test_documents_reproduce_presets_that_there_are():
 def test_the_full_table_has_the_configuration_of_the_run_of_record():
     """`compare --preset paper-cifar100-n100 --eval-every 5 --rounds 500` is taken."""
     from fedjax_mrl import config
-    from fedjax_mrl.runs import comparison
+    from fedjax_mrl.runs import course
 
     given = {"eval_every": 5, "digest_every": 50, "checkpoint_every": 10}
     given |= {"rounds": 500, "algorithm": "fedmrl", "data_dir": "elsewhere"}
@@ -464,7 +464,7 @@ def test_the_full_table_has_the_configuration_of_the_run_of_record():
         planned = parts.plan(found, found.scales["full"], pathlib.Path("none"))
         (part,) = [part for part in planned if part.name == setting]
         (run,) = [run for run in part.runs if run.path.name == "fedmrl-0"]
-        assert comparison.on_one_course(known, run.config)
+        assert course.same(known, run.config)
 
 
 @pytest.mark.slow

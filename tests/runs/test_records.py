@@ -9,7 +9,7 @@ from fedjax_mrl.config import RunConfig
 from fedjax_mrl.learning import servers
 from fedjax_mrl.protocol import Algorithm, Client, Model
 from fedjax_mrl.results import Result, Seconds
-from fedjax_mrl.runs import comparison, comparison_tables
+from fedjax_mrl.runs import comparison, comparison_rows, comparison_tables
 from fedjax_mrl.runs.checkpoint import Checkpoints
 from fedjax_mrl.runs.directory import COLUMNS, RunDirectory
 from fedjax_mrl.simulation import initialization, population
@@ -125,7 +125,7 @@ def test_architectures_are_named_in_the_order_of_clients():
 
 
 def line(seed, last):
-    row = dict.fromkeys(comparison.COLUMNS, 0)
+    row = dict.fromkeys(comparison_rows.COLUMNS, 0)
     row |= {"algorithm": "fml", "seed": seed, "learning_rate": 0.1, "status": "done"}
     return row | {"head": "h", "last": last, "last10": last, "best": last}
 
@@ -216,5 +216,5 @@ def test_a_target_is_reached_where_the_curve_is_as_high(target, first, tmp_path)
     curve = [(1, 0.4), (2, 0.5), (3, 0.6)]
     lines = [{**cells, "round": r, "mean_accuracy": a} for r, a in curve]
     directory.append("metrics.csv", lines)
-    row = comparison.row(comparison.Run(config, directory.path), target)
+    row = comparison_rows.row(comparison.Run(config, directory.path), target)
     assert row["rounds_to_target"] == first

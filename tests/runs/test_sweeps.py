@@ -10,7 +10,15 @@ import pytest
 import fedjax_mrl as fm
 from fedjax_mrl.cli import trials
 from fedjax_mrl.cli.main import main
-from fedjax_mrl.runs import comparison, comparison_tables, grid, pictures
+from fedjax_mrl.runs import (
+    comparison,
+    comparison_rows,
+    comparison_tables,
+    grid,
+    grid_columns,
+    measures,
+    pictures,
+)
 from fedjax_mrl.runs.directory import RunDirectory
 
 SMALL = {
@@ -226,13 +234,14 @@ def test_a_folder_says_what_was_swept_in_names_that_last(tmp_path):
     assert len(set(names)) == len(names) == 16
     for run in runs:
         again = comparison.folder(
-            run.config, several=True, columns=grid.columns_in(run.path.name)
+            run.config, several=True, columns=grid_columns.said_in(run.path.name)
         )
         assert again == run.path.name
 
 
 def test_the_best_is_that_of_one_split():
-    row = dict.fromkeys(comparison.with_columns(["partition"]), 0) | {"status": "done"}
+    names = comparison_rows.with_columns(["partition"])
+    row = dict.fromkeys(names, 0) | {"status": "done"}
     made = lambda name, partition, last: (
         row
         | {"algorithm": name, "partition": partition}
@@ -249,7 +258,7 @@ def test_the_best_is_that_of_one_split():
     assert "Best of" not in text  # each algorithm has one cell of a split
 
 
-MEASURES = comparison_tables.MEASURES
+MEASURES = measures.MEASURES
 
 
 def test_of_many_curves_the_ten_best_are_named():
