@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_mrl import discovery
+from fedjax_mrl.ops import backend
 
 AUGMENTATIONS = ("none", "flip_erase_crop", "raw")
 _FLIP = 0.5  # probability
@@ -115,6 +116,10 @@ def _normalisation(
 ) -> Callable[[jax.Array], jax.Array]:
     """Returns the function from pixels [B, H, W, C] to normalised float32 ones.
 
+    A CPU looks them up. If it multiplied and added, it would depend on the compiler,
+    and from jax 0.11 on on the loop around, whether a product is rounded before the
+    sum, and so would the last bit.
+
     Raises:
         ValueError: for unusable `mean` and `std`, see `prepare`.
     """
@@ -126,9 +131,17 @@ def _normalisation(
     deviation = np.asarray(std, np.float64).reshape(1, 1, 1, -1)
     scale = (1 / (255 * deviation)).astype(np.float32)
     offset = (-np.asarray(mean, np.float64) / deviation).astype(np.float32)
+    # Each of the 256 values that a pixel can have, rounded once: [256 C].
+    exact = np.arange(256).reshape(-1, 1, 1, 1) * scale.astype(np.float64) + offset
+    table = exact.astype(np.float32).ravel()
+    channels = len(std)
+    channel = np.arange(channels, dtype=np.int32).reshape(1, 1, 1, -1)
 
     def normalise(pixels):
-        return pixels.astype(jnp.float32) * scale + offset
+        if backend.current() != "cpu":
+            return pixels.astype(jnp.float32) * scale + offset
+        places = pixels.astype(jnp.int32) * channels + channel
+        return jnp.asarray(table).at[places].get(mode="promise_in_bounds")
 
     return normalise
 

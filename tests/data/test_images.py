@@ -88,6 +88,18 @@ def test_test_inputs_are_normalised_and_nothing_else():
     np.testing.assert_allclose(augmented.test(x, index), expected, atol=2e-6)
 
 
+def test_normalised_pixels_are_rounded_once_whatever_compiles_them():
+    x = jnp.arange(256, dtype=jnp.uint8)[:, None, None, None].repeat(3, axis=3)
+    scale = (1 / (255 * np.float64(STD))).astype(np.float32).astype(np.float64)
+    offset = (-np.float64(MEAN) / STD).astype(np.float32).astype(np.float64)
+    expected = (np.asarray(x, np.float64) * scale + offset).astype(np.float32)
+    index = jnp.arange(256)
+    compiled = jax.jit(lambda i: jax.lax.map(lambda j: augmented.test(x, j[None]), i))
+    np.testing.assert_array_equal(augmented.test(x, index), expected)  # step by step
+    np.testing.assert_array_equal(jax.jit(augmented.test)(x, index), expected)
+    np.testing.assert_array_equal(compiled(index)[:, 0], expected)
+
+
 def test_none_trains_on_the_test_inputs():
     x, index = stored(), positions(7, 5)
     plain = images.prepare(MEAN, STD, "none")
