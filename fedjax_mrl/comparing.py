@@ -100,6 +100,7 @@ def _foreseen(
     grids.require_one_test_part(grid, drawn=data.test_drawn)
     values = values._replace(dataset=data)
     ahead.require_built((run.config for run in runs), data, values)
+    ahead.require_a_split((run.config for run in runs), data, values)
     return values
 
 

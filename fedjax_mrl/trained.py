@@ -131,8 +131,9 @@ class Trained(Programs):
             number <= client < self.config.num_clients
         ):
             raise ValueError(
-                f"client {client} is held out and takes part in no round; "
-                f"personalize([{client}]) brings it in."
+                f"client {client} is held out and takes part in no round. In Python "
+                f"personalize([{client}]) makes a model of it; the command "
+                "`fedjax-mrl personalize` only tells how accurate one would be."
             )
         return number
 

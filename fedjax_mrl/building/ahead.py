@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from fedjax_mrl import algorithms, discovery, numerics, partitions, references
-from fedjax_mrl.building import pieces
+from fedjax_mrl.building import pieces, splits
 from fedjax_mrl.building.values import Values
 from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.data.dataset import Dataset
@@ -68,6 +68,34 @@ def require_built(
     for name, error in unfit:
         if name in fit:
             raise ConfigError(f"{references.short(name)}: {error}")
+
+
+def require_a_split(
+    configs: Iterable[RunConfig], data: Dataset, values: Values | None = None
+) -> None:
+    """Refuses runs of which none can split the data, once and not run by run.
+
+    Where some can, the others say in their turn that they cannot.
+
+    Args:
+        configs: of the runs.
+        data: what they train on.
+        values: what was given as a value.
+
+    Raises:
+        ValueError: of the first run, if there is a split for none.
+    """
+    given = None if values is None else values.partition
+    refused: ValueError | None = None
+    for config in _distinct(configs):
+        try:
+            splits.split(splits.counted(config, data), data, given)
+        except ValueError as error:
+            refused = refused or error
+        else:
+            return
+    if refused is not None:
+        raise refused
 
 
 def _error(

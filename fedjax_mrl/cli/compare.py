@@ -167,13 +167,10 @@ def _grid(args: argparse.Namespace) -> dict[str, list[str]]:
 
     grid = grids.parse(args.grid)
     for flag, name in (("--seeds", "seed"), ("--learning-rates", "learning_rate")):
-        words = [
-            word
-            for word in (getattr(args, flag[2:].replace("-", "_")) or "").split(",")
-            if word
-        ]
-        if not words:
+        text = getattr(args, flag[2:].replace("-", "_"))
+        if not text:
             continue
+        words = text.split(",")
         if name in grid:
             raise UsageError(f"Give {flag} or --grid {name}=..., not both.")
         if name == "learning_rate":
@@ -214,6 +211,7 @@ def _find(asked: _Asked, dataset: "Dataset", *, overwrite: bool) -> "Place":
         ahead.require_known(run.config for run in runs)
         grids.require_one_test_part(asked.grid, drawn=dataset.test_drawn)
     ahead.require_built((run.config for run in runs), dataset)
+    ahead.require_a_split((run.config for run in runs), dataset)
     return comparison_folder.find(
         asked.out,
         asked.base,

@@ -104,7 +104,7 @@ def _execute(args: argparse.Namespace) -> int:
         if file.name in folder.FILES:
             print(f"  {file.name:31} {file.stat().st_size:>12,} bytes")
     if (made / folder.PROGRAM).exists():
-        print(f"Ask it with: fedjax-mrl predict {shlex.quote(args.out)} IMAGES...")
+        print(f"Ask it with: fedjax-mrl predict {shlex.quote(args.out)} FILE...")
     return 0
 
 

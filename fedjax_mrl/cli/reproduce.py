@@ -239,7 +239,8 @@ def _overview(asked: _Asked) -> list[str]:
         "scale": scale.name + (f". {scale.differs}" if scale.differs else ""),
         "hardware": preset.hardware,
         "time": scale.time,
-        "paper": preset.source or "no figures known as numbers",
+        "paper": preset.source
+        or ("" if preset.paper else "no figures known as numbers"),
         "measured": _measured(scale),
         "folder": str(asked.out),
     }

@@ -61,7 +61,7 @@ def _go_on(
     label = f"{config.title}"
     round = 0 if state is None else state.round
     if state is None:
-        warn("There is no checkpoint that can be used; the run begins with round 1.")
+        warn(stored.NOTHING_SAVED)
     if round > config.rounds:
         raise UsageError(
             f"{directory.path} already has {round} rounds; --rounds must be at least "
@@ -79,7 +79,7 @@ def _go_on(
     if elsewhere:
         warn(elsewhere)
     directory.cut(round, config.eval_every)
-    if first and not args.quiet:
+    if first and state is not None and not args.quiet:
         print(f"Going on after round {round} of {config.rounds}.", flush=True)
     from fedjax_mrl.cli import training
 

@@ -164,6 +164,8 @@ def _open(
         warn = lambda text: print(f"fedjax-mrl: {text}", file=sys.stderr)
         state = resuming.restore(federation, directory, warn)
         round = 0 if state is None else state.round
+        if state is None and directory.rows("rounds.csv"):
+            warn(f"{run.path.name}: {stored.NOTHING_SAVED}")
         elsewhere = stored.moved(directory, round)
         if elsewhere:
             warn(elsewhere)

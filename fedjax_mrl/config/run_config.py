@@ -268,8 +268,12 @@ class RunConfig:
         return json.dumps(options, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "RunConfig":
+    def from_json(cls, text: str, source: str = "config.json") -> "RunConfig":
         """Reads what `to_json` wrote.
+
+        Args:
+            text: of the file.
+            source: how messages call it.
 
         Raises:
             ConfigError: for damaged text or unknown keys.
@@ -277,8 +281,8 @@ class RunConfig:
         try:
             options = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"config.json must be JSON; {error}.") from None
-        return build(options, source="config.json")
+            raise ConfigError(f"{source} must be JSON; {error}.") from None
+        return build(options, source=source)
 
 
 def fields() -> dict[str, dataclasses.Field]:

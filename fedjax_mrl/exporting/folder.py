@@ -123,6 +123,8 @@ def _no_model(path: pathlib.Path) -> str:
     if path.name in FILES:
         return f"{path} is a part of a model; give the folder {path.parent}."
     what = f"holds no {DESCRIPTION}" if path.is_dir() else "is no folder"
+    if path.is_file():
+        what += "; the model comes first, then what it is asked"
     inside: list[str] = []
     with contextlib.suppress(OSError):
         inside = sorted(each.parent.name for each in path.glob(f"*/{DESCRIPTION}"))

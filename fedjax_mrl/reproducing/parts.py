@@ -41,22 +41,26 @@ class Progress(NamedTuple):
     """How far a run has come.
 
     Attributes:
-        rounds: rounds that are played.
+        rounds: rounds that need not be played again, as a checkpoint has them.
         path: the run whose numbers count; None until there is one with all rounds.
         taken: whether it lies elsewhere, in a preset or setting of the same course.
         ended: whether it ended before its last round, as one that diverged.
+        played: rounds that its tables have, which may be more.
     """
 
     rounds: int
     path: pathlib.Path | None
     taken: bool = False
     ended: bool = False
+    played: int = 0
 
     def words(self, whole: int) -> str:
         """What to say of a run of `whole` rounds that is not done."""
         if self.ended:
             return f"ended after round {self.rounds} of {whole}"
-        return f"round {self.rounds} of {whole}" if self.rounds else "not run"
+        if self.rounds:
+            return f"round {self.rounds} of {whole}"
+        return "begun, no round saved" if self.played else "not run"
 
 
 def plan(
@@ -191,7 +195,10 @@ class Finder:
         if not course.begun(run):
             return Progress(0, None)
         ended = course.rounds_played(run.path)
-        return Progress(ended or played(run.path), None, ended=ended is not None)
+        if ended is not None:
+            return Progress(ended, None, ended=True)
+        told = played(run.path)
+        return Progress(min(told, _saved(run.path)), None, played=told)
 
     def _others(self) -> list[Run]:
         if self._held is None:
@@ -220,6 +227,15 @@ def _holds(other: Run, run: Run) -> bool:
         return False
     same = course.same(other.config, run.config)
     return same and played(other.path) >= run.config.rounds
+
+
+def _saved(path: pathlib.Path) -> int:
+    """The round of the newest checkpoint of a run; 0 without one."""
+    try:
+        names = [each.name for each in (path / "checkpoints").iterdir()]
+    except OSError:
+        return 0
+    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def played(path: pathlib.Path) -> int:

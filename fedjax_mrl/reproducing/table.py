@@ -255,7 +255,8 @@ def to_markdown(
         f"Scale {scale.name}": scale.differs,
         "Hardware of the times": preset.hardware,
         "Time": scale.time,
-        "Paper's figures": preset.source or "none is known as a number",
+        "Paper's figures": preset.source
+        or ("" if preset.paper else "none is known as a number"),
         "Command": f"`{command}`",
     }
     notes = [f"{name}: {text}" for name, text in said.items() if text]

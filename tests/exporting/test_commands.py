@@ -79,7 +79,7 @@ def test_export_tells_what_it_wrote_and_what_to_do_next(
     out = capsys.readouterr().out
     assert "Client 1, head global, round 1 written to my model:" in out
     assert "model.jax" in out and "model.safetensors" not in out
-    assert out.endswith("fedjax-mrl predict 'my model' IMAGES...\n")
+    assert out.endswith("fedjax-mrl predict 'my model' FILE...\n")
     described = json.loads((tmp_path / "my model" / "model.json").read_text())
     assert described["digest"] == federation.digester()(federation.state)[0]
     assert (described["run"], described["round"]) == (str(run), 1)

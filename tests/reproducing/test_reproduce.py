@@ -215,6 +215,25 @@ def test_a_run_that_diverged_says_where_it_ended(made, toy, tmp_path, capsys):
     assert "ended after round 1 of 2, about" in capsys.readouterr().out
 
 
+def test_a_run_of_which_nothing_was_saved_says_that_it_begins_again(
+    made, toy, tmp_path, capsys
+):
+    out, _ = made
+    folder = tmp_path / "toy" / "laptop" / "even" / "standalone-0"
+    shutil.copytree(out / "laptop" / "even" / "standalone-0", folder)
+    run = RunDirectory.open(folder)
+    before = run.rows("digests.csv")
+    run.cut(1)
+    shutil.rmtree(folder / "checkpoints")
+    asked = (toy, tmp_path / "toy", "--only", "even/*dalone-0")
+    assert reproduce(*asked, "--dry-run") == 0
+    assert "even/standalone-0  begun, no round saved, ab" in capsys.readouterr().out
+    assert reproduce(*asked) == 0
+    told = "standalone-0: There is no checkpoint that can be used; the run begins with"
+    assert told in capsys.readouterr().err
+    assert run.rows("digests.csv") == before
+
+
 def test_what_compare_made_is_taken_over(made, toy, tmp_path, capsys):
     out, _ = made
     assert rows(out)["even", "standalone"]["status"] == "done"

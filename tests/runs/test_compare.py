@@ -151,12 +151,24 @@ def test_learning_rates_are_compared_and_one_that_diverges_stops_no_other(
             "--learning-rates takes numbers; got 'fast'",
         ),
         (["--learning-rates", "-1"], "--learning-rate must be at least 0; got -1"),
+        (["--seeds", "0,,1"], "--seeds takes numbers; got ''"),
+        (["--partition", "class:3"], "must be cut into equally many portions"),
     ],
 )
 def test_wrong_flags_are_refused(tmp_path, capsys, flags, message):
     folder = tmp_path / "new"
-    assert compare(folder, "standalone", "0", *flags) == 2
-    assert message in capsys.readouterr().err and not folder.exists()
+    assert compare(folder, "standalone,fd", "0", *flags) == 2
+    told = capsys.readouterr().err
+    assert told.count(message) == 1 and not folder.exists()
+
+
+def test_where_some_can_split_the_data_the_others_say_that_they_cannot(
+    tmp_path, capsys
+):
+    flags = ["--grid", "partition=class:3,iid"]
+    assert compare(tmp_path, "standalone", "0", *flags) == 2
+    assert "portions" in capsys.readouterr().err
+    assert [row["status"] == "done" for row in table(tmp_path)] == [False, True]
 
 
 def test_a_store_that_no_run_can_have_is_refused_without_a_traceback(tmp_path, capsys):
