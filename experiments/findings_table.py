@@ -13,7 +13,7 @@ import argparse
 import csv
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,27 +48,30 @@ def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
     rounds: list[Row] = []
     for run in sorted(path.parent for path in folder.glob("*/summary.json")):
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        named = {
-            "dataset": config["dataset"],
-            "algorithm": config["algorithm"],
-            "seed": str(config["seed"]),
-            "data_seed": str(config["data_seed"]),
-        }
-        told = _read(run / "clients.csv")
+        told = read(run / "clients.csv")
         last = max(int(row["round"]) for row in told)
         clients += [
-            named | row for row in told if int(row["round"]) == last and row["accuracy"]
+            named(config) | row
+            for row in told
+            if int(row["round"]) == last and row["accuracy"]
         ]
-        rounds += [named | row for row in _read(run / "metrics.csv")]
+        rounds += [named(config) | row for row in read(run / "metrics.csv")]
     return clients, rounds
 
 
-def _read(path: pathlib.Path) -> list[Row]:
+def named(config: Mapping[str, object]) -> Row:
+    """The columns that say which run a row is of."""
+    return {key: str(config[key]) for key in NAMED[:4]}
+
+
+def read(path: pathlib.Path) -> list[Row]:
+    """The rows of a table in a file."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def _write(path: pathlib.Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+def write(path: pathlib.Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Writes these columns of rows."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
@@ -154,7 +157,7 @@ def page(text: str) -> str:
     """The page with the table brought up to date."""
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
-    return before + START + generate(_read(RESULTS / "methods-n10.csv")) + END + after
+    return before + START + generate(read(RESULTS / "methods-n10.csv")) + END + after
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -169,8 +172,8 @@ def main() -> None:
     folder = arguments().folder
     if folder:
         clients, rounds = collect(folder)
-        _write(RESULTS / "methods-n10.csv", clients, CLIENTS)
-        _write(RESULTS / "methods-n10-rounds.csv", rounds, ROUNDS)
+        write(RESULTS / "methods-n10.csv", clients, CLIENTS)
+        write(RESULTS / "methods-n10-rounds.csv", rounds, ROUNDS)
     TARGET.write_text(page(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"written: {TARGET.name}")
 

@@ -1,9 +1,11 @@
 """The findings quote the results that are kept with the project."""
 
 import csv
+import json
 
 import pytest
 
+from experiments import findings_course as course
 from experiments import findings_table as table
 from fedjax_mrl.reproducing import preset
 from tests.helpers import ROOT
@@ -22,6 +24,7 @@ def rows(algorithm, head, right, point="local"):
 def test_the_page_has_the_tables_of_the_results():
     text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     assert table.page(text) == text
+    assert course.page(text) == text
 
 
 def test_differences_are_paired_by_client_whatever_the_order_of_rows():
@@ -51,11 +54,42 @@ def test_only_finished_runs_are_collected_at_their_last_round(tmp_path):
     assert clients[0]["data_seed"] == "2"
 
 
-@pytest.mark.parametrize("name", ["methods-n10", "methods-n10-rounds"])
+def test_a_course_ends_with_the_last_round_that_all_runs_have(tmp_path):
+    heads = {
+        "standalone": ("local", (60, 120)),
+        "fedmrl": ("mix_large", (60, 120, 150)),
+    }
+    for name, (head, tested) in heads.items():
+        run = tmp_path / f"{name}-0"
+        run.mkdir()
+        config = {"dataset": "digits", "algorithm": name, "seed": 0, "data_seed": 2}
+        (run / "config.json").write_text(json.dumps(config))
+        metrics, clients = ["round,point,head,mean_accuracy"], ["round,point,head"]
+        clients[0] += ",client,accuracy"
+        for number in tested:
+            for point, more in (("local", 0.1), ("global", 0.0)):
+                right = number / 1000 + more * (name == "fedmrl")
+                metrics.append(f"{number},{point},{head},{right}")
+                clients += [f"{number},{point},{head},{c},{right}" for c in range(3)]
+        (run / "metrics.csv").write_text("\n".join(metrics) + "\n")
+        (run / "clients.csv").write_text("\n".join(clients) + "\n")
+    told, rounds = course.collect(tmp_path)
+    assert {row["round"] for row in told} == {"120"}
+    lines = course.generate(told, rounds).splitlines()
+    assert lines[2:4] == [
+        "| 60 | 6.00 | 16.00 | 6.00 |",
+        "| 120 | 12.00 | 22.00 | 12.00 |",
+    ]
+    assert "after 120 rounds, before averaging: +10.00" in lines[-1]
+    assert lines[-1].endswith("3 of 3 clients are ahead.")
+
+
+@pytest.mark.parametrize("name", ["methods-n10", "n100"])
 def test_results_name_their_columns(name):
-    with (ROOT / "experiments" / "results" / f"{name}.csv").open() as file:
-        columns = file.readline().strip().split(",")
-    assert tuple(columns) == (table.CLIENTS if name == "methods-n10" else table.ROUNDS)
+    for kind, columns in (("", table.CLIENTS), ("-rounds", table.ROUNDS)):
+        path = ROOT / "experiments" / "results" / f"{name}{kind}.csv"
+        with path.open(encoding="utf-8") as file:
+            assert tuple(file.readline().strip().split(",")) == columns
 
 
 def test_what_a_preset_expects_is_the_best_of_the_kept_results():

@@ -1,0 +1,113 @@
+"""How accuracies grow with a hundred clients, a table of docs/findings.md.
+
+    python -m experiments.findings_course           # writes the page's table again
+    python -m experiments.findings_course FOLDER    # takes the results of runs first
+
+FOLDER is the folder of one setting that `fedjax-mrl reproduce` has written, as in
+runs/reproduce/ablations/full/c100. Its runs need not be finished: all are read up to
+the last round in which each was tested. A test compares the page with what this
+module generates.
+"""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Sequence
+
+from experiments import findings_table as tables
+from experiments.findings_table import ALONE, RESULTS, TARGET, Answer, Row
+
+START, END = "<!-- n100 -->\n", "<!-- end of n100 -->\n"
+EVERY = 30  # rounds between the table's rows
+METHODS = {"fedmrl": "FedMRL", "fedmrl_last_client": "last client, its ablation"}
+
+
+def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
+    """Every client in the last common round, and every evaluation until then."""
+    told = {}
+    for path in sorted(folder.glob("*/metrics.csv")):
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        told[path.parent] = tables.named(config), tables.read(path)
+    last = min(max(int(row["round"]) for row in rows) for _, rows in told.values())
+    rounds = [
+        named | row
+        for named, rows in told.values()
+        for row in rows
+        if int(row["round"]) <= last
+    ]
+    clients = [
+        named | row
+        for run, (named, _) in told.items()
+        for row in tables.read(run / "clients.csv")
+        if int(row["round"]) == last and row["accuracy"]
+    ]
+    return clients, rounds
+
+
+def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
+    """The table by rounds, and the differences in the last of them."""
+    methods = [name for name in METHODS if any(r["algorithm"] == name for r in rounds)]
+    last = max(int(row["round"]) for row in rounds)
+    tested = {int(row["round"]) for row in rounds}
+    shown = sorted({r for r in tested if r % EVERY == 0} | {last})
+    titles = ["round", "Standalone"]
+    for name in methods:
+        titles += [f"{METHODS[name]}, before averaging", "after"]
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for number in shown:
+        cells = [str(number), _mean(rounds, number, Answer(ALONE, "local", "local"))]
+        for name in methods:
+            for point in ("local", "global"):
+                cells.append(_mean(rounds, number, Answer(name, "mix_large", point)))
+        lines.append("| " + " | ".join(cells) + " |")
+    alone = tables.accuracies(clients, Answer(ALONE, "local", "local"))
+    for name in methods:
+        mine = tables.accuracies(clients, Answer(name, "mix_large", "local"))
+        gap, ahead = tables.difference(mine, alone), int((mine > alone).sum())
+        lines += [
+            "",
+            f"`{name}` minus Standalone after {last} rounds, before averaging: {gap} "
+            f"points; {ahead} of {len(alone)} clients are ahead.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _mean(rounds: Sequence[Row], number: int, answer: Answer) -> str:
+    """The mean over clients of one evaluation, in per cent."""
+    (found,) = [
+        row["mean_accuracy"]
+        for row in rounds
+        if int(row["round"]) == number
+        and Answer(row["algorithm"], row["head"], row["point"]) == answer
+    ]
+    return f"{100 * float(found):.2f}"
+
+
+def page(text: str) -> str:
+    """The page with the table brought up to date."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    kept = (tables.read(RESULTS / f"{name}.csv") for name in ("n100", "n100-rounds"))
+    return before + START + generate(*kept) + END + after
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=pathlib.Path)
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Takes the results of a folder, if one is given, and writes the page's table."""
+    folder = arguments().folder
+    if folder:
+        clients, rounds = collect(folder)
+        tables.write(RESULTS / "n100.csv", clients, tables.CLIENTS)
+        tables.write(RESULTS / "n100-rounds.csv", rounds, tables.ROUNDS)
+    TARGET.write_text(page(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"written: {TARGET.name}")
+
+
+if __name__ == "__main__":
+    main()
