@@ -19,21 +19,26 @@ def current() -> str:
     return jax.default_backend() if named is None else named
 
 
-def compiling(platform: str) -> dict[str, float] | None:
+def compiling(platform: str) -> dict[str, float | str] | None:
     """Options of `jax.jit` for the large programs of a platform.
 
     A TPU's compiler searches long for the best tiles of each product. With the least
     effort FedMRL's program of CNN-1 compiles in 8 instead of 55 s of CPU time for a
     v5e, accesses no more bytes and takes no longer by the compiler's own model
-    (docs/accelerators.md). Who has set JAX_EXEC_TIME_OPTIMIZATION_EFFORT is heeded.
+    (docs/accelerators.md). From jax 0.11 on the option is a level of optimisation. Who
+    has set JAX_EXEC_TIME_OPTIMIZATION_EFFORT or JAX_OPTIMIZATION_LEVEL is heeded.
 
     Args:
         platform: JAX's name of it, "cpu", "gpu" or "tpu".
     """
-    known = "jax_exec_time_optimization_effort"
-    if platform != "tpu" or getattr(jax.config, known, 0.0):
+    if platform != "tpu":
         return None
-    return {"exec_time_optimization_effort": -1.0}
+    earlier = "jax_exec_time_optimization_effort"
+    if hasattr(jax.config, earlier):
+        said = getattr(jax.config, earlier)
+        return None if said else {"exec_time_optimization_effort": -1.0}
+    said = getattr(jax.config, "jax_optimization_level", "UNKNOWN")
+    return {"optimization_level": "O1"} if said == "UNKNOWN" else None
 
 
 @contextlib.contextmanager

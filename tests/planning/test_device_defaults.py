@@ -31,12 +31,35 @@ SMALL = {
 
 def test_a_tpu_is_compiled_for_with_little_effort_unless_one_says_otherwise():
     assert backend.compiling("cpu") is None and backend.compiling("gpu") is None
-    assert backend.compiling("tpu") == {"exec_time_optimization_effort": -1.0}
-    jax.config.update("jax_exec_time_optimization_effort", 0.5)
+    flag, said, default = "jax_exec_time_optimization_effort", 0.5, 0.0
+    if not hasattr(jax.config, flag):  # from jax 0.11 on
+        flag, said, default = "jax_optimization_level", "O2", "UNKNOWN"
+    assert backend.compiling("tpu") is not None
+    jax.config.update(flag, said)
     try:
         assert backend.compiling("tpu") is None
     finally:
-        jax.config.update("jax_exec_time_optimization_effort", 0.0)
+        jax.config.update(flag, default)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        (
+            {"jax_exec_time_optimization_effort": 0.0, "jax_optimization_level": "O2"},
+            {"exec_time_optimization_effort": -1.0},
+        ),
+        ({"jax_optimization_level": "UNKNOWN"}, {"optimization_level": "O1"}),
+        ({"jax_optimization_level": "O2"}, None),
+    ],
+)
+def test_little_effort_is_said_as_each_jax_understands_it(
+    settings, options, monkeypatch
+):
+    """That of jax 0.10, and of 0.11 and later, which refuse the earlier option."""
+    config = types.SimpleNamespace(**settings)
+    monkeypatch.setattr(backend, "jax", types.SimpleNamespace(config=config))
+    assert backend.compiling("tpu") == options
 
 
 def test_jax_takes_that_option_and_a_program_computes_as_ever():
