@@ -81,12 +81,7 @@ def load(
     directory = RunDirectory.open(path)
     if not _present(directory):
         raise _no_checkpoint(directory, [])
-    config = _changed(
-        RunConfig.from_json(
-            directory.read_text("config.json"), str(directory.path / "config.json")
-        ),
-        changes,
-    )
+    config = _changed(directory.config(), changes)
     on_disk = config.client_store == "disk"
     overlay = _Overlay(directory.clients) if on_disk else None
     dataset = _read(dataset, config)

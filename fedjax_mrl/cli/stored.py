@@ -18,13 +18,8 @@ NOTHING_SAVED = "There is no checkpoint that can be used; the run begins with ro
 
 def configuration(directory: "RunDirectory", **changes: Any) -> "RunConfig":
     """The run's configuration, with some fields changed; None changes nothing."""
-    from fedjax_mrl.config import RunConfig
-
-    config = RunConfig.from_json(
-        directory.read_text("config.json"), str(directory.path / "config.json")
-    )
     changes = {name: value for name, value in changes.items() if value is not None}
-    return dataclasses.replace(config, **changes)
+    return dataclasses.replace(directory.config(), **changes)
 
 
 def federation(

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from fedjax_mrl import paths, whole_file
+from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs import newcomers, tables
 from fedjax_mrl.runs.error import RunDirectoryError as RunDirectoryError
 from fedjax_mrl.runs.lock import Lock
@@ -185,6 +186,16 @@ class RunDirectory:
     def read_text(self, name: str) -> str:
         """Reads a file of the run."""
         return (self.path / name).read_text(encoding="utf-8")
+
+    def config(self) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            OSError: if there is none.
+            ConfigError: for a damaged one, whose path it names.
+        """
+        text = self.read_text("config.json")
+        return RunConfig.from_json(text, str(self.path / "config.json"))
 
     def rows(self, name: str) -> list[dict[str, str]]:
         """The whole lines of a table, see `tables.parse`."""
