@@ -113,8 +113,8 @@ def _require_own(folder: pathlib.Path) -> None:
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
-    connection.sendall(_LENGTH.pack(len(data)))
-    connection.sendall(data)
+    # At once: who has read the length of an empty message may answer and be gone.
+    connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
 def _receive(connection: socket.socket) -> bytes:

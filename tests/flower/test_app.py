@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -197,6 +198,27 @@ def test_a_worker_answers_its_owner_alone_whatever_it_is_sent(built, folder):
     assert not path.exists()
     _, path, end = running(built, folder, told)  # the next one takes its place
     end()
+
+
+def test_an_empty_message_is_answered_however_slowly_it_is_sent(folder, monkeypatch):
+    """The worker may have answered and closed before the sender goes on."""
+
+    class Slow(socket.socket):
+        def sendall(self, data):
+            super().sendall(data)
+            if threading.current_thread() is not thread:
+                time.sleep(0.2)
+
+    path, asked = folder / "run" / "socket", []
+    with sockets.listen(path) as listening:
+        arguments = (listening, lambda data: b"an answer", lambda: asked or None)
+        thread = threading.Thread(target=sockets.serve, args=arguments)
+        thread.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", Slow)
+            assert sockets.ask(str(path), b"") == b"an answer"
+        asked.append(True)
+        thread.join()
 
 
 def test_sockets_that_others_could_reach_are_not_made(folder):
