@@ -266,20 +266,19 @@ class ServerEngine:
         weights = np.zeros(size, np.float32)
         weights[: len(ids)] = self._pieces.weights[ids]
 
-        def stack(*leaves: ArrayLike) -> np.ndarray:
-            rows = np.stack([np.asarray(leaf) for leaf in leaves])
-            missing = np.zeros((size - len(ids), *rows.shape[1:]), rows.dtype)
-            return np.concatenate([rows, missing])
-
         plan = self._pieces.sampler.plan(self._federation.trial, round)
         if ids:
-            gathered = jax.tree.map(stack, *(reports[client] for client in ids))
+            stack = lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves])
+            stacked = jax.tree.map(stack, *(reports[client] for client in ids))
+            places, gatherer = np.arange(len(ids)), self._pieces.server.gatherer
+            counts = weights[places] > 0
+            gathered = gatherer.done(gatherer.add(None, places, counts, stacked))
         else:
             gathered = self._no_reports(plan)
         with numerics.fixed(self._federation.config.precision):
             new, _, _ = self._pieces.server.step(
                 jax.device_put(state, self._whole),
-                jax.device_put(gathered, self._whole),
+                gathered,
                 weights,
                 np.int32(round),
                 *[plan.key(purpose) for purpose in self._pieces.server.purposes],

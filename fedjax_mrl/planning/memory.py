@@ -16,6 +16,7 @@ from fedjax_mrl import stores
 from fedjax_mrl.planning.planner import Compiled, Planner
 from fedjax_mrl.planning.subject import Subject
 from fedjax_mrl.protocol import Tree
+from fedjax_mrl.simulation import gathering
 from fedjax_mrl.simulation.settings import RoundConfig
 from fedjax_mrl.stores import disk
 
@@ -187,12 +188,13 @@ def _moments(run: _Run, process: int) -> list[_Moment]:
     copied = {"cohort's states": _live(0) if run.store == "device" else cohort}
     computed = sum(run.pairs(run.on_each(run.places)), _live(0))
     at_work = on_device | {"cohort's states": computed}
-    training, gathering, serving = _uploads(run)
+    uploads = _uploads(run, copied)
     shown, shown_on_each = _shown(run)
     return [
-        _Moment("training", before | copied, at_work | training),
-        _Moment("gathering uploads", before, at_work | gathering),
-        _Moment("the server's step", before, at_work | serving),
+        *(
+            _Moment(name, before | host, at_work | device)
+            for name, host, device in uploads
+        ),
         _Moment("storing states", after | copied, at_work),
         _Moment(
             "testing",
@@ -261,27 +263,43 @@ def _saved(run: _Run) -> np.ndarray:
     return saved + sum(run.pairs(run.clients), _live(0))
 
 
-def _uploads(run: _Run) -> tuple[_Place, _Place, _Place]:
-    """On each device besides: training, gathering uploads, at the server's step."""
+def _uploads(run: _Run, copied: _Place) -> list[_Moment]:
+    """What is there besides: training, gathering uploads, at the server's step.
+
+    Args:
+        run: whose.
+        copied: what is on the host while they train.
+    """
     stacks = lambda rows: [
         _stack(compiled.upload, number)
         for compiled, number in zip(run.programs, rows, strict=True)
     ]
-    wave = max(stacks(run.places), key=np.sum)
     sent = max(stacks(run.on_each(run.places)), key=np.sum)
     most = run.config.most(len(run.federation.train))
-    uploads = _stack(run.programs[0].upload, most)
-    working = max(compiled.working_bytes for compiled in run.programs)
-    training = {
-        # Those that groups before have sent stay meanwhile.
-        "uploads": sent + (uploads if len(run.programs) > 1 else _live(0)),
-        "working memory": _blocks(working),
-    }
-    # A wave's uploads on every device, then in order with all others'.
-    gathering = {"uploads": wave + uploads}
-    # Those that count are copied once more.
-    serving = {"uploads": 2 * uploads, "server": 3 * _stack(run.planner.server, 1)}
-    return training, gathering, serving
+    every = _stack(run.programs[0].upload, most)
+    # Those that groups before have sent stay meanwhile.
+    earlier = every if len(run.programs) > 1 else _live(0)
+    work = _blocks(max(compiled.working_bytes for compiled in run.programs))
+    server = 3 * _stack(run.planner.server, 1)
+    train, gather, serve = "training", "gathering uploads", "the server's step"
+    if gathering.in_memory(run.federation.mesh):  # once, in the memory of the host
+        held, begun = {"uploads": every}, {"uploads": sent}
+        return [
+            _Moment(
+                train, copied | {"uploads": earlier}, begun | {"working memory": work}
+            ),
+            _Moment(gather, held, begun),
+            _Moment(serve, held, {"server": server}),
+        ]
+    wave = max(stacks(run.places), key=np.sum)
+    training = {"uploads": sent + earlier, "working memory": work}
+    return [
+        _Moment(train, copied, training),
+        # A wave's uploads on every device, once more without those that do not
+        # count, then in order with all others'.
+        _Moment(gather, {}, {"uploads": 2 * wave + every}),
+        _Moment(serve, {}, {"uploads": every, "server": server}),
+    ]
 
 
 def _shown(run: _Run) -> tuple[np.ndarray, np.ndarray]:

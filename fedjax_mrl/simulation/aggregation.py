@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, Sharding
 
-from fedjax_mrl import rng, tree
+from fedjax_mrl import rng, sharding, tree
 from fedjax_mrl.protocol import Algorithm, Cohort, Tree
 from fedjax_mrl.rng import Purpose
-from fedjax_mrl.simulation import privatising
+from fedjax_mrl.simulation import gathering, privatising
+from fedjax_mrl.simulation.gathering import Gatherer
 from fedjax_mrl.simulation.settings import RoundConfig
 
 
@@ -20,22 +22,23 @@ class ServerPrograms(NamedTuple):
     Attributes:
         broadcasts: server states of J trials -> their broadcasts, [J, ...].
         broadcast_bytes: server state -> [] bytes of one broadcast.
-        gather: see `gatherer`.
-        step: see `stepper`, and `privatising.stepper` with differential privacy.
+        gatherer: of the reports that the step takes.
+        step: see `stepper`, and `privatising.stepper` with differential privacy; takes
+            the state from every device and returns what it does to every device.
         purposes: of the keys that the step takes, in this order.
         always: whether it is due even where nobody reports.
     """
 
     broadcasts: Callable[[Sequence[Tree]], Tree]
     broadcast_bytes: Callable[[Tree], jax.Array]
-    gather: Callable[[Tree, Tree, Tree], Tree]
+    gatherer: Gatherer
     step: Callable[..., tuple[Tree, Tree, jax.Array]]
     purposes: tuple[Purpose, ...] = (Purpose.SERVER_UPDATE,)
     always: bool = False
 
 
 def make(
-    algorithm: Algorithm, cohort_size: int, config: RoundConfig, whole: Tree
+    algorithm: Algorithm, cohort_size: int, config: RoundConfig, mesh: Mesh
 ) -> ServerPrograms:
     """Builds the server's programs.
 
@@ -43,9 +46,9 @@ def make(
         algorithm: whose server.
         cohort_size: K.
         config: which reports are left out, and what is made private.
-        whole: the sharding of what they return.
+        mesh: devices, every one of which has the server's state between rounds.
     """
-    server = algorithm.server
+    server, whole = algorithm.server, sharding.everywhere(mesh)
     bytes_of = server.broadcast_bytes or (
         lambda state: jnp.float32(tree.num_bytes(server.broadcast(state)))
     )
@@ -56,78 +59,55 @@ def make(
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sent)
 
     reject, mechanism = config.reject_nonfinite, config.mechanism
+    gatherer = gathering.make(cohort_size, reject, mesh)
     made = ServerPrograms(
         broadcasts,
         jax.jit(bytes_of, out_shardings=whole),
-        gatherer(cohort_size, whole),
-        stepper(algorithm, reject, whole),
+        gatherer,
+        _moving(stepper(algorithm, reject, gatherer.place), gatherer.place, whole),
     )
     if mechanism is None:
         return made
+    private = privatising.stepper(algorithm, mechanism, reject, gatherer.place)
     return made._replace(
-        step=privatising.stepper(algorithm, mechanism, reject, whole),
+        step=_moving(private, gatherer.place, whole),
         purposes=(Purpose.SERVER_UPDATE, Purpose.PRIVACY),
         always=True,
     )
 
 
-def stepper(algorithm: Algorithm, reject: bool, whole: Tree) -> Callable:
+def _moving(step: Callable, place: Sharding, whole: Sharding) -> Callable:
+    """The step, with the state fetched from every device and sent to every device."""
+    if place == whole:
+        return step
+
+    def moving(server, *rest):
+        return jax.device_put(step(jax.device_put(server, place), *rest), whole)
+
+    return moving
+
+
+def stepper(algorithm: Algorithm, reject: bool, place: Sharding | None) -> Callable:
     """Returns the server's step.
 
     Args:
         algorithm: whose server.
         reject: leave out reports that are not sound.
-        whole: the sharding of what it returns.
+        place: where it is computed; None is wherever its arguments are.
 
     Returns:
-        server state (consumed), reports [K, ...] in cohort order, weights [K], round,
-        raw key -> server state, reports without uploads, whether all numbers of the
-        state are finite.
+        server state (consumed), reports [K, ...] in cohort order, with zeros for
+        uploads that do not count (`gathering`), weights [K], round, raw key -> server
+        state, reports without uploads, whether all numbers of the state are finite.
     """
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=place)
     def step(server, reports, weights, round, key):
         if reject:
             weights = jnp.where(reports.sound, weights, 0)
-        counts = weights > 0
-
-        def only_who_counts(leaf):  # a weight of zero does not stop a NaN
-            rows = counts.reshape((-1,) + (1,) * (leaf.ndim - 1))
-            return jnp.where(rows, leaf, jnp.zeros((), leaf.dtype))
-
-        uploads = jax.tree.map(only_who_counts, reports.upload)
-        key = rng.wrap(key)
-        new = algorithm.server.update(server, uploads, Cohort(weights, round, key))
-        new = tree.where(counts.any(), new, server)  # nobody: nothing changes
+        cohort = Cohort(weights, round, rng.wrap(key))
+        new = algorithm.server.update(server, reports.upload, cohort)
+        new = tree.where((weights > 0).any(), new, server)  # nobody: nothing changes
         return new, reports._replace(upload=None), tree.all_finite(new)
 
     return step
-
-
-def gatherer(cohort_size: int, whole: Tree) -> Callable:
-    """Returns what collects the reports of a cohort, wave by wave.
-
-    Gathered before they are summed up: the order of a sum is the cohort's.
-
-    Args:
-        cohort_size: K.
-        whole: the sharding of what it returns.
-
-    Returns:
-        reports [K, ...] so far (consumed; None at first), places [R] in them, past the
-        end for nobody, a wave's reports [R, ...], there whole too -> reports [K, ...].
-    """
-
-    @functools.partial(jax.jit, out_shardings=whole)
-    def first(places, report):
-        empty = lambda leaf: jnp.zeros((cohort_size, *leaf.shape[1:]), leaf.dtype)
-        return tree.put(jax.tree.map(empty, report), places, report)
-
-    add = jax.jit(tree.put, donate_argnums=0, out_shardings=whole)
-
-    def gather(reports, places, report):
-        if reports is None:
-            return first(places, report)
-        return add(reports, places, report)
-
-    return gather

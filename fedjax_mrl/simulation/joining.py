@@ -223,10 +223,10 @@ def _pieces(
             algorithm,
             config.cohort_size,
             config._replace(reject_nonfinite=False, mechanism=None),
-            sharding.everywhere(store.mesh),
+            store.mesh,
         ),
         store=store,
-        weights=np.zeros(0, np.float32),
+        weights=np.ones(len(population.train), np.float32),
         cohort_size=config.cohort_size,
         num_trials=1,
     )

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_mrl import sharding
 from fedjax_mrl.protocol import Tree
 from fedjax_mrl.rng import Purpose
 from fedjax_mrl.simulation.aggregation import ServerPrograms
@@ -91,11 +90,10 @@ def train(
         whatever groups, waves and devices are. A cohort smaller than K is padded by
         members of weight zero.
     """
-    whole = sharding.everywhere(pieces.store.mesh)
     servers = [state.server for state in states]
     inputs = _trial_inputs(pieces, plans, servers, purpose)
     trained: list[Trained] = []
-    reports: list[Any] = [None] * len(plans)
+    gathering = _Gathering(pieces, plans)
     schedule = lambda trial, client: pieces.sampler.minibatches(plans[trial], client)
     busy = np.zeros(pieces.store.mesh.size)
     for program in pieces.programs:
@@ -114,18 +112,50 @@ def train(
             before = pieces.store.take(handles, wave.trial, wave.rows)
             pairs, report = program.train(before, inputs, wave.members)
             trained.append(Trained(program, wave, pairs, report.sound))
-            places = _places_in_cohorts(wave, plans, program.places)
-            # To every device first: within a program that takes longer on a CPU.
-            report = jax.device_put(report, whole)
-            reports = [
-                pieces.server.gather(so_far, at, report)
-                for so_far, at in zip(reports, places, strict=True)
-            ]
             losses.append(report.metrics["total"])
+            gathering.add(wave, report)
             del before, report
         if watch is not None and present:
             watch(_ended(group.name, plans, waves, losses))
-    return trained, reports
+    if pieces.sampler.foresees:  # while the devices work
+        for plan, state in zip(plans, states, strict=True):
+            _prefetch(pieces, plan, state)
+    return trained, gathering.done()
+
+
+class _Gathering:
+    """Gathers the reports of every trial, one wave behind.
+
+    Gathering may wait for a wave to be done. Then the devices have the next one.
+    """
+
+    def __init__(self, pieces: Pieces, plans: Sequence[RoundPlan]) -> None:
+        self._pieces, self._plans = pieces, plans
+        self._reports: list[Any] = [None] * len(plans)
+        self._waiting: list[tuple[Wave, Report]] = []
+
+    def add(self, wave: Wave, report: Report) -> None:
+        """Takes the reports [R, ...] of a wave that has just begun."""
+        self._gather()
+        self._waiting.append((wave, report))
+
+    def done(self) -> list[Report]:
+        """For each trial its reports [K, ...]."""
+        self._gather()
+        return [self._pieces.server.gatherer.done(each) for each in self._reports]
+
+    def _gather(self) -> None:
+        gatherer = self._pieces.server.gatherer
+        while self._waiting:
+            wave, report = self._waiting.pop()
+            places = _places_in_cohorts(wave, self._plans, wave.rows.size)
+            weights = np.zeros(wave.rows.size, np.float32)
+            clients = [client for _, client in wave.present]
+            weights[wave.places] = self._pieces.weights[clients]
+            self._reports = [
+                gatherer.add(so_far, at, weights > 0, report)
+                for so_far, at in zip(self._reports, places, strict=True)
+            ]
 
 
 def _ended(
@@ -168,9 +198,6 @@ def store(
 ) -> list[State]:
     """Puts the participants back, after they finished with the server's new state."""
     servers = [trial.server for trial in aggregated]
-    if pieces.sampler.foresees:
-        for plan, state in zip(plans, states, strict=True):
-            _prefetch(pieces, plan, state)
     if pieces.store.through_host:
         jax.block_until_ready(servers)  # so that nothing waits for the uploads
     inputs = None

@@ -24,7 +24,7 @@ _ROUNDING = 1e-4
 
 
 def stepper(
-    algorithm: Algorithm, mechanism: Mechanism, reject: bool, whole: Any
+    algorithm: Algorithm, mechanism: Mechanism, reject: bool, place: Any
 ) -> Callable:
     """Returns the server's step.
 
@@ -35,7 +35,7 @@ def stepper(
         algorithm: whose server; it has a `Server.release`.
         mechanism: clipping and noise.
         reject: leave out reports that are not sound.
-        whole: the sharding of what it returns.
+        place: where it is computed; None is wherever its arguments are.
 
     Returns:
         server state (consumed), reports [K, ...] in cohort order, weights [K], round,
@@ -45,7 +45,7 @@ def stepper(
     server, release = algorithm.server, algorithm.server.release
     assert release is not None, "refused when the method was built"
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=place)
     def step(state, reports, weights, round, key, noise_key):
         counts = weights > 0
         if reject:

@@ -151,7 +151,7 @@ def assemble(
             for group in population.groups
         ],
         sampler=sampler,
-        server=aggregation.make(algorithm, most, config, whole),
+        server=aggregation.make(algorithm, most, config, store.mesh),
         store=store,
         weights=np.array(
             [positions.size for positions in population.train], np.float32

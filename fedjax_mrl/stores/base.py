@@ -123,9 +123,14 @@ def block_size(kind: str, mesh: Mesh, number: int) -> int:
     return mesh.size * (on_each if kind == "device" else min(8, on_each))
 
 
-def on_host(values: Tree, mesh: Mesh) -> Tree:
-    """Arrays on the host, also of what other processes hold."""
+def within_reach(values: Tree, mesh: Mesh) -> Tree:
+    """Arrays that this process can read, also of what other processes hold."""
     if jax.process_count() > 1:
         gather = jax.jit(lambda leaves: leaves, out_shardings=sharding.everywhere(mesh))
         values = gather(values)
-    return jax.device_get(values)
+    return values
+
+
+def on_host(values: Tree, mesh: Mesh) -> Tree:
+    """Arrays on the host, also of what other processes hold."""
+    return jax.device_get(within_reach(values, mesh))

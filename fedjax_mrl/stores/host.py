@@ -8,9 +8,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fedjax_mrl import sharding
+from fedjax_mrl import copying, sharding
 from fedjax_mrl.protocol import Tree
-from fedjax_mrl.stores.base import PADDING_ROW, Handle, Store, block_size, on_host
+from fedjax_mrl.stores.base import (
+    PADDING_ROW,
+    Handle,
+    Store,
+    block_size,
+    within_reach,
+)
 
 
 class Rows:
@@ -41,40 +47,54 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> Tree:
         """States [R, ...], copied; zeros for rows past the end."""
-        inside = [(place, int(row)) for place, row in enumerate(rows) if self._has(row)]
-        written = self.written(rows)
+        rows = np.asarray(rows)
         stacks = [np.zeros((len(rows), *shape), dtype) for shape, dtype in self._shapes]
-        new = [(place, row) for place, row in inside if not written[place]]
-        if new:
-            made = jax.tree.leaves(self._fresh(np.array([row for _, row in new])))
-            for stack, leaf in zip(stacks, made, strict=True):
-                stack[[place for place, _ in new]] = leaf
-        for place, row in inside:
-            if written[place]:
-                for stack, leaf in zip(stacks, self._get(row), strict=True):
-                    stack[place] = leaf
+        new = self._new(rows)
+
+        def copy(place: int) -> None:
+            state = new[place] if place in new else self._get(int(rows[place]))
+            for stack, leaf in zip(stacks, state, strict=True):
+                stack[place] = leaf
+
+        size = sum(stack.nbytes for stack in stacks)
+        inside = [place for place, row in enumerate(rows) if self._has(row)]
+        copying.on_all_cores(copy, size, inside)
         return self._structure.unflatten(stacks)
 
     def each(self, rows: np.ndarray) -> list[Tree]:
         """The state of each row, to look at; of those that were put, uncopied."""
-        rows, written = np.asarray(rows), self.written(rows)
-        new = iter(())
-        if not written.all():
-            made = [list(leaf) for leaf in jax.tree.leaves(self.take(rows[~written]))]
-            new = zip(*made, strict=True)
-        leaves = [
-            self._get(row) if known else next(new)
-            for row, known in zip(rows.tolist(), written, strict=True)
+        rows = np.asarray(rows)
+        new = self._new(rows)
+        return [
+            self._structure.unflatten(new[place] if place in new else self._get(row))
+            for place, row in enumerate(rows.tolist())
         ]
-        return [self._structure.unflatten(of_row) for of_row in leaves]
+
+    def _new(self, rows: np.ndarray) -> dict[int, list[np.ndarray]]:
+        """The first states of those rows that none was put to, by their places."""
+        inside = np.array([self._has(row) for row in rows], bool)
+        places = np.flatnonzero(inside & ~self.written(rows))
+        if not places.size:
+            return {}
+        made = jax.tree.leaves(self._fresh(rows[places]))
+        return {
+            int(place): [leaf[number] for leaf in made]
+            for number, place in enumerate(places)
+        }
 
     def put(self, rows: np.ndarray, values: Tree) -> None:
         """Keeps states [R, ...]; those for rows past the end are dropped."""
         leaves = jax.tree.leaves(values)
-        for place, row in enumerate(rows):
-            if self._has(row):
-                # Copied: what is returned from a device is freed with its stack.
-                self._set(int(row), [np.array(leaf[place]) for leaf in leaves])
+        found = [copying.rows(leaf) for leaf in leaves]
+        places = [place for place, row in enumerate(rows) if self._has(row)]
+        # Copied: what is returned from a device is freed with its stack.
+        copied = copying.on_all_cores(
+            lambda place: [np.array(leaf[place]) for leaf in found],
+            sum(leaf.nbytes for leaf in leaves),
+            places,
+        )
+        for place, state in zip(places, copied, strict=True):
+            self._set(int(rows[place]), state)
 
     def written(self, rows: np.ndarray) -> np.ndarray:
         """[R] bool, whether a state was put there."""
@@ -151,7 +171,7 @@ class RowStore(Store):
         values: Tree,
     ) -> list[Handle]:
         """Keeps states, by way of the host."""
-        values = on_host(values, self.mesh)
+        values = within_reach(values, self.mesh)
         for number, handle in enumerate(handles):
             its_rows = np.where(which == number, rows, PADDING_ROW)
             jax.tree.map(

@@ -1,0 +1,75 @@
+"""Reports of a cohort in its order, without uploads that do not count."""
+
+import jax
+import numpy as np
+import pytest
+
+from fedjax_mrl import sharding
+from fedjax_mrl.simulation import gathering
+from fedjax_mrl.simulation.visit import Report
+from fedjax_mrl.stores import PADDING_ROW
+
+K = 6
+
+
+def reports(first, number):
+    """Those of a wave: each number tells whose it is."""
+    ids = np.arange(first, first + number, dtype=np.float32)
+    stack = np.tile(ids[:, None], (1, 3))
+    return Report(
+        bytes_up=ids,
+        finite={"upload": ids > 0},
+        metrics={"total": 10 * ids},
+        sound=np.ones(number, bool),
+        upload={"w": stack, "n": ids.astype(np.int32)},
+    )
+
+
+@pytest.fixture(params=[gathering.InMemory, gathering.OnDevices])
+def gather(request):
+    def of(waves, reject=False):
+        """Gathers waves of places, counts and reports."""
+        gatherer, gathered = request.param(K, reject, sharding.mesh(1)), None
+        for places, counts, report in waves:
+            places, counts = np.array(places, np.int32), np.array(counts, bool)
+            gathered = gatherer.add(gathered, places, counts, report)
+        done = gatherer.done(gathered)
+        assert {leaf.sharding for leaf in jax.tree.leaves(done)} == {gatherer.place}
+        return jax.device_get(done)
+
+    return of
+
+
+def test_reports_stand_in_the_order_of_the_cohort(gather):
+    waves = [
+        ([4, 0, PADDING_ROW], [True] * 3, reports(1, 3)),  # the third one is nobody
+        ([2, 1, PADDING_ROW], [True] * 3, reports(5, 3)),
+    ]
+    found = gather(waves)
+    np.testing.assert_array_equal(found.bytes_up, [2, 6, 5, 0, 1, 0])
+    np.testing.assert_array_equal(found.metrics["total"], [20, 60, 50, 0, 10, 0])
+    np.testing.assert_array_equal(found.upload["w"][:, 2], [2, 6, 5, 0, 1, 0])
+    np.testing.assert_array_equal(found.upload["n"], [2, 6, 5, 0, 1, 0])
+
+
+@pytest.mark.parametrize("reject", [False, True])
+def test_uploads_that_do_not_count_are_zeros_and_the_rest_of_the_report_stays(
+    gather, reject
+):
+    report = reports(1, 3)
+    report.upload["w"][1:] = np.nan  # one without a weight, and one that diverged
+    report.sound[2] = False
+    found = gather([([0, 1, 2], [True, False, True], report)], reject)
+    np.testing.assert_array_equal(found.bytes_up[:3], [1, 2, 3])
+    np.testing.assert_array_equal(found.sound[:3], [True, True, False])
+    np.testing.assert_array_equal(found.upload["w"][:2, 0], [1, 0])
+    np.testing.assert_array_equal(found.upload["n"][:3], [1, 0, 0 if reject else 3])
+    assert np.isnan(found.upload["w"][2]).all() != reject
+    assert not found.upload["w"][3:].any()
+
+
+def test_on_a_cpu_reports_are_gathered_in_its_memory(monkeypatch):
+    mesh = sharding.mesh(1)
+    assert isinstance(gathering.make(K, False, mesh), gathering.InMemory)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert isinstance(gathering.make(K, False, mesh), gathering.OnDevices)
