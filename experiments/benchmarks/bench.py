@@ -55,9 +55,9 @@ class Bench:
         return Contender(f"ours:{setup}", options, worker, fresh)
 
     def rival(self, split: dict[str, int], setup: str, **options: Any) -> Contender:
-        """The loop over clients in PyTorch; see `rivals`."""
+        """Something else in PyTorch, on the same images; `setup` as of a Contender."""
         options |= {"split": split, "cores": self.cores, **self.data}
-        return Contender(f"loops:{setup}", options)
+        return Contender(setup, options)
 
     def in_turn(
         self, contenders: dict[str, Contender]

@@ -24,11 +24,13 @@ def step(bench: Bench) -> list[Table]:
             contenders["naive vmap"] = bench.ours(few, naive, per=2)
         if bench.torch:
             loop = {"batch_size": batch, "number": number}
-            contenders["plain"] = bench.rival(split, "steps", **loop)
+            contenders["plain"] = bench.rival(split, "loops:steps", **loop)
             contenders["plain, a client a core"] = bench.rival(
-                split, "steps", side_by_side=True, **loop
+                split, "loops:steps", side_by_side=True, **loop
             )
-            contenders["authors"] = bench.rival(split, "steps", authors=True, **loop)
+            contenders["authors"] = bench.rival(
+                split, "loops:steps", authors=True, **loop
+            )
         costs, facts = bench.in_turn(contenders | _floors(bench))
         tables.append(_with_floors(f"Step, ten clients, B = {batch}", costs, facts))
     return tables
@@ -44,7 +46,7 @@ def round(bench: Bench) -> list[Table]:
     if bench.torch:
         for name, authors in (("plain", False), ("authors", True)):
             contenders[name] = bench.rival(
-                split, "rounds", batch_size=batch, authors=authors
+                split, "loops:rounds", batch_size=batch, authors=authors
             )
     costs, facts = bench.in_turn(contenders)
     title = f"Round, ten clients, {train} + {test} images each, E = 1, B = {batch}"
@@ -71,9 +73,9 @@ def headline(bench: Bench) -> list[Table]:
     }
     if bench.torch:
         loop = {"batch_size": batch, "epochs": epochs, "cohort": 10}
-        contenders["plain"] = bench.rival(split, "rounds", test=False, **loop)
+        contenders["plain"] = bench.rival(split, "loops:rounds", test=False, **loop)
         contenders["plain, the 10 participants tested"] = bench.rival(
-            split, "rounds", **loop
+            split, "loops:rounds", **loop
         )
     costs, facts = bench.in_turn(contenders)
     title = f"Round, N = 100, C = 10%, E = {epochs}, B = {batch}, {train} images each"
