@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import ArrayLike
 from fedjax_mrl import numerics
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.exporting import subject, writing
 from fedjax_mrl.history import frame
 from fedjax_mrl.protocol import Algorithm, Tree
 from fedjax_mrl.results import Row
@@ -18,10 +21,12 @@ from fedjax_mrl.simulation import prediction
 from fedjax_mrl.simulation.evaluation import Scores
 from fedjax_mrl.simulation.joining import Newcomers
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.state import named
+from fedjax_mrl.simulation.state import State, named
 
 if TYPE_CHECKING:
     import pandas
+
+    from fedjax_mrl.trained import Trained
 
 
 MODES = ("fine-tuned", "frozen")
@@ -51,11 +56,13 @@ class Come(NamedTuple):
         augmentation: what training does with it.
         prepare: of test examples.
         batch_size: B.
+        lowered: a lowering of convolutions -> the method, and newcomers' groups.
         trains_shared: whether training moves the shared part, unless it is frozen.
     """
 
     asked: Asked
     newcomers: Newcomers
+    lowered: Callable[[str], tuple[Algorithm, list[Group]]]
     algorithm: Algorithm
     alone: Algorithm
     data: Dataset
@@ -96,6 +103,8 @@ class Personalized:
         trains_shared: whether the method's clients train what is shared; if not, both
             ways of `shared` are the same.
         states: what each became, (private state, copy of the shared part), on the host.
+        federation: that they came to.
+        state: of the federation then.
     """
 
     round: int
@@ -104,6 +113,8 @@ class Personalized:
     clients: tuple[int, ...]
     trains_shared: bool
     states: dict[int, tuple[Tree, Tree]]
+    federation: "Trained"
+    state: State
     _come: Come
     _before: Scores
     _after: Scores
@@ -165,6 +176,57 @@ class Personalized:
         private, shared = self.states[self._known(client)]
         return self._come.ask(client, (private, shared), x, head or self.heads[0])
 
+    def export(
+        self,
+        path: str | os.PathLike,
+        client: int,
+        *,
+        head: str | None = None,
+        formats: str | Iterable[str] | None = None,
+        overwrite: bool = False,
+    ) -> pathlib.Path:
+        """Writes the model of a client that came, as `Federation.export`.
+
+        Args:
+            path: the folder, new or empty; `fm.load_model` reads it.
+            client: its number.
+            head: the inference mode; by default the first one.
+            formats: some of "jax", "safetensors" and "torch"; by default the first two.
+            overwrite: replace the model that is there.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: for a client that did not come, or what cannot be exported.
+            ConsumedError: if the federation has played on since.
+            OSError: if it cannot be written; then nothing is.
+        """
+        head = self.heads[0] if head is None else head
+        prediction.require_known("head", head, self.heads)
+        model = subject.newcomer(self, self._known(client), head)
+        return writing.export(model, path, formats=formats, overwrite=overwrite)
+
+    @property
+    def learning_rate(self) -> float:
+        """That they were trained at."""
+        rate = self.asked.learning_rate
+        return float(self.federation.config.learning_rate if rate is None else rate)
+
+    @property
+    def data(self) -> Dataset:
+        """Theirs."""
+        return self._come.data
+
+    @property
+    def lowered(self) -> Callable[[str], tuple[Algorithm, list[Group]]]:
+        """A lowering of convolutions -> the method, and their groups."""
+        return self._come.lowered
+
+    def group_of(self, client: int) -> Group:
+        """The group of a client that came."""
+        return self._come.group_of(client)
+
     def __repr__(self) -> str:
         mean = self.mean()
         text = f"Personalized({len(self.clients)} clients, {self.asked.shared} for "
@@ -190,7 +252,7 @@ class Personalized:
             gain = after - lonely
         return {
             "client": client,
-            "architecture": self._come.group_of(client).name,
+            "architecture": self.group_of(client).name,
             "head": head,
             "num_train": self._come.newcomers.population.train[client].size,
             "num_test": tested,

@@ -77,6 +77,8 @@ def play(federation: "Trained", state: State, come: "Come") -> Personalized:
         tuple(sorted(joined.states)),
         come.trains_shared,
         joined.states,
+        federation,
+        state,
         come,
         joined.before,
         joined.after,
@@ -127,7 +129,8 @@ def _held_out(federation: "Trained", asked: Asked) -> Come:
     newcomers = Newcomers(population, _places(names), test)
     # As for all that are held out, so that a choice of some changes nothing.
     batch = batches.fitting(federation.config.batch_size, held.train[first:])
-    come = functools.partial(Come, asked, newcomers)
+    lowered = pieces.assembler.lowered_newcomers
+    come = functools.partial(Come, asked, newcomers, lowered)
     return _with(federation, pieces.assembler, come, federation.dataset, batch)
 
 
@@ -200,7 +203,7 @@ def _from_outside(federation: "Trained", asked: Asked) -> Come:
     names = [each.name for each in (*pieces.groups, *held, group)]
     newcomers = Newcomers(population, _places(names), test)
     batch = batches.fitting(config.batch_size, [train])
-    come = functools.partial(Come, asked, newcomers)
+    come = functools.partial(Come, asked, newcomers, assembler.lowered_newcomers)
     return _with(federation, assembler, come, data, batch)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_mrl import costs, engines, personalized, personalizing, references
-from fedjax_mrl.exporting import description, writing
+from fedjax_mrl.exporting import description, subject, writing
 from fedjax_mrl.history import History
 from fedjax_mrl.programs import Programs
 from fedjax_mrl.results import Row
@@ -131,9 +131,9 @@ class Trained(Programs):
             number <= client < self.config.num_clients
         ):
             raise ValueError(
-                f"client {client} is held out and takes part in no round. In Python "
-                f"personalize([{client}]) makes a model of it; the command "
-                "`fedjax-mrl personalize` only tells how accurate one would be."
+                f"client {client} is held out and takes part in no round. It gets a "
+                f"model when it comes: personalize([{client}]) in Python, `fedjax-mrl "
+                f"personalize RUN --clients {client} --export DIR` as a command."
             )
         return number
 
@@ -262,7 +262,8 @@ class Trained(Programs):
         """
         self._given(None)
         choice = description.choose(self, client, head, point)
-        return writing.export(self, path, choice, formats=formats, overwrite=overwrite)
+        model = subject.participant(self, choice)
+        return writing.export(model, path, formats=formats, overwrite=overwrite)
 
     def plot_partition(self) -> "Figure":
         """Draws how many training examples of each class every client has.

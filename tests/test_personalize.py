@@ -54,6 +54,27 @@ def test_the_accuracy_after_is_what_the_client_says_then():
             assert right.mean() == row["after"]
 
 
+@pytest.mark.parametrize("head", ["mix_large", "single_small"])
+def test_what_a_newcomer_became_is_exported(head, tmp_path):
+    built, found = with_two_held_out(), come("frozen")
+    path = found.export(tmp_path / "m", 4, head=head)
+    x, model = built.dataset.x_test[:5], fm.load_model(path)
+    expected = found.predict(x, 4, head=head)
+    np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=1e-4)
+    told = model.description
+    assert (told.client, told.head, told.architecture) == (4, head, "mlp")
+    assert told.digest == built.digester()(built.state)[0]
+    assert told.newcomer == {"shared": "frozen", "epochs": 3, "learning_rate": 0.01}
+
+
+def test_only_those_who_came_are_exported_and_only_their_heads(tmp_path):
+    with pytest.raises(ValueError, match="one that came: 3, 4; got 0"):
+        come("frozen").export(tmp_path / "m", 0)
+    with pytest.raises(ValueError, match="head"):
+        come("frozen").export(tmp_path / "m", 3, head="larg")
+    assert not (tmp_path / "m").exists()
+
+
 def test_nothing_of_the_federation_changes():
     built = with_two_held_out()
     before, state = built.digester()(built.state)[0], built.state

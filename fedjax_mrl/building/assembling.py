@@ -68,9 +68,17 @@ class Assembler(NamedTuple):
 
     def lowered(self, lowering: str) -> tuple[Algorithm, list[Group]]:
         """Method and clients that take part, with convolutions computed one way."""
+        return self._lowered(lowering, 0)
+
+    def lowered_newcomers(self, lowering: str) -> tuple[Algorithm, list[Group]]:
+        """The same with the clients that do not take part."""
+        return self._lowered(lowering, 1)
+
+    def _lowered(self, lowering: str, part: int) -> tuple[Algorithm, list[Group]]:
         alike = dict.fromkeys(self.chosen, Strategy(lowering, 1))
         algorithm, everyone = self._replace(chosen=alike).assemble()
-        return algorithm, population.part(everyone, self.config.num_training_clients)[0]
+        number = self.config.num_training_clients
+        return algorithm, population.part(everyone, number)[part]
 
     def newcomer(self, client: int, model: Any = None) -> "tuple[Assembler, Group]":
         """What a client that is not in the federation is built by, and its group.
@@ -92,7 +100,7 @@ class Assembler(NamedTuple):
                 name = discovery.unused(found.name, taken)
                 known[models[0]] = found._replace(name=name)
         config = dataclasses.replace(
-            self.config, models=models, num_clients=client + 1, held_out_clients=0
+            self.config, models=models, num_clients=client + 1, held_out_clients=1
         )
         names = [known[entry].name for entry in models]
         later = self._replace(

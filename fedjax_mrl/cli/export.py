@@ -70,7 +70,7 @@ def _execute(args: argparse.Namespace) -> int:
         if args.out is None:
             raise UsageError("Say where to write the model: --out DIR.")
         client = client_number(args.client)
-        from fedjax_mrl.exporting import description, folder, writing
+        from fedjax_mrl.exporting import description, folder, subject, writing
 
         writing.require_formats(args.format)  # before the run is built
         folder.check(args.out, overwrite=args.overwrite)
@@ -80,9 +80,8 @@ def _execute(args: argparse.Namespace) -> int:
         )
         try:
             made = writing.export(
-                federation,
+                subject.participant(federation, choice),
                 args.out,
-                choice,
                 formats=args.format,
                 overwrite=args.overwrite,
                 run=args.run,

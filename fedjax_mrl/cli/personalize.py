@@ -1,6 +1,7 @@
 """`fedjax-mrl personalize`: clients that come to a run after its rounds."""
 
 import argparse
+import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING
@@ -56,7 +57,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="csv of the table (default: personalized-HOW.csv in the run directory, "
         "with --data personalized-HOW-FILE.csv)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace that csv")
+    parser.add_argument(
+        "--export",
+        metavar="DIR",
+        help="write their models too, as `export` does, to DIR/client-K",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace that csv, and models"
+    )
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lies now")
     options.add_programs(parser)
 
@@ -78,6 +86,7 @@ def _execute(args: argparse.Namespace) -> int:
         from fedjax_mrl.simulation.divergence import Diverged
 
         come = personalizing.prepare(federation, asked)
+        models = _models(args, come.newcomers.ids.tolist())
         state = stored.newest(federation, directory)
     if come.data is not federation.dataset:
         console.tell(*come.data.notes)
@@ -99,7 +108,46 @@ def _execute(args: argparse.Namespace) -> int:
         "learning_rate": rate,
     }
     rows = [{**about, **row} for row in found.rows()]
-    return _write(directory, out, rows, own=out == own, overwrite=args.overwrite)
+    status = _write(directory, out, rows, own=out == own, overwrite=args.overwrite)
+    return _export(found, models, directory, args.overwrite) or status
+
+
+def _models(args: argparse.Namespace, clients: list[int]) -> dict[int, pathlib.Path]:
+    """The folders of the models, each of which can be written; none if not asked."""
+    if args.export is None:
+        return {}
+    from fedjax_mrl.exporting import folder, writing
+
+    writing.require_formats(None)
+    return {
+        client: folder.check(
+            os.path.join(args.export, f"client-{client}"), overwrite=args.overwrite
+        )
+        for client in clients
+    }
+
+
+def _export(
+    found: "Personalized",
+    models: dict[int, pathlib.Path],
+    directory: "RunDirectory",
+    overwrite: bool,
+) -> int:
+    """Writes the models; the exit status."""
+    from fedjax_mrl.cli import main
+    from fedjax_mrl.exporting import subject, writing
+    from fedjax_mrl.exporting.error import ExportError
+
+    for client, path in models.items():
+        model = subject.newcomer(found, client, found.heads[0])
+        run = str(directory.path)
+        try:
+            writing.export(model, path, overwrite=overwrite, run=run)
+        except (OSError, ExportError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return main.fail(f"The model is not written to {path}: {reason}", 1)
+        print(f"written to {path}: the model of client {client}, head {found.heads[0]}")
+    return 0
 
 
 def _title(run: str, found: "Personalized") -> str:

@@ -1,11 +1,11 @@
 """A client of a federation, asked like an exported model."""
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedjax_mrl.exporting import description as descriptions
+from fedjax_mrl.exporting import subject as subjects
 from fedjax_mrl.exporting.loaded import PersonalModel
 
 if TYPE_CHECKING:
@@ -21,16 +21,12 @@ def of_federation(
         ValueError: for a client, head or point that there is not.
     """
     choice = descriptions.choose(federation, client, head, point)
-    group = descriptions.group_of(federation.groups, choice.client)
+    subject = subjects.participant(federation, choice)
     made = descriptions.describe(
-        federation,
-        choice,
+        subject,
         run=None,
         digest=None,
-        unknown=np.zeros(group.model.num_classes, bool),
+        unknown=np.zeros(subject.group.model.num_classes, bool),
         versions={},
     )
-    ask = functools.partial(
-        federation.predict, client=choice.client, head=choice.head, point=choice.point
-    )
-    return PersonalModel(made, ask)
+    return PersonalModel(made, subject.ask)

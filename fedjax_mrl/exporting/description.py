@@ -12,6 +12,7 @@ from fedjax_mrl.simulation.evaluation import POINTS
 from fedjax_mrl.simulation.population import Group
 
 if TYPE_CHECKING:
+    from fedjax_mrl.exporting.subject import Subject
     from fedjax_mrl.trained import Trained
 
 
@@ -46,6 +47,8 @@ class Description(NamedTuple):
         round: of which the state is.
         digest: the SHA-256 of that round's state.
         versions: of packages, by name.
+        newcomer: how it was trained, if it came after that round: what became of the
+            shared part, the epochs and the learning rate.
     """
 
     algorithm: str
@@ -66,6 +69,7 @@ class Description(NamedTuple):
     round: int
     digest: str | None
     versions: dict[str, str | None]
+    newcomer: dict[str, Any] | None = None
 
     @property
     def stored(self) -> Dataset:
@@ -107,32 +111,29 @@ def choose(
 
 
 def describe(
-    federation: "Trained",
-    choice: Choice,
+    subject: "Subject",
     *,
     run: str | None,
     digest: str | None,
     unknown: np.ndarray,
     versions: Mapping[str, str | None],
 ) -> Description:
-    """Describes one client of a federation's newest state.
+    """Describes a client.
 
     Args:
-        federation: with a `state`.
-        choice: of whom.
+        subject: who.
         run: where the run lies.
         digest: of the state.
         unknown: whether the head knows nothing of a class, bool [L].
         versions: of packages.
     """
-    data, group = federation.dataset, group_of(federation.groups, choice.client)
-    classes = class_names(group, data.label_names)
+    choice, data, config = subject.choice, subject.data, subject.federation.config
+    classes = class_names(subject.group, data.label_names)
     normalised = data.kind == "images" and data.x_train.dtype == np.uint8
-    assert federation.state is not None
     return Description(
-        federation.config.algorithm,
+        config.algorithm,
         choice.client,
-        group.name,
+        subject.group.name,
         choice.head,
         choice.point,
         data.kind,
@@ -142,12 +143,13 @@ def describe(
         tuple(map(float, data.std)) if normalised else (),
         classes,
         tuple(name for name, lost in zip(classes, unknown, strict=True) if lost),
-        federation.config.dataset,
-        federation.config.seed,
+        config.dataset,
+        config.seed,
         run,
-        federation.state.round,
+        subject.state.round,
         digest,
         dict(versions),
+        subject.newcomer,
     )
 
 
@@ -175,6 +177,8 @@ def parse(found: Mapping[str, Any], where: object) -> Description:
     Raises:
         ExportError: if a value is missing or none that can be used.
     """
+    later = Description._field_defaults  # of what earlier versions did not write
+    found = {**later, **found}
     missing = [name for name in Description._fields if name not in found]
     if missing:
         raise ExportError(f"{where} lacks {', '.join(missing[:3])}; export it again.")

@@ -5,22 +5,19 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from fedjax_mrl import discovery, numerics, packing
+from fedjax_mrl import discovery, packing
 from fedjax_mrl._version import __version__
 from fedjax_mrl.exporting import description as descriptions
 from fedjax_mrl.exporting import extras, folder, program, torch_names
-from fedjax_mrl.exporting.description import Choice, Description
+from fedjax_mrl.exporting.description import Description
 from fedjax_mrl.exporting.error import ExportError
-from fedjax_mrl.protocol import UNKNOWN, Tree
-from fedjax_mrl.simulation.state import named, read_clients, require_live
-
-if TYPE_CHECKING:
-    from fedjax_mrl.trained import Trained
+from fedjax_mrl.exporting.subject import Subject
+from fedjax_mrl.protocol import UNKNOWN
+from fedjax_mrl.simulation.state import named, require_live
 
 # Format to its file, and the package that writes it.
 FORMATS = {
@@ -36,9 +33,8 @@ _TOLERANCE = 0.02
 
 
 def export(
-    federation: "Trained",
+    subject: Subject,
     given: str | os.PathLike,
-    choice: Choice,
     *,
     formats: str | Iterable[str] | None = None,
     overwrite: bool = False,
@@ -47,9 +43,8 @@ def export(
     """Writes a client's personal model; see `Federation.export`.
 
     Args:
-        federation: with a `state`.
+        subject: whose.
         given: the folder.
-        choice: of whom, as `description.choose` checked it.
         formats: some of `FORMATS`, also as one text with commas.
         overwrite: replace the model that is there.
         run: where the run lies, for the description.
@@ -63,30 +58,20 @@ def export(
     """
     wanted = require_formats(formats)
     path = folder.check(given, overwrite=overwrite)
-    state = federation.state
-    assert state is not None
-    require_live(state)
-    digest = federation.digester()(state)[0]
-    networks = networks_of(federation, choice)
-    examples = federation.dataset.x_test[:_CHECKED]
-    expected = federation.predict(
-        examples, choice.client, head=choice.head, point=choice.point
-    )
+    require_live(subject.state)
+    digest = subject.federation.digester()(subject.state)[0]
+    examples = subject.federation.dataset.x_test[:_CHECKED]
+    expected = subject.ask(examples)
     unknown = np.all(expected <= UNKNOWN, axis=0)
-    descriptions.require_known_classes(choice, unknown)
+    descriptions.require_known_classes(subject.choice, unknown)
     made = descriptions.describe(
-        federation,
-        choice,
-        run=run,
-        digest=digest,
-        unknown=unknown,
-        versions=_versions(),
+        subject, run=run, digest=digest, unknown=unknown, versions=_versions()
     )
     files = {}
     if "jax" in wanted:
-        files[folder.PROGRAM] = _program(federation, choice, networks, digest)
+        files[folder.PROGRAM] = _program(subject, digest)
         _require_agreement(files[folder.PROGRAM], examples, expected)
-    parts = named(*networks)
+    parts = named(*subject.networks)
     if "safetensors" in wanted:
         arrays = packing.pack({**parts, **_normalisation(made)})
         files[folder.ARRAYS] = _safetensors(arrays, made)
@@ -114,35 +99,19 @@ def require_formats(given: str | Iterable[str] | None) -> tuple[str, ...]:
     return wanted
 
 
-def networks_of(federation: "Trained", choice: Choice) -> tuple[Tree, Tree]:
-    """The client's private state, and the shared part at the chosen point."""
-    state, some = federation.state, np.array([choice.client])
-    assert state is not None
-    read = read_clients(state, federation.groups, some, federation.store)
-    private, shared = read[choice.client]
-    if choice.point != "local":
-        broadcast = jax.jit(federation.algorithm.server.broadcast)
-        with numerics.fixed(federation.config.precision):
-            shared = jax.device_get(broadcast(state.server))
-    return private, shared
-
-
-def _program(
-    federation: "Trained", choice: Choice, networks: tuple[Tree, Tree], digest: str
-) -> bytes:
+def _program(subject: Subject, digest: str) -> bytes:
     """The client's inference as a portable program."""
-    algorithm, groups = federation.pieces.assembler.lowered(program.LOWERING)
-    state, data = federation.state, federation.dataset
-    assert state is not None
+    federation, data, choice = subject.federation, subject.data, subject.choice
+    algorithm, groups = subject.lowered(program.LOWERING)
     logits = program.inference(
         algorithm,
         descriptions.group_of(groups, choice.client),
         federation.setup.prepare.test,
-        networks,
+        subject.networks,
         choice.head,
     )
     example = jax.ShapeDtypeStruct(data.x_train.shape[1:], data.x_train.dtype)
-    name = f"client_{choice.client}_round_{state.round}_digest_{digest}"
+    name = f"client_{choice.client}_round_{subject.state.round}_digest_{digest}"
     return program.serialise(logits, example, name, federation.config.precision)
 
 

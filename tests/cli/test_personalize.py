@@ -127,14 +127,17 @@ def test_a_client_from_outside_comes_with_its_file(runs, tmp_path, capsys):
     some = np.flatnonzero(np.isin(data.y_train, (3, 7)))[:30]  # two classes of ten
     arrays = {"x_train": data.x_train[some], "y_train": data.y_train[some]}
     arrays |= {"x_test": data.x_train[some[:8]], "y_test": data.y_train[some[:8]]}
-    file, out = tmp_path / "new.npz", tmp_path / "new.csv"
+    file, out, models = (tmp_path / name for name in ("new.npz", "new.csv", "models"))
     np.savez(file, **arrays)
     ask = ["personalize", str(runs()), "--epochs", "1", "--data", str(file)]
     ask += ["--model", "mlp", "--out", str(out)]
-    assert main(ask) == 0
+    assert main([*ask, "--export", str(models)]) == 0
+    assert f"written to {models / 'client-5'}: the model" in capsys.readouterr().out
+    says = fm.load_model(models / "client-5").predict(arrays["x_test"])
+    right = (says.argmax(-1) == arrays["y_test"]).mean()
     (row, *_) = table(out)
     wanted = {"client": "5", "architecture": "mlp", "num_train": "30", "num_test": "8"}
-    assert wanted.items() <= row.items()
+    assert wanted.items() <= row.items() and float(row["after"]) == right
     np.savez(file, label_names=[f"animal {i}" for i in range(10)], **arrays)
     assert main([*ask, "--overwrite"]) == 2
     assert "label_names must be those of the federation" in capsys.readouterr().err
@@ -184,6 +187,36 @@ def test_there_must_be_a_run_with_a_checkpoint(runs, tmp_path, capsys):
     )
     assert main(["personalize", str(tmp_path / "b")]) == 2
     assert "There is no checkpoint" in capsys.readouterr().err
+
+
+def test_models_are_written_for_all_who_come_or_refused_before_they_train(
+    runs, tmp_path, capsys, monkeypatch
+):
+    ask = ["personalize", str(runs()), "--epochs", "1", "--export", str(tmp_path / "m")]
+    assert main([*ask, "--out", str(tmp_path / "a.csv")]) == 0
+    made = {path.name: fm.load_model(path) for path in (tmp_path / "m").iterdir()}
+    assert sorted(made) == ["client-3", "client-4"]
+    told = made["client-4"].description
+    assert told.newcomer == {"shared": "fine-tuned", "epochs": 1, "learning_rate": 0.01}
+    assert told.round == 1 and told.run == str(runs())
+    capsys.readouterr()
+    ask += ["--clients", "4", "--out", str(tmp_path / "b.csv")]
+    with monkeypatch.context() as patched:
+        patched.setattr("fedjax_mrl.personalizing.play", None)
+        assert main(ask) == 2
+    said = capsys.readouterr()
+    assert "client-4 holds an exported model already" in said.err and not said.out
+    assert not (tmp_path / "b.csv").exists()
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("fedjax_mrl.exporting.folder.write", full)
+    before = sums(tmp_path / "m")
+    assert main([*ask, "--overwrite"]) == 1
+    said = capsys.readouterr().err
+    assert "client-4: No space left on device" in said and len(said.splitlines()) == 1
+    assert (tmp_path / "b.csv").exists() and sums(tmp_path / "m") == before
 
 
 @pytest.mark.slow

@@ -147,6 +147,13 @@ def test_a_damaged_model_is_refused(harm, federation, tmp_path):
         fm.load_model(path)
 
 
+def test_a_model_of_an_earlier_version_is_read(federation, tmp_path):
+    path = federation.export(tmp_path / "model", 0)
+    assert fm.load_model(path).description.newcomer is None
+    rewritten(path, lost="newcomer")  # which versions up to 0.2.0 did not write
+    assert fm.load_model(path).description.newcomer is None
+
+
 def test_a_program_that_jax_cannot_read_is_refused(federation, tmp_path):
     path = federation.export(tmp_path / "model", 0)
     found = folder.read(path)[1]
