@@ -1,4 +1,4 @@
-"""The server's part of a round: its programs, the same on every device."""
+"""The server's part of a round: its programs, and where they are computed."""
 
 import functools
 from collections.abc import Callable, Sequence
