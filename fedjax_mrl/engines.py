@@ -265,14 +265,11 @@ class ServerEngine:
         ids = sorted(reports)
         weights = np.zeros(size, np.float32)
         weights[: len(ids)] = self._pieces.weights[ids]
-
         plan = self._pieces.sampler.plan(self._federation.trial, round)
         if ids:
             stack = lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves])
             stacked = jax.tree.map(stack, *(reports[client] for client in ids))
-            places, gatherer = np.arange(len(ids)), self._pieces.server.gatherer
-            counts = weights[places] > 0
-            gathered = gatherer.done(gatherer.add(None, places, counts, stacked))
+            gathered = self._gathered(stacked, weights[: len(ids)] > 0)
         else:
             gathered = self._no_reports(plan)
         with numerics.fixed(self._federation.config.precision):
@@ -284,6 +281,12 @@ class ServerEngine:
                 *[plan.key(purpose) for purpose in self._pieces.server.purposes],
             )
             return jax.tree.map(np.array, jax.device_get(new))
+
+    def _gathered(self, stacked: Report, counts: np.ndarray) -> Report:
+        """The reports [K, ...], of those of as many as there are."""
+        gatherer, places = self._pieces.server.gatherer, np.arange(counts.size)
+        with numerics.fixed(self._federation.config.precision):
+            return gatherer.done(gatherer.add(None, places, counts, stacked))
 
     def _no_reports(self, plan: RoundPlan) -> Report:
         """What is gathered in a round in which nobody reports: zeros [K, ...]."""

@@ -31,6 +31,7 @@ METHODS = {
     "fedmrl": {"shared_dim": 8},
     "fedapen": {},  # its clients finish after the server, and keep examples out
     "fedproto": {},  # uploads that count
+    "fedavg": {"models": [tiny(8, 5)]},  # its clients keep nothing of their own
     "fml": {"learning_rate_decay": "exponential:0.5"},
 }
 

@@ -15,6 +15,7 @@ from fedjax_mrl.flower.error import FlowerError, Refused
 
 _LENGTH = struct.Struct(">Q")
 _LARGEST = 2**40  # bytes of a message
+_AT_ONCE = 2**16  # bytes that are sent with the length
 LONGEST = 100  # bytes of a path; the system's limit is 107
 
 
@@ -113,8 +114,10 @@ def _require_own(folder: pathlib.Path) -> None:
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
-    # At once: who has read the length of an empty message may answer and be gone.
-    connection.sendall(_LENGTH.pack(len(data)) + data)
+    # With what follows: who has read the length of an empty message may be gone.
+    connection.sendall(_LENGTH.pack(len(data)) + data[:_AT_ONCE])
+    if len(data) > _AT_ONCE:
+        connection.sendall(memoryview(data)[_AT_ONCE:])
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -9,7 +9,7 @@ devices, and a step on each of them, would take several times as long.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,13 @@ def in_memory(mesh: Mesh) -> bool:
     return jax.process_count() == 1 and mesh.devices.flat[0].platform == "cpu"
 
 
+class _Stacks(NamedTuple):
+    """What `InMemory` has gathered."""
+
+    arrays: Any  # a Report [K, ...], keys of random numbers as their data
+    keys: Any  # likewise, of each leaf how its keys are made; "" if it has none
+
+
 class InMemory:
     """For CPU devices of one process; arguments as of `make`. Waits for the wave."""
 
@@ -75,22 +82,30 @@ class InMemory:
     def add(
         self, gathered: Any, places: np.ndarray, counts: np.ndarray, report: Report
     ) -> Any:
-        """See `Gatherer.add`; `gathered` are the arrays of `done`, which it fills."""
+        """See `Gatherer.add`; `gathered` has the arrays of `done`, which it fills."""
+        keys = jax.tree.map(_kind_of_key, report)
+        report = jax.tree.map(_data, report)
         if gathered is None:
             make = lambda leaf: copying.zeros((self._size, *leaf.shape[1:]), leaf.dtype)
-            gathered = jax.tree.map(make, report)
+            gathered = _Stacks(jax.tree.map(make, report), keys)
+        stacks = gathered.arrays
+        _require_alike(stacks, report)
         there = places < self._size
         counted = there & counts
         if self._reject:
             counted &= np.asarray(report.sound)
-        self._fill(gathered.upload, report.upload, places, np.flatnonzero(counted))
-        stacks, values = (each._replace(upload=()) for each in (gathered, report))
-        self._fill(stacks, values, places, np.flatnonzero(there))
+        self._fill(stacks.upload, report.upload, places, np.flatnonzero(counted))
+        rest, values = (each._replace(upload=()) for each in (stacks, report))
+        self._fill(rest, values, places, np.flatnonzero(there))
         return gathered
 
     def done(self, gathered: Any) -> Report:
         """See `Gatherer.done`."""
-        return jax.device_put(gathered, self.place)
+        put = jax.device_put(gathered.arrays, self.place)
+        wrap = lambda leaf, kind: (
+            jax.random.wrap_key_data(leaf, impl=kind) if kind else leaf
+        )
+        return jax.tree.map(wrap, put, gathered.keys)
 
     def _fill(self, stacks: Tree, values: Tree, places: np.ndarray, rows: Any) -> None:
         """Copies some rows of the values to their places in the stacks."""
@@ -106,6 +121,39 @@ class InMemory:
         ]
         size = sum(leaf.nbytes for leaf, _ in leaves)
         copying.on_all_cores(copy, size, *zip(*jobs, strict=True))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _kind_of_key(leaf: Any) -> str:
+    return str(jax.random.key_impl(leaf)) if _is_key(leaf) else ""
+
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _require_alike(stacks: Report, report: Report) -> None:
+    """Refuses reports that are not like those of other clients.
+
+    Raises:
+        ValueError: for other names, shapes of a client or types.
+    """
+    of = lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}"
+    there, new = (
+        {jax.tree_util.keystr(path): of(leaf) for path, leaf in found}
+        for found in map(jax.tree_util.tree_leaves_with_path, (stacks, report))
+    )
+    for name in sorted(there.keys() | new.keys()):
+        if there.get(name) != new.get(name):
+            raise ValueError(
+                "What clients report must be alike, whatever their architecture: "
+                f"uploads and metrics of the same names, shapes and types. {name} is "
+                f"{there.get(name, 'missing')} for some clients and "
+                f"{new.get(name, 'missing')} for others."
+            )
 
 
 class OnDevices:
@@ -138,6 +186,7 @@ class OnDevices:
         report = jax.device_put(report, self.place)
         if gathered is None:
             return self._first(places, counts, report)
+        _require_alike(gathered, report)
         return self._add(gathered, places, counts, report)
 
     def done(self, gathered: Any) -> Report:

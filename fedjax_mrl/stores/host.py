@@ -62,7 +62,7 @@ class Rows:
         return self._structure.unflatten(stacks)
 
     def each(self, rows: np.ndarray) -> list[Tree]:
-        """The state of each row, to look at; of those that were put, uncopied."""
+        """The state of each of the rows, to look at; what was put is not copied."""
         rows = np.asarray(rows)
         new = self._new(rows)
         return [

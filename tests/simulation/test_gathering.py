@@ -73,3 +73,36 @@ def test_on_a_cpu_reports_are_gathered_in_its_memory(monkeypatch):
     assert isinstance(gathering.make(K, False, mesh), gathering.InMemory)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert isinstance(gathering.make(K, False, mesh), gathering.OnDevices)
+
+
+FLOATS, COUNTS = np.ones((1, 3), np.float32), np.ones(1, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("upload", "told"),
+    [
+        (
+            {"w": FLOATS},
+            r"\['n'\] is int32\[\] for some clients and missing for others",
+        ),
+        ({"w": FLOATS, "m": COUNTS}, r"\['m'\] is missing for some"),
+        ({"w": FLOATS[:, :1], "n": COUNTS}, r"float32\[3\] .* float32\[1\]"),
+        ({"w": np.float64(FLOATS), "n": COUNTS}, r"float32\[3\] .* float64\[3\]"),
+    ],
+)
+def test_reports_of_another_kind_are_refused(upload, told, gather):
+    second = reports(3, 1)._replace(upload=upload)
+    waves = [([0, 1], [True] * 2, reports(1, 2)), ([2], [True], second)]
+    with jax.enable_x64(True), pytest.raises(ValueError, match=told):
+        gather(waves)
+
+
+def test_keys_of_random_numbers_may_be_uploaded():
+    keys = jax.random.split(jax.random.key(1), 2)
+    report = reports(1, 2)._replace(upload={"k": keys})
+    gatherer = gathering.InMemory(K, False, sharding.mesh(1))
+    places, counts = np.array([3, 0]), np.ones(2, bool)
+    found = gatherer.done(gatherer.add(None, places, counts, report)).upload["k"]
+    assert found.dtype == keys.dtype and found.shape == (K,)
+    data = np.asarray(jax.random.key_data(found))
+    np.testing.assert_array_equal(data[[3, 0]], jax.random.key_data(keys))
