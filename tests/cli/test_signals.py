@@ -139,7 +139,7 @@ def test_ctrl_c_while_jax_is_imported_ends_without_a_core_dump(tmp_path):
         "except KeyboardInterrupt:\n    print('aborted')\n    os.abort()\n"
     )
     process = subprocess.run(
-        [sys.executable, "-m", "fedjax_mrl", "run"],
+        [sys.executable, "-c", HEEDING, "-m", "fedjax_mrl", "run"],
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         cwd=tmp_path,
         capture_output=True,
