@@ -21,7 +21,7 @@ from fedjax_mrl.simulation import prediction
 from fedjax_mrl.simulation.evaluation import Scores
 from fedjax_mrl.simulation.joining import Newcomers
 from fedjax_mrl.simulation.population import Group
-from fedjax_mrl.simulation.state import State, named
+from fedjax_mrl.simulation.state import ConsumedError, State, named, require_live
 
 if TYPE_CHECKING:
     import pandas
@@ -199,9 +199,17 @@ class Personalized:
 
         Raises:
             ValueError: for a client that did not come, or what cannot be exported.
-            ConsumedError: if the federation has played on since.
+            ConsumedError: if the federation has played on since: the digest of the
+                round that they came to can no longer be told.
             OSError: if it cannot be written; then nothing is.
         """
+        try:
+            require_live(self.state)
+        except ConsumedError:
+            raise ConsumedError(
+                "The federation has played on since these clients came. Export them "
+                "before, or call personalize() again."
+            ) from None
         head = self.heads[0] if head is None else head
         prediction.require_known("head", head, self.heads)
         model = subject.newcomer(self, self._known(client), head)
@@ -212,6 +220,10 @@ class Personalized:
         """That they were trained at."""
         rate = self.asked.learning_rate
         return float(self.federation.config.learning_rate if rate is None else rate)
+
+    def num_train(self, client: int) -> int:
+        """How many examples a client that came trained with."""
+        return int(self._come.newcomers.population.train[client].size)
 
     @property
     def data(self) -> Dataset:
@@ -254,7 +266,7 @@ class Personalized:
             "client": client,
             "architecture": self.group_of(client).name,
             "head": head,
-            "num_train": self._come.newcomers.population.train[client].size,
+            "num_train": self.num_train(client),
             "num_test": tested,
             "before": before,
             "after": after,

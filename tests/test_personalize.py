@@ -9,6 +9,7 @@ from flax import linen as nn
 
 import fedjax_mrl as fm
 from fedjax_mrl import algorithms, personalized, personalizing
+from fedjax_mrl.simulation.state import ConsumedError
 from tests.helpers import assert_trees_equal
 from tests.test_held_out import federation, with_two_held_out
 
@@ -64,7 +65,20 @@ def test_what_a_newcomer_became_is_exported(head, tmp_path):
     told = model.description
     assert (told.client, told.head, told.architecture) == (4, head, "mlp")
     assert told.digest == built.digester()(built.state)[0]
-    assert told.newcomer == {"shared": "frozen", "epochs": 3, "learning_rate": 0.01}
+    examples = built.partition.train[4].size
+    trained = {"shared": "frozen", "epochs": 3, "learning_rate": 0.01}
+    assert told.newcomer == trained | {"examples": examples, "data": None}
+
+
+def test_newcomers_are_exported_before_the_federation_plays_on(tmp_path):
+    built = federation(held_out_clients=1)
+    state, _ = built.play(built.init())
+    built.state = state
+    found = built.personalize(epochs=1)
+    built.play(state)
+    with pytest.raises(ConsumedError, match="Export them before, or call personalize"):
+        found.export(tmp_path / "m", found.clients[0])
+    assert not (tmp_path / "m").exists()
 
 
 def test_only_those_who_came_are_exported_and_only_their_heads(tmp_path):

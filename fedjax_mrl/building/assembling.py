@@ -94,14 +94,15 @@ class Assembler(NamedTuple):
         known, models = dict(self.architectures), self.config.models
         if model is not None:
             models = (model,) if isinstance(model, str) else ("the newcomer's",)
-            if models[0] not in known:
-                found = own.architecture(model)
-                taken = {other.name for other in known.values()}
-                name = discovery.unused(found.name, taken)
-                known[models[0]] = found._replace(name=name)
         config = dataclasses.replace(
             self.config, models=models, num_clients=client + 1, held_out_clients=1
         )
+        models = config.models  # which has the paths of own files in full
+        if models[0] not in known:
+            found = own.architecture(models[0] if isinstance(model, str) else model)
+            taken = {other.name for other in known.values()}
+            name = discovery.unused(found.name, taken)
+            known[models[0]] = found._replace(name=name)
         names = [known[entry].name for entry in models]
         later = self._replace(
             config=config,

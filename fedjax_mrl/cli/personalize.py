@@ -1,7 +1,6 @@
 """`fedjax-mrl personalize`: clients that come to a run after its rounds."""
 
 import argparse
-import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING
@@ -35,8 +34,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="its architecture, any that `run --models` takes (default: the one that "
-        "is its turn)",
+        help="its architecture, any that `run --models` takes (default: the next of "
+        "the run's --models)",
     )
     parser.add_argument(
         "--epochs", metavar="E", default="10", help="passes over its data (default 10)"
@@ -60,10 +59,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--export",
         metavar="DIR",
-        help="write their models too, as `export` does, to DIR/client-K",
+        help="write their models too, as `export` does, each for the method's first "
+        "head: to DIR/client-K, with --data FILE to DIR/FILE",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace that csv, and models"
+        "--overwrite",
+        action="store_true",
+        help="replace the table (--out) and models (--export) that are there",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lies now")
     options.add_programs(parser)
@@ -116,13 +118,17 @@ def _models(args: argparse.Namespace, clients: list[int]) -> dict[int, pathlib.P
     """The folders of the models, each of which can be written; none if not asked."""
     if args.export is None:
         return {}
+    from fedjax_mrl import paths
     from fedjax_mrl.exporting import folder, writing
+    from fedjax_mrl.runs import newcomers
 
     writing.require_formats(None)
+    whole = paths.local(args.export, "The folder of --export")
+    if whole.exists() and not whole.is_dir():
+        raise UsageError(f"--export takes a folder, but {args.export} is a file.")
+    name = lambda client: newcomers.stem(args.data) if args.data else f"client-{client}"
     return {
-        client: folder.check(
-            os.path.join(args.export, f"client-{client}"), overwrite=args.overwrite
-        )
+        client: folder.check(whole / name(client), overwrite=args.overwrite)
         for client in clients
     }
 

@@ -48,7 +48,8 @@ class Description(NamedTuple):
         digest: the SHA-256 of that round's state.
         versions: of packages, by name.
         newcomer: how it was trained, if it came after that round: what became of the
-            shared part, the epochs and the learning rate.
+            shared part, epochs, learning rate, number of training examples, and the
+            file of its data, if it came from outside with one.
     """
 
     algorithm: str

@@ -1,5 +1,6 @@
 """Whose model is exported: a client that takes part, or one that came later."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,9 @@ from fedjax_mrl.simulation.state import State, read_clients
 if TYPE_CHECKING:
     from fedjax_mrl.personalized import Personalized
     from fedjax_mrl.trained import Trained
+
+
+_PATH = (str, os.PathLike)
 
 
 class Subject(NamedTuple):
@@ -80,7 +84,13 @@ def newcomer(come: "Personalized", client: int, head: str) -> Subject:
         head: how it infers.
     """
     asked = come.asked
-    told = {"shared": asked.shared, "epochs": int(asked.epochs)}
+    told = {
+        "shared": asked.shared,
+        "epochs": int(asked.epochs),
+        "learning_rate": come.learning_rate,
+        "examples": come.num_train(client),
+        "data": os.fspath(asked.data) if isinstance(asked.data, _PATH) else None,
+    }
     return Subject(
         come.federation,
         come.state,
@@ -90,7 +100,7 @@ def newcomer(come: "Personalized", client: int, head: str) -> Subject:
         come.data,
         lambda x: come.predict(x, client, head=head),
         come.lowered,
-        told | {"learning_rate": come.learning_rate},
+        told,
     )
 
 

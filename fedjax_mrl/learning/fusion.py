@@ -87,6 +87,6 @@ def require_nesting(model: Model, shared_dim: int) -> None:
         raise ValueError(
             "FedMRL nests the shared representation in the private one, so "
             f"shared_dim must be at most {model.feature_dim}, the width of "
-            f"{model.name}; got {shared_dim}. Lower --shared-dim or raise "
-            "--feature-dim."
+            f"{model.name}; got {shared_dim}. Lower --shared-dim, or widen the model "
+            "(--feature-dim; a model of your own in its code)."
         )

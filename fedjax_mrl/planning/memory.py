@@ -190,6 +190,7 @@ def _moments(run: _Run, process: int) -> list[_Moment]:
     at_work = on_device | {"cohort's states": computed}
     uploads = _uploads(run, copied)
     shown, shown_on_each = _shown(run)
+    collected = on_device | {"cohort's states": _collected(run)}
     return [
         *(
             _Moment(name, before | host, at_work | device)
@@ -201,6 +202,7 @@ def _moments(run: _Run, process: int) -> list[_Moment]:
             after | {"cohort's states": shown},
             on_device | {"cohort's states": shown_on_each},
         ),
+        _Moment("collecting what is saved", after | {"checkpoint": saved}, collected),
         # The state's copy, and the one that orbax writes.
         _Moment("saving", after | {"checkpoint": 2 * saved}, on_device),
     ]
@@ -261,6 +263,18 @@ def _saved(run: _Run) -> np.ndarray:
     if run.store == "disk":
         return saved
     return saved + sum(run.pairs(run.clients), _live(0))
+
+
+def _collected(run: _Run) -> np.ndarray:
+    """The largest stack of states, which every device has on its way to the host."""
+    if run.store != "device":
+        return _live(0)
+    stacks = [
+        _stack(part, number)
+        for compiled, number in zip(run.programs, run.clients, strict=True)
+        for part in compiled.pair
+    ]
+    return max(stacks, key=np.sum)
 
 
 def _uploads(run: _Run, copied: _Place) -> list[_Moment]:

@@ -30,8 +30,12 @@ def name(shared: str, data: str | None) -> str:
     """
     if data is None:
         return NAMES[shared]
-    stem = re.sub(r"[^\w.+-]", "_", pathlib.PurePath(data).stem)[:_LONGEST]
-    return f"personalized-{shared}-{stem}.csv"
+    return f"personalized-{shared}-{stem(data)}.csv"
+
+
+def stem(data: str) -> str:
+    """What a newcomer's file is called in names of other files."""
+    return re.sub(r"[^\w.+-]", "_", pathlib.PurePath(data).stem)[:_LONGEST]
 
 
 def check(path: pathlib.Path, *, overwrite: bool) -> None:

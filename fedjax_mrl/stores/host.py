@@ -87,12 +87,16 @@ class Rows:
         leaves = jax.tree.leaves(values)
         found = [copying.rows(leaf) for leaf in leaves]
         places = [place for place, row in enumerate(rows) if self._has(row)]
-        # Copied: what is returned from a device is freed with its stack.
-        copied = copying.on_all_cores(
-            lambda place: [np.array(leaf[place]) for leaf in found],
-            sum(leaf.nbytes for leaf in leaves),
-            places,
-        )
+        # Copied: what is returned from a device is freed with its stack. Memory is
+        # taken here, since the C library keeps some for each thread that takes any.
+        copied = [[np.empty_like(leaf[place]) for leaf in found] for place in places]
+
+        def copy(place: int, state: list[np.ndarray]) -> None:
+            for leaf, kept in zip(found, state, strict=True):
+                np.copyto(kept, leaf[place])
+
+        size = sum(leaf.nbytes for leaf in leaves)
+        copying.on_all_cores(copy, size, places, copied)
         for place, state in zip(places, copied, strict=True):
             self._set(int(rows[place]), state)
 

@@ -132,8 +132,10 @@ def test_a_client_from_outside_comes_with_its_file(runs, tmp_path, capsys):
     ask = ["personalize", str(runs()), "--epochs", "1", "--data", str(file)]
     ask += ["--model", "mlp", "--out", str(out)]
     assert main([*ask, "--export", str(models)]) == 0
-    assert f"written to {models / 'client-5'}: the model" in capsys.readouterr().out
-    says = fm.load_model(models / "client-5").predict(arrays["x_test"])
+    assert f"written to {models / 'new'}: the model" in capsys.readouterr().out
+    model = fm.load_model(models / "new")  # named after the file, as the table is
+    assert model.description.newcomer["data"] == str(file)
+    says = model.predict(arrays["x_test"])
     right = (says.argmax(-1) == arrays["y_test"]).mean()
     (row, *_) = table(out)
     wanted = {"client": "5", "architecture": "mlp", "num_train": "30", "num_test": "8"}
@@ -157,6 +159,7 @@ def test_a_client_from_outside_comes_with_its_file(runs, tmp_path, capsys):
         (["--data", "nowhere.npz"], "Cannot read the data set nowhere.npz"),
         (["--out", "nowhere/x.csv"], "does not exist"),
         (["--out", "."], "is a folder"),
+        (["--export", __file__], "is a file"),
     ],
 )
 def test_wrong_use_exits_2_with_a_sentence(words, answer, runs, capsys):
@@ -165,6 +168,35 @@ def test_wrong_use_exits_2_with_a_sentence(words, answer, runs, capsys):
     said = capsys.readouterr()
     assert answer in said.err and len(said.err.splitlines()) == 1 and not said.out
     assert sums(runs()) == before
+
+
+OWN = """
+from flax import linen as nn
+class Small(nn.Module):
+    feature_dim: int = 8
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6)(x.reshape(x.shape[0], -1) / 1.0))
+        return nn.relu(nn.Dense(self.feature_dim)(x))
+"""
+
+
+@pytest.mark.parametrize("known", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_client_from_outside_may_have_a_model_of_its_own_file(
+    known, runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("mine.py").write_text(OWN)
+    run = runs()
+    if known:  # by the run already, which keeps the path in full
+        run = tmp_path / "known"
+        mine = ["--models", "mine.py:Small,mlp", "--out", str(run)]
+        assert main(["run", *SMALL, *mine]) == 0
+    data = fm.load(run).dataset
+    np.savez("new.npz", x=data.x_train[:40], y=data.y_train[:40])
+    ask = ["personalize", str(run), "--epochs", "1", "--data", "new.npz"]
+    assert main([*ask, "--model", "mine.py:Small", "--out", "new.csv"]) == 0
+    assert {row["architecture"] for row in table("new.csv")} == {"Small"}
 
 
 def test_divergence_exits_3_and_writes_nothing(runs, capsys):
@@ -197,7 +229,7 @@ def test_models_are_written_for_all_who_come_or_refused_before_they_train(
     made = {path.name: fm.load_model(path) for path in (tmp_path / "m").iterdir()}
     assert sorted(made) == ["client-3", "client-4"]
     told = made["client-4"].description
-    assert told.newcomer == {"shared": "fine-tuned", "epochs": 1, "learning_rate": 0.01}
+    assert told.newcomer["shared"] == "fine-tuned" and told.newcomer["data"] is None
     assert told.round == 1 and told.run == str(runs())
     capsys.readouterr()
     ask += ["--clients", "4", "--out", str(tmp_path / "b.csv")]
