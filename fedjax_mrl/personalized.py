@@ -215,6 +215,11 @@ class Personalized:
         model = subject.newcomer(self, self._known(client), head)
         return writing.export(model, path, formats=formats, overwrite=overwrite)
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of the federation's state then, hashed once for all who came."""
+        return self.federation.digester()(self.state)[0]
+
     @property
     def learning_rate(self) -> float:
         """That they were trained at."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from blazefl import core
 from blazefl.contrib import fedavg
@@ -20,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils import data as loading
 
-from experiments.benchmarks import bench, rivals
+from experiments.benchmarks import rivals
 
 Setup = tuple[Callable[[], float], dict[str, Any]]
 
@@ -52,11 +51,8 @@ class Selector:
 class Clients:
     """The images of every client, as BlazeFL asks for them."""
 
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, train: Any) -> None:
-        self._parts = [
-            loading.TensorDataset(x[part], y[part])
-            for part in (torch.from_numpy(np.asarray(p)).long() for p in train)
-        ]
+    def __init__(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self._parts = [loading.TensorDataset(*part) for part in parts]
 
     def get_dataset(self, type_: str, cid: int | None) -> loading.Dataset:
         """The images of one client; of the first if none is named."""
@@ -103,10 +99,7 @@ def rounds(
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["OMP_NUM_THREADS"] = "1"  # of its processes too
     torch.set_num_threads(1)
-    images = bench.load(dataset, data_dir)
-    train, _ = bench.positions(images, **split)
-    y = torch.from_numpy(np.asarray(images.y_train, np.int64))
-    clients = Clients(rivals.prepared(images.x_train), y, train)
+    clients = Clients(rivals.of_clients(dataset, data_dir, split))
     common = {
         "model_selector": Selector(),
         "model_name": "lenet",

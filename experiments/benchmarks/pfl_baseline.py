@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.aggregate.weighting import WeightByUser
@@ -27,7 +26,7 @@ from pfl.model.pytorch import PyTorchModel
 from torch import nn
 from torch.nn import functional
 
-from experiments.benchmarks import bench, rivals
+from experiments.benchmarks import rivals
 
 Setup = tuple[Callable[[], float], dict[str, Any]]
 
@@ -94,11 +93,7 @@ def rounds(
     torch.set_num_threads(threads)
     # In a process that another one began pfl sets nothing, taking it for a data loader.
     pytorch_ops.distributed = NotDistributedContext()
-    images = bench.load(dataset, data_dir)
-    train, _ = bench.positions(images, **split)
-    x = rivals.prepared(images.x_train)
-    y = torch.from_numpy(np.asarray(images.y_train, np.int64))
-    users = [(x[part], y[part]) for part in (torch.from_numpy(p).long() for p in train)]
+    users = rivals.of_clients(dataset, data_dir, split)
     data = FederatedDataset.from_slices(
         users, get_user_sampler("random", range(len(users)))
     )

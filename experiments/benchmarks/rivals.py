@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from experiments.benchmarks import bench
+
 WIDTHS = ((32, 2000), (16, 2000), (32, 1000), (32, 800), (32, 500))  # CNN-1 to CNN-5
 FEATURES = 500
 MEAN = (0.485, 0.456, 0.406)
@@ -257,6 +259,23 @@ class Loop:
             else torch.contiguous_format
         )
         return images.contiguous(memory_format=format_)
+
+
+def of_clients(
+    dataset: str, data_dir: str | None, split: dict[str, int]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The training images of every client, prepared, and their labels.
+
+    Args:
+        dataset: a name, see `fedjax_mrl.datasets`.
+        data_dir: where it lies.
+        split: see `bench.positions`.
+    """
+    images = bench.load(dataset, data_dir)
+    train, _ = bench.positions(images, **split)
+    x, y = prepared(images.x_train), torch.from_numpy(np.int64(images.y_train))
+    parts = (torch.from_numpy(np.asarray(part)).long() for part in train)
+    return [(x[part], y[part]) for part in parts]
 
 
 def prepared(x: np.ndarray) -> torch.Tensor:

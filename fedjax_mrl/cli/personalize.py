@@ -102,12 +102,11 @@ def _execute(args: argparse.Namespace) -> int:
             "Clients of this method train nothing of what is shared: fine-tuned and "
             "frozen are the same."
         )
-    rate = config.learning_rate if asked.learning_rate is None else asked.learning_rate
     about = {
         "round": found.round,
         "shared": asked.shared,
         "epochs": asked.epochs,
-        "learning_rate": rate,
+        "learning_rate": found.learning_rate,
     }
     rows = [{**about, **row} for row in found.rows()]
     status = _write(directory, out, rows, own=out == own, overwrite=args.overwrite)

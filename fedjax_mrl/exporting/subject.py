@@ -31,7 +31,8 @@ class Subject(NamedTuple):
         state: of the federation, of which the model is.
         choice: who, and how it infers.
         group: the client's.
-        networks: its private state, and a shared part.
+        networks: gives its private state, and a shared part.
+        digest: gives that of the state.
         data: what its examples are like.
         ask: examples [B, ...] as stored -> logits [B, L].
         lowered: a lowering of convolutions -> the method and groups with it.
@@ -42,7 +43,8 @@ class Subject(NamedTuple):
     state: State
     choice: Choice
     group: Group
-    networks: tuple[Tree, Tree]
+    networks: Callable[[], tuple[Tree, Tree]]
+    digest: Callable[[], str]
     data: Dataset
     ask: Callable[[Array], np.ndarray]
     lowered: Callable[[str], tuple[Algorithm, list[Group]]]
@@ -68,7 +70,8 @@ def participant(federation: "Trained", choice: Choice) -> Subject:
         state,
         choice,
         descriptions.group_of(federation.groups, choice.client),
-        _networks(federation, state, choice),
+        lambda: _networks(federation, state, choice),
+        lambda: federation.digester()(state)[0],
         federation.dataset,
         ask,
         federation.pieces.assembler.lowered,
@@ -96,7 +99,8 @@ def newcomer(come: "Personalized", client: int, head: str) -> Subject:
         come.state,
         Choice(client, head, "local"),
         come.group_of(client),
-        come.states[client],
+        lambda: come.states[client],
+        lambda: come.digest,
         come.data,
         lambda x: come.predict(x, client, head=head),
         come.lowered,

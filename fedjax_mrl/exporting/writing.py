@@ -16,7 +16,7 @@ from fedjax_mrl.exporting import extras, folder, program, torch_names
 from fedjax_mrl.exporting.description import Description
 from fedjax_mrl.exporting.error import ExportError
 from fedjax_mrl.exporting.subject import Subject
-from fedjax_mrl.protocol import UNKNOWN
+from fedjax_mrl.protocol import UNKNOWN, Tree
 from fedjax_mrl.simulation.state import named, require_live
 
 # Format to its file, and the package that writes it.
@@ -59,7 +59,7 @@ def export(
     wanted = require_formats(formats)
     path = folder.check(given, overwrite=overwrite)
     require_live(subject.state)
-    digest = subject.federation.digester()(subject.state)[0]
+    digest, networks = subject.digest(), subject.networks()
     examples = subject.federation.dataset.x_test[:_CHECKED]
     expected = subject.ask(examples)
     unknown = np.all(expected <= UNKNOWN, axis=0)
@@ -69,9 +69,9 @@ def export(
     )
     files = {}
     if "jax" in wanted:
-        files[folder.PROGRAM] = _program(subject, digest)
+        files[folder.PROGRAM] = _program(subject, networks, digest)
         _require_agreement(files[folder.PROGRAM], examples, expected)
-    parts = named(*subject.networks)
+    parts = named(*networks)
     if "safetensors" in wanted:
         arrays = packing.pack({**parts, **_normalisation(made)})
         files[folder.ARRAYS] = _safetensors(arrays, made)
@@ -99,7 +99,7 @@ def require_formats(given: str | Iterable[str] | None) -> tuple[str, ...]:
     return wanted
 
 
-def _program(subject: Subject, digest: str) -> bytes:
+def _program(subject: Subject, networks: tuple[Tree, Tree], digest: str) -> bytes:
     """The client's inference as a portable program."""
     federation, data, choice = subject.federation, subject.data, subject.choice
     algorithm, groups = subject.lowered(program.LOWERING)
@@ -107,7 +107,7 @@ def _program(subject: Subject, digest: str) -> bytes:
         algorithm,
         descriptions.group_of(groups, choice.client),
         federation.setup.prepare.test,
-        subject.networks,
+        networks,
         choice.head,
     )
     example = jax.ShapeDtypeStruct(data.x_train.shape[1:], data.x_train.dtype)
