@@ -202,9 +202,8 @@ def _moments(run: _Run, process: int) -> list[_Moment]:
             after | {"cohort's states": shown},
             on_device | {"cohort's states": shown_on_each},
         ),
-        _Moment("collecting what is saved", after | {"checkpoint": saved}, collected),
-        # The state's copy, and the one that orbax writes.
-        _Moment("saving", after | {"checkpoint": 2 * saved}, on_device),
+        # It is written as it was collected, without another copy.
+        _Moment("saving", after | {"checkpoint": saved}, collected),
     ]
 
 

@@ -1,10 +1,11 @@
 """Saves and restores the state of a run with orbax. No pickle.
 
 States are stacked by group, so a checkpoint is a few large arrays, written while the
-next rounds run. Orbax writes to a temporary name and renames: a checkpoint is
-complete or absent. Each holds the digest of its state, so that one that was damaged
-later is told from a good one. What was saved is looked at, and only then are older ones
-removed.
+next rounds run. They are written as they lie in memory: not copied first, since nobody
+changes them any more, and not compressed, since weights hardly become smaller. Orbax
+writes to a temporary name and renames: a checkpoint is complete or absent. Each holds
+the digest of its state, so that one that was damaged later is told from a good one.
+What was saved is looked at, and only then are older ones removed.
 """
 
 import contextlib
@@ -74,7 +75,10 @@ class Checkpoints:
                 self._way,
                 options=ocp.CheckpointManagerOptions(create=True),
                 item_handlers={
-                    "state": ocp.StandardCheckpointHandler(),
+                    "state": ocp.PyTreeCheckpointHandler(
+                        use_compression=False,
+                        type_handler_registry=_uncopied(),
+                    ),
                     "notes": ocp.JsonCheckpointHandler(),
                 },
             )
@@ -131,7 +135,7 @@ class Checkpoints:
             self._manager.save(
                 round,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays),
+                    state=ocp.args.PyTreeSave(arrays),
                     notes=ocp.args.JsonSave(written.notes),
                 ),
                 force=True,  # also one older than the newest, which orbax would skip
@@ -175,10 +179,7 @@ class Checkpoints:
             return f"{MANIFEST} is missing"
         try:
             metadata = self._manager.item_metadata(written.round)["state"]
-            shapes = _shapes(metadata.tree)
-            lost = [n for n, s in _shapes(written.like).items() if shapes.get(n) != s]
-            if lost:
-                return f"missing or of another shape are {', '.join(lost[:3])}"
+            _require_shapes(metadata.tree, written.like)
             if self._notes(written.round) != written.notes:
                 return "its notes differ"
             if closely and written.sums is not None:
@@ -239,14 +240,18 @@ class Checkpoints:
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like
         )
+        on_host = ocp.RestoreArgs(restore_type=np.ndarray)
         try:
             restored = self._manager.restore(
                 round,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract),
+                    state=ocp.args.PyTreeRestore(
+                        abstract, jax.tree.map(lambda _: on_host, abstract)
+                    ),
                     notes=ocp.args.JsonRestore(),
                 ),
             )
+            _require_shapes(restored["state"], like)
             return Restored(round, restored["state"], restored["notes"])
         except Exception as error:  # whatever damage makes its readers raise
             raise CheckpointError(
@@ -283,6 +288,26 @@ def _sums(arrays: Any) -> list[int]:
         zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
         for leaf in jax.tree.leaves(arrays)
     ]
+
+
+def _uncopied() -> ocp.type_handlers.TypeHandlerRegistry:
+    """Writes and reads arrays on the host.
+
+    Orbax's own way copies them first, lest they change while they are being written.
+    """
+    handlers = ocp.type_handlers
+    return handlers.create_type_handler_registry(
+        (np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, handlers.ArrayHandler()),  # without it orbax logs a warning
+    )
+
+
+def _require_shapes(arrays: Any, like: Any) -> None:
+    """Raises `ValueError` unless there are arrays of these shapes and types."""
+    found = _shapes(arrays)
+    lost = [name for name, shape in _shapes(like).items() if found.get(name) != shape]
+    if lost:
+        raise ValueError(f"missing or of another shape are {', '.join(lost[:3])}")
 
 
 def _shapes(arrays: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

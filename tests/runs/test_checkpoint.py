@@ -8,7 +8,7 @@ import pytest
 from fedjax_mrl import paths
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.runs import checkpoint
-from fedjax_mrl.runs.checkpoint import Checkpoints, SaveError
+from fedjax_mrl.runs.checkpoint import CheckpointError, Checkpoints, SaveError
 
 ARRAYS = {"server": {"a": np.arange(6, dtype=np.float32)}, "b": np.ones((2, 3))}
 RUN = ["--algorithm", "standalone", "--models", "mlp", "--shared-model", "mlp"]
@@ -41,9 +41,9 @@ def altered(monkeypatch):
     from orbax.checkpoint import args
 
     def begin():
-        right = args.StandardSave
+        right = args.PyTreeSave
         wrong = lambda arrays: right({**arrays, "b": arrays["b"] + 1})
-        monkeypatch.setattr(checkpoint.ocp.args, "StandardSave", wrong)
+        monkeypatch.setattr(checkpoint.ocp.args, "PyTreeSave", wrong)
 
     return begin
 
@@ -184,3 +184,25 @@ def test_a_run_below_brackets_is_evaluated_and_resumed(tmp_path, capsys):
     told = capsys.readouterr()
     assert told.err == "" and "Going on after round 0 of 1" in told.out
     assert main(["evaluate", str(folder)]) == 0
+
+
+def test_arrays_are_written_as_they_lie_in_memory(tmp_path):
+    class Uncopied(np.ndarray):
+        def __deepcopy__(self, memo):
+            raise AssertionError("Nobody changes it: a copy is a waste of memory.")
+
+    weights = np.ones((256, 1024), np.float32).view(Uncopied)
+    with Checkpoints(tmp_path) as kept:
+        kept.save(1, {"w": weights}, {})
+        kept.wait()
+    # Compressed, a million ones would be far smaller.
+    files = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum(files) > weights.nbytes
+
+
+def test_a_checkpoint_of_other_shapes_is_not_read(tmp_path):
+    with Checkpoints(tmp_path) as kept:
+        kept.save(1, ARRAYS, {})
+        kept.wait()
+        with pytest.raises(CheckpointError, match="of another shape are b"):
+            kept.read(1, {**ARRAYS, "b": np.ones((3, 2))})
