@@ -10,7 +10,7 @@ from typing import Any
 from fedjax_mrl import bar
 from fedjax_mrl import config as configs
 from fedjax_mrl.building.values import Values, take
-from fedjax_mrl.config import RunConfig
+from fedjax_mrl.config import ConfigError, RunConfig
 from fedjax_mrl.history import History
 from fedjax_mrl.results import Result
 from fedjax_mrl.runs import saving
@@ -21,6 +21,12 @@ from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.state import Played, State
 from fedjax_mrl.stopwatch import Lap
 from fedjax_mrl.trained import Trained
+
+# What the data and their split follow from.
+_OF_THE_DATA = frozenset(
+    ("dataset", "data_dir", "image_size", "limit_train", "limit_test")
+    + ("test_fraction", "partition", "num_clients", "data_seed")
+)
 
 
 class Federation(Trained):
@@ -91,10 +97,23 @@ class Federation(Trained):
         self.keeps: object = None  # something that lasts as long as this, as a folder
 
     def with_settings(self, **changes: Any) -> "Federation":
-        """The same values, data and split under other settings; compiled anew."""
-        values = self.values._replace(dataset=self.dataset, partition=self.partition)
+        """The same values, data and split under other settings; compiled anew.
+
+        Raises:
+            ConfigError: also for a setting of the data or their split.
+        """
         config = configs.build(vars(self.config), changes)
-        return Federation(config, values=values, client_folder=self.client_folder)
+        for name in _OF_THE_DATA & changes.keys():
+            if getattr(config, name) != getattr(self.config, name):
+                raise ConfigError(
+                    f"with_settings keeps the data and their split, so that {name} "
+                    f"cannot be changed; got {name}={changes[name]!r}. Build another "
+                    "Federation with it."
+                )
+        values = self.values._replace(dataset=self.dataset, partition=self.partition)
+        other = Federation(config, values=values, client_folder=self.client_folder)
+        other.keeps = self.keeps
+        return other
 
     def with_trial(
         self, seed: int | None = None, learning_rate: float | None = None

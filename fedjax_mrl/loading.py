@@ -1,5 +1,6 @@
 """Brings back the federation and the state of a run from its folder. Writes nothing."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -90,7 +91,8 @@ def load(
     values = take(named)[1]
     folder = None if overlay is None else overlay.path
     built = federation(directory, config, client_folder=folder, values=values)
-    built.state = newest(built, directory, warnings.warn)
+    refresh = (lambda: None) if overlay is None else overlay.refresh
+    built.state = newest(built, directory, warnings.warn, refresh)
     built.history.begin_with(tables(directory, built.state.round))
     built.keeps = overlay  # also of its other trials
     return built
@@ -222,7 +224,10 @@ def _has_name(dataset: str) -> bool:
 
 
 def newest(
-    built: Federation, directory: RunDirectory, warn: Callable[[str], None]
+    built: Federation,
+    directory: RunDirectory,
+    warn: Callable[[str], None],
+    refresh: Callable[[], object] = lambda: None,
 ) -> State:
     """The newest undamaged checkpoint's state.
 
@@ -230,6 +235,7 @@ def newest(
         built: the run's federation.
         directory: the run, which another process may be writing.
         warn: is told of each checkpoint that cannot be used, if one can.
+        refresh: called before each attempt.
 
     Raises:
         CheckpointError: if none can be used.
@@ -237,6 +243,7 @@ def newest(
     unusable: list[str] = []
     for _ in range(_ATTEMPTS):
         there = _present(directory)
+        refresh()
         unusable = []
         state = resuming.restore(built, directory, unusable.append)
         if state is not None:
@@ -287,13 +294,31 @@ def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
 class _Overlay:
     """A new folder that shows the files of another one and takes new ones by itself.
 
-    It is removed with this object.
+    What it has shown stays there, also when the other folder loses it. It is removed
+    with this object.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.path = pathlib.Path(tempfile.mkdtemp())
+        self._folder = folder
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-        for path in folder.rglob("*.npz"):
-            link = self.path / path.relative_to(folder)
+
+    def refresh(self) -> None:
+        """Shows what is there by now."""
+        for path in self._folder.rglob("*.npz"):
+            link = self.path / path.relative_to(self._folder)
+            if link.exists():
+                continue
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.resolve())
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                _link(path, link)
+
+
+def _link(path: pathlib.Path, link: pathlib.Path) -> None:
+    """Gives a file, which nobody writes again, a second name, or copies it."""
+    try:
+        os.link(path, link)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(path, link)

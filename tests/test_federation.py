@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from fedjax_mrl.building.splits import hold_out
+from fedjax_mrl.config import ConfigError
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.federation import Federation
 from fedjax_mrl.partitions import Partition, PartitionError
+from fedjax_mrl.simulation.state import ConsumedError
+from fedjax_mrl.stores import host as rows
 
 WIDE = True  # its hidden layer is 512 wide, as users have it
 PIXELS, HIDDEN, WIDTH, SHARED, CLASSES = 16, 512, 6, 4, 3
@@ -132,3 +135,49 @@ def test_another_seed_changes_the_weights_but_not_the_split():
     assert np.array_equal(
         made.init().clients["mlp"][0].private.header["kernel"], kernels[0]
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dataset": "cifar10"}, {"partition": "iid"}, {"num_clients": 2}],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_settings_keep_the_data_and_their_split(change):
+    built = federation()
+    (name,) = change
+    with pytest.raises(ConfigError, match=f"that {name} cannot be changed; got"):
+        built.with_settings(**change)
+    same = {name: getattr(built.config, name)}
+    assert built.with_settings(**same, epochs=2).config.epochs == 2
+
+
+def test_after_a_round_that_was_interrupted_nothing_is_computed_from_its_state(
+    monkeypatch,
+):
+    built = federation("fedavg", client_store="host", rounds=3)
+    (first,) = built.rounds(until=1)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rows.Rows, "_set", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            built.fit()
+    assert built.state.round == first.state.round == 1
+    for ask in (built.fit, built.evaluate, lambda: built.predict(dataset().x_test)):
+        with pytest.raises(ConsumedError, match="interrupted or failed, begin again"):
+            ask()
+    built.state = built.init()
+    assert len(built.fit()) == 3
+
+
+@pytest.mark.parametrize("algorithm", ["standalone", "fedmrl"])
+def test_federations_with_one_folder_do_not_touch_each_others_states(
+    algorithm, tmp_path
+):
+    one = federation(algorithm, client_store="disk", client_folder=tmp_path)
+    one.fit(2)
+    digest, _ = one.digester()(one.state)
+    one.with_settings(learning_rate=0.1).fit(3)
+    assert one.digester()(one.state)[0] == digest

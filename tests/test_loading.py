@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fedjax_mrl as fm
-from fedjax_mrl import datasets
+from fedjax_mrl import datasets, loading
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.config import ConfigError
 from fedjax_mrl.data.dataset import DatasetError
@@ -143,3 +143,20 @@ def test_a_run_of_own_images_is_loaded_with_them(tmp_path):
     loaded = fm.load(tmp_path / "a", dataset=data)
     assert loaded.state.round == 1
     assert [part.size for part in loaded.partition.train] == [9, 11]
+
+
+def test_a_run_on_the_disk_that_goes_on_meanwhile_is_loaded(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    words = [*WORDS, "--client-store", "disk", "--keep-checkpoints", "1"]
+    assert main(["run", *words, "--out", str(run)]) == 0
+    read = loading._read
+
+    def later(*arguments):
+        assert main(["resume", str(run), "--rounds", "4", "--quiet"]) == 0
+        return read(*arguments)
+
+    monkeypatch.setattr(loading, "_read", later)
+    federation = fm.load(run)
+    assert federation.state.round == 4
+    shutil.rmtree(RunDirectory(run).clients)  # what was shown stays
+    assert federation.digester()(federation.state)[0]

@@ -124,8 +124,7 @@ def make(
     ) -> Scores:
         require_live(state)
         broadcast = broadcast_of(state.server)
-        # All are begun before the first is waited for.
-        blocks = [list(_blocks(test, state, broadcast, store)) for test in tests]
+        blocks = _begun(tests, state, broadcast, store)
         shape = (len(POINTS), len(algorithm.heads), num_test.size)
         correct, loss = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         counted = np.zeros(shape, np.int32)
@@ -145,6 +144,26 @@ def _enter(
     for whole, column in zip(scores, zip(*blocks, strict=True), strict=True):
         values = np.concatenate(column)[: clients.size]
         whole[:, :, clients] = np.moveaxis(values, 0, -1)
+
+
+def _begun(
+    tests: Sequence[_GroupTest], state: State, broadcast: Tree, store: Store
+) -> list[list[Any]]:
+    """By group its blocks, which may still be computed.
+
+    All are begun before the first is waited for; of a store in memory, whose states
+    are copied for a test, no more than two at a time.
+    """
+    blocks, before = [], None
+    for test in tests:
+        of_group = []
+        for block in _blocks(test, state, broadcast, store):
+            of_group.append(block)
+            if store.through_host:
+                jax.block_until_ready(before)
+            before = block
+        blocks.append(of_group)
+    return blocks
 
 
 def _blocks(

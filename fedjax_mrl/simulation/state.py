@@ -72,12 +72,14 @@ def require_live(*states: State) -> None:
     seen: set[int] = set()
     for state in states:
         leaves = jax.tree.leaves(state.clients)
-        if any(leaf.is_deleted() for leaf in leaves if hasattr(leaf, "is_deleted")):
+        every = [*leaves, *jax.tree.leaves(state.server)]
+        if any(leaf.is_deleted() for leaf in every if hasattr(leaf, "is_deleted")):
             raise ConsumedError(
                 f"The state after round {state.round} is gone: the next round was "
                 "played from it, which consumes it. Use the newest state instead: the "
                 "one that this round returned, or `federation.state` in a loop over "
-                "`rounds()`."
+                "`rounds()`. If that round was interrupted or failed, begin again with "
+                "`init()`, or go on from a run that was saved (`fm.load`)."
             )
         if seen & set(map(id, leaves)):
             raise ConsumedError(

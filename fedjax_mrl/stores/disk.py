@@ -2,13 +2,15 @@
 
 A state is never written over: each version has a file of its own, and a checkpoint
 holds the version of every client. So whenever a process ends, the files of every
-checkpoint are there.
+checkpoint are there. Versions that no checkpoint holds are removed when there is a newer
+one.
 """
 
-import collections
 import concurrent.futures
+import itertools
 import os
 import pathlib
+import secrets
 import zipfile
 from collections.abc import Callable, Sequence
 
@@ -21,33 +23,14 @@ from fedjax_mrl.stores.host import Rows, RowStore
 WAITING = 64  # states in memory that are still being written
 
 
-class Versions:
-    """Numbers the states in a folder, for all rows that this process keeps there.
-
-    So that of two runs that begin one after another neither writes over the other.
-    """
-
-    def __init__(self) -> None:
-        self._newest = 0
-
-    def next(self) -> int:
-        """One that was not given before."""
-        self._newest += 1
-        return self._newest
-
-    def after(self, version: int) -> None:
-        """Says that numbers up to this one are in use."""
-        self._newest = max(self._newest, version)
-
-
 class FileRows(Rows):
     """Rows in files, written and read ahead by other threads.
 
     Args:
         number: N, of rows.
         fresh: as of `Rows`.
-        folder: of the files, made when the first is written.
-        versions: of all rows in this folder.
+        folder: of the files, made when the first is written. Other rows may have
+            theirs there too, of this process or of another one.
 
     Raises:
         OSError: by `put` or `save`, if an earlier state could not be written; by
@@ -59,10 +42,11 @@ class FileRows(Rows):
         number: int,
         fresh: Callable[[np.ndarray], Tree],
         folder: pathlib.Path,
-        versions: Versions,
     ) -> None:
         super().__init__(number, fresh)
-        self._folder, self._versions = folder, versions
+        self._folder = folder
+        # Numbers that nobody else gives, so that no file is ever written over.
+        self._numbers = itertools.count(1 + (secrets.randbits(42) << 20))
         self._version = np.zeros(number, np.int64)  # 0 is the first state
         self._newest = 0
         self._saved: dict[int, np.ndarray] = {}  # round -> versions of its checkpoint
@@ -82,7 +66,7 @@ class FileRows(Rows):
 
     def put(self, rows: np.ndarray, values: Tree) -> None:
         """Begins to write states [R, ...]."""
-        self._newest = self._versions.next()
+        self._newest = next(self._numbers)
         super().put(rows, values)
         self._finish(keep=WAITING)
 
@@ -95,7 +79,6 @@ class FileRows(Rows):
     def restore(self, saved: Tree) -> "FileRows":
         """These rows with the versions that `save` returned."""
         self._version = np.array(saved, np.int64)
-        self._versions.after(int(self._version.max(initial=0)))
         return self
 
     def prefetch(self, rows: np.ndarray) -> None:
@@ -128,13 +111,23 @@ class FileRows(Rows):
         return reading.result() if reading else _read(self._path(*key))
 
     def _set(self, row: int, leaves: list[np.ndarray]) -> None:
-        self._reading.pop((row, int(self._version[row])), None)
+        before = row, int(self._version[row])
+        self._reading.pop(before, None)
         self._version[row] = self._newest
         if row in self._writing:  # in order: one thread writes
             self._writing.pop(row)[1].result()
-        task = self._writer.submit(_write, self._path(row, self._newest), leaves)
-        self._writing[row] = leaves, task
         self._files.add((row, self._newest))
+        held = any(saved[row] == before[1] for saved in self._saved.values())
+        useless = before in self._files and not held
+        task = self._writer.submit(
+            _write,
+            self._path(row, self._newest),
+            leaves,
+            instead_of=self._path(*before) if useless else None,
+        )
+        self._writing[row] = leaves, task
+        if useless:
+            self._files.remove(before)
 
     def _finish(self, keep: int) -> None:
         """Waits until at most `keep` states are still being written."""
@@ -157,14 +150,18 @@ class DiskStore(RowStore):
     def __init__(self, mesh: Mesh, folder: pathlib.Path) -> None:
         super().__init__(mesh)
         self._folder = folder
-        self._versions = collections.defaultdict(Versions)  # by name of the stack
 
     def create(self, name: str, number: int, fresh: Callable) -> FileRows:
         """Makes rows, of which none has a file yet."""
-        return FileRows(number, fresh, self._folder / name, self._versions[name])
+        return FileRows(number, fresh, self._folder / name)
 
 
-def _write(path: pathlib.Path, leaves: Sequence[np.ndarray]) -> None:
+def _write(
+    path: pathlib.Path,
+    leaves: Sequence[np.ndarray],
+    instead_of: pathlib.Path | None,
+) -> None:
+    """Writes a state whole, and then removes the file of one that it replaces."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
@@ -172,6 +169,8 @@ def _write(path: pathlib.Path, leaves: Sequence[np.ndarray]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    if instead_of is not None:
+        instead_of.unlink(missing_ok=True)
 
 
 def _read(path: pathlib.Path) -> list[np.ndarray]:

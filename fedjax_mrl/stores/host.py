@@ -176,6 +176,9 @@ class RowStore(Store):
     ) -> list[Handle]:
         """Keeps states, by way of the host."""
         values = within_reach(values, self.mesh)
+        # As donation does: the state that they were of is told from the new one. First,
+        # so that nobody takes what an interruption left half written for either.
+        handles = jax.tree.map(lambda kept: kept.pass_on(), list(handles))
         for number, handle in enumerate(handles):
             its_rows = np.where(which == number, rows, PADDING_ROW)
             jax.tree.map(
@@ -183,8 +186,7 @@ class RowStore(Store):
                 handle,
                 values,
             )
-        # As donation does: the state that they were of is told from the new one.
-        return jax.tree.map(lambda kept: kept.pass_on(), list(handles))
+        return handles
 
     def read(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the host."""

@@ -46,7 +46,10 @@ def expected(by=100):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.glob("g/*"))
+    """Row and version of each file; versions are called 1, 2, ... in their order."""
+    found = [path.name.removesuffix(".npz").split("-") for path in folder.glob("g/*")]
+    versions = sorted({int(version) for _, version in found})
+    return sorted((int(r), versions.index(int(v)) + 1) for r, v in found)
 
 
 def test_a_store_gives_back_what_was_put_and_ignores_rows_past_its_end(store):
@@ -81,9 +84,43 @@ def test_files_are_kept_while_a_checkpoint_needs_them(files, tmp_path):
     handle = changed(files, handle)
     files.save(handle, NUMBER, 2)
     files.prune(handle, [1, 2])
-    assert names(tmp_path) == ["0-1.npz", "0-2.npz", "3-1.npz", "3-2.npz"]
+    assert names(tmp_path) == [(0, 1), (0, 2), (3, 1), (3, 2)]
     files.prune(handle, [2])
-    assert names(tmp_path) == ["0-2.npz", "3-2.npz"]
+    assert names(tmp_path) == [(0, 1), (3, 1)]
+
+
+def test_only_the_newest_files_are_kept_where_nothing_is_saved(files, tmp_path):
+    handle = files.create("g", NUMBER, fresh)
+    for number in range(1, 5):
+        handle = changed(files, handle)
+        assert_trees_equal(files.read(handle, EVERY), expected(100 * number))
+    files.save(handle, NUMBER, 4)
+    assert names(tmp_path) == [(0, 1), (3, 1)]
+
+
+def test_two_federations_share_a_folder(files, tmp_path):
+    another = stores.make("disk", sharding.mesh(1), tmp_path)
+    one = changed(files, files.create("g", NUMBER, fresh))
+    other = changed(another, another.create("g", NUMBER, fresh), by=7)
+    one = changed(files, one)
+    for store, handle in ((files, one), (another, other)):
+        store.save(handle, NUMBER, 1)
+    assert_trees_equal(files.read(one, EVERY), expected(200))
+    assert_trees_equal(another.read(other, EVERY), expected(7))
+
+
+@pytest.mark.parametrize("kind", ["host", "disk"])
+def test_an_interruption_leaves_no_state_to_go_on_from(kind, tmp_path, monkeypatch):
+    store = stores.make(kind, sharding.mesh(1), tmp_path)
+    handle = changed(store, store.create("g", NUMBER, fresh))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(handle), "_set", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        changed(store, handle)
+    assert handle.is_deleted()
 
 
 def test_files_of_an_earlier_process_stay(files, tmp_path):
@@ -92,7 +129,7 @@ def test_files_of_an_earlier_process_stay(files, tmp_path):
     handle = changed(files, files.restore(saved, files.create("g", NUMBER, fresh)))
     files.save(handle, NUMBER, 2)
     files.prune(handle, [2])
-    assert names(tmp_path) == ["0-1.npz", "0-2.npz", "3-1.npz", "3-2.npz"]
+    assert names(tmp_path) == [(0, 1), (0, 2), (3, 1), (3, 2)]
 
 
 def test_states_that_were_read_ahead_are_the_newest(files):
@@ -127,7 +164,7 @@ def test_a_failed_write_is_told_and_nothing_saved_is_lost(files, monkeypatch):
 def test_a_damaged_file_is_noticed(damage, files, tmp_path):
     handle = changed(files, files.create("g", NUMBER, fresh))
     saved = files.save(handle, NUMBER, 1)
-    path = tmp_path / "g" / "3-1.npz"
+    (path,) = tmp_path.glob("g/3-*.npz")
     data = bytearray(path.read_bytes())
     data[data.index(b"\n") + 4] ^= 1  # in the numbers of the first array
     if damage == "gone":
@@ -161,8 +198,8 @@ def test_a_run_with_files_equals_others_and_is_resumed(tmp_path, capsys):
     # The first rounds, and what a killed process leaves of another one.
     rounds = ["--rounds", "2", "--schedule-rounds", "4"]
     assert main(["run", *TINY, *rounds, *store, "--out", str(filed)]) == 0
-    left = next((filed / "clients").glob("*/*/*-2.npz"))
-    (left.parent / left.name.replace("-2", "-3")).write_bytes(b"half a state")
+    left = next((filed / "clients").glob("*/*/*.npz"))
+    (left.parent / f"{left.name.split('-')[0]}-3.npz").write_bytes(b"half a state")
     assert main(["resume", str(filed), "--rounds", "4", "--quiet"]) == 0
     assert tables(filed) == tables(whole)
     before = {p: p.read_bytes() for p in (filed / "clients").glob("*/*/*")}
