@@ -179,5 +179,6 @@ def test_federations_with_one_folder_do_not_touch_each_others_states(
     one = federation(algorithm, client_store="disk", client_folder=tmp_path)
     one.fit(2)
     digest, _ = one.digester()(one.state)
+    one.arrays(one.state)  # from here on states are read from the files
     one.with_settings(learning_rate=0.1).fit(3)
     assert one.digester()(one.state)[0] == digest
