@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 from fedjax_mrl import numerics, packing, sharding
 from fedjax_mrl.protocol import Examples, Tree
 from fedjax_mrl.rng import Purpose
-from fedjax_mrl.simulation import faults, phases
+from fedjax_mrl.simulation import faults, phases, prediction
 from fedjax_mrl.simulation.cohorts import RoundPlan
 from fedjax_mrl.simulation.group_program import TrialInputs
 from fedjax_mrl.simulation.phases import Pieces
-from fedjax_mrl.simulation.state import read_clients
+from fedjax_mrl.simulation.state import named, read_clients
 from fedjax_mrl.simulation.visit import Report
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ class ClientEngine:
             ValueError: for networks of another structure or other shapes.
         """
         private, shared = self.init()
-        kept = private._asdict() if hasattr(private, "_asdict") else {"state": private}
-        like = {"shared": shared, **kept}
+        like = named(private, shared)
         held = packing.unpack(packing.pack(dict(networks)), like)
         shared = held.pop("shared")
         if hasattr(private, "_asdict"):
@@ -252,7 +251,8 @@ class ServerEngine:
             privacy, where there is noise all the same.
 
         Raises:
-            ValueError: for more reports than a cohort has.
+            ValueError: for more reports than a cohort has, or one of a client that
+                there is not.
         """
         size = self._pieces.cohort_size
         if len(reports) > size:
@@ -262,7 +262,8 @@ class ServerEngine:
             )
         if not reports and not self._pieces.server.always:
             return state
-        ids = sorted(reports)
+        number = len(self._pieces.weights)
+        ids = sorted(prediction.require_client(client, number) for client in reports)
         weights = np.zeros(size, np.float32)
         weights[: len(ids)] = self._pieces.weights[ids]
         plan = self._pieces.sampler.plan(self._federation.trial, round)

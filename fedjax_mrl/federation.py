@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from fedjax_mrl import bar
 from fedjax_mrl import config as configs
 from fedjax_mrl.building.values import Values, take
@@ -23,10 +25,17 @@ from fedjax_mrl.stopwatch import Lap
 from fedjax_mrl.trained import Trained
 
 # What the data and their split follow from.
-_OF_THE_DATA = frozenset(
-    ("dataset", "data_dir", "image_size", "limit_train", "limit_test")
-    + ("test_fraction", "partition", "num_clients", "data_seed")
-)
+_OF_THE_DATA = {
+    "dataset",
+    "data_dir",
+    "image_size",
+    "limit_train",
+    "limit_test",
+    "test_fraction",
+    "partition",
+    "num_clients",
+    "data_seed",
+}
 
 
 class Federation(Trained):
@@ -268,7 +277,8 @@ class Federation(Trained):
             >>> len(federation.fit(rounds=1)), len(federation.fit())
             (1, 3)
         """
-        if rounds is not None and not (isinstance(rounds, int) and rounds >= 0):
+        whole = isinstance(rounds, (int, np.integer)) and not isinstance(rounds, bool)
+        if rounds is not None and not (whole and rounds >= 0):
             raise ValueError(f"rounds must be a whole number from 0; got {rounds!r}.")
         start = 0 if self.state is None else self.state.round
         until = self.config.rounds if rounds is None else start + rounds

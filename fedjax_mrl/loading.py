@@ -83,16 +83,13 @@ def load(
     if not _present(directory):
         raise _no_checkpoint(directory, [])
     config = _changed(directory.config(), changes)
-    on_disk = config.client_store == "disk"
-    overlay = _Overlay(directory.clients) if on_disk else None
+    overlay = _Overlay(directory.clients)
     dataset = _read(dataset, config)
     given = {"algorithm": algorithm, "models": models, "dataset": dataset}
     named = {name: value for name, value in given.items() if value}
     values = take(named)[1]
-    folder = None if overlay is None else overlay.path
-    built = federation(directory, config, client_folder=folder, values=values)
-    refresh = (lambda: None) if overlay is None else overlay.refresh
-    built.state = newest(built, directory, warnings.warn, refresh)
+    built = federation(directory, config, client_folder=overlay.path, values=values)
+    built.state = newest(built, directory, warnings.warn, overlay.refresh)
     built.history.begin_with(tables(directory, built.state.round))
     built.keeps = overlay  # also of its other trials
     return built

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from fedjax_mrl import numerics
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
+from fedjax_mrl.exporting import description as descriptions
 from fedjax_mrl.exporting import subject, writing
 from fedjax_mrl.history import frame
 from fedjax_mrl.protocol import Algorithm, Tree
@@ -58,6 +60,7 @@ class Come(NamedTuple):
         batch_size: B.
         lowered: a lowering of convolutions -> the method, and newcomers' groups.
         trains_shared: whether training moves the shared part, unless it is frozen.
+        programs: name of a group -> its inference.
     """
 
     asked: Asked
@@ -70,11 +73,16 @@ class Come(NamedTuple):
     prepare: Any
     batch_size: int
     trains_shared: bool = True
+    programs: Mapping[str, Callable] = types.MappingProxyType({})
 
     def group_of(self, client: int) -> Group:
         """The group of a newcomer."""
-        groups = self.newcomers.population.groups
-        return next(group for group in groups if client in group.clients)
+        return descriptions.group_of(self.groups, client)
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """Theirs."""
+        return self.newcomers.population.groups
 
     def ask(
         self, client: int, networks: tuple[Tree, Tree], x: ArrayLike, head: str
@@ -82,12 +90,10 @@ class Come(NamedTuple):
         """Logits of new examples from what a newcomer became."""
         prediction.require_known("head", head, self.algorithm.heads)
         x, single = own.like(self.data, x, self.augmentation)
-        group = self.group_of(client)
-        program = prediction.program(self.algorithm, group, self.prepare)
         private, shared = networks
+        program = self.programs[self.group_of(client).name]
         ask = functools.partial(program, shared, private, head=head)
-        with numerics.fixed():
-            logits = prediction.in_blocks(ask, x)
+        logits = prediction.in_blocks(ask, x)
         return logits[0] if single else logits
 
 
@@ -173,8 +179,9 @@ class Personalized:
             ValueError: for examples that do not fit, a client that did not come, or an
                 unknown head.
         """
-        private, shared = self.states[self._known(client)]
-        return self._come.ask(client, (private, shared), x, head or self.heads[0])
+        networks = self.states[self._known(client)]
+        with numerics.fixed(self.federation.config.precision):
+            return self._come.ask(client, networks, x, head or self.heads[0])
 
     def export(
         self,
@@ -254,10 +261,11 @@ class Personalized:
         return f"{text}; mean accuracy ({self.heads[0]}) {', '.join(cells)})"
 
     def _known(self, client: int) -> int:
-        if client not in self.states:
+        whole = isinstance(client, (int, np.integer)) and not isinstance(client, bool)
+        if not whole or client not in self.states:
             listed = ", ".join(map(str, self.clients))
             raise ValueError(f"client must be one that came: {listed}; got {client!r}.")
-        return client
+        return int(client)
 
     def _row(self, client: int, h: int, head: str) -> Row:
         tested = int(self._after.num_test[client])

@@ -18,7 +18,7 @@ from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.data.error import DatasetError
 from fedjax_mrl.personalized import MODES, Asked, Come, Personalized
 from fedjax_mrl.protocol import Algorithm, Examples
-from fedjax_mrl.simulation import batches, joining
+from fedjax_mrl.simulation import batches, joining, prediction
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.evaluation import EvaluationSet
 from fedjax_mrl.simulation.joining import Joined, Newcomers, Start
@@ -49,7 +49,11 @@ def prepare(federation: "Trained", asked: Asked) -> "Come":
             raise ConfigError(
                 "Give clients or data, not both: data are of a new client."
             )
-        return come._replace(trains_shared=_trains_shared(come))
+        programs = {
+            group.name: prediction.program(come.algorithm, group, come.prepare)
+            for group in come.groups
+        }
+        return come._replace(trains_shared=_trains_shared(come), programs=programs)
 
 
 def play(federation: "Trained", state: State, come: "Come") -> Personalized:
@@ -273,8 +277,7 @@ def _start(federation: "Trained", state: State, asked: Asked) -> Start:
         federation.trial.seed,
         federation.config.learning_rate if rate is None else float(rate),
     )
-    broadcast = jax.jit(federation.algorithm.server.broadcast)(state.server)
-    return Start(jax.device_get(broadcast), state.round, trial)
+    return Start(federation.broadcast(state), state.round, trial)
 
 
 def _join(
@@ -302,7 +305,7 @@ def _trains_shared(come: Come) -> bool:
         ConfigError: for a method whose clients move it although it is frozen.
     """
     visit = visit_flops.one_step_visit(come.data, 2, 2)
-    groups = come.newcomers.population.groups
+    groups = come.groups
 
     def moves(frozen: bool) -> bool:
         apart = joining.alone(come.algorithm, frozen=frozen)

@@ -235,6 +235,13 @@ class Programs(pieces.Resolved):
             found = self._compiled["predict"](state, x, client, head, point)
         return found[..., 0, :] if single else found
 
+    def broadcast(self, state: State) -> Tree:
+        """What the server of a state sends, on the host."""
+        if "broadcast" not in self._compiled:
+            self._compiled["broadcast"] = jax.jit(self.algorithm.server.broadcast)
+        with numerics.fixed(self.config.precision):
+            return jax.device_get(self._compiled["broadcast"](state.server))
+
     def digester(self) -> Digester:
         """A digester of this federation's states."""
         return Digester(self.groups, self.store, alike=self.config.same_start)
@@ -277,11 +284,13 @@ class Programs(pieces.Resolved):
 
     @numerics.fixed()
     def flops(self) -> np.ndarray:
-        """FLOPs of every client's visit [N], see `visit_flops`."""
-        lowered = self.pieces.assembler.lowered("im2col")
-        return visit_flops.visit_flops(
-            self.dataset, *lowered, self.train, self.round_config
-        )
+        """FLOPs of every client's visit [N], see `visit_flops`; counted once."""
+        if "flops" not in self._compiled:
+            lowered = self.pieces.assembler.lowered("im2col")
+            self._compiled["flops"] = visit_flops.visit_flops(
+                self.dataset, *lowered, self.train, self.round_config
+            )
+        return self._compiled["flops"]
 
 
 def stored_for(platform: str, x: np.ndarray, y: np.ndarray) -> Examples:

@@ -37,11 +37,12 @@ def weighted_mean(stack: Tree, weights: jax.Array) -> Tree:
     # a CPU, and its order would be the compiler's.
     def add(k, sums):
         def with_next(total, leaf):
-            # Counts are exact in any precision; their ratio is taken in the leaf's.
-            exact = weights.astype(leaf.dtype)
+            # Counts are exact from float32 on; their ratio is taken in the leaf's type.
+            short = leaf.dtype.itemsize < 4
+            exact = weights.astype(jnp.float32 if short else leaf.dtype)
             whole = exact.sum()
             whole = jnp.where(whole > 0, whole, jnp.ones_like(whole))
-            return total + leaf[k] * (exact[k] / whole)
+            return total + leaf[k] * (exact[k] / whole).astype(leaf.dtype)
 
         return jax.tree.map(with_next, sums, stack)
 

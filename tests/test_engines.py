@@ -110,3 +110,10 @@ def test_packed_arrays_come_back_by_name_whatever_their_order():
     with pytest.raises(TypeError, match="random key"):
         fm.pack({"key": jax.random.key(0)})
     assert fm.pack(()) == {}
+
+
+@pytest.mark.parametrize("client", [-1, 5, True])
+def test_the_server_refuses_a_report_of_a_client_that_there_is_not(client):
+    server = federation("fedavg", models=[tiny(8, 5)]).server()
+    with pytest.raises(ValueError, match=f"from 0 to 4, .* got {client}"):
+        server.update(None, {client: None}, 1)

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from fedjax_mrl import programs
 from fedjax_mrl.building.splits import hold_out
 from fedjax_mrl.config import ConfigError
 from fedjax_mrl.data.dataset import Dataset
@@ -182,3 +183,11 @@ def test_federations_with_one_folder_do_not_touch_each_others_states(
     one.arrays(one.state)  # from here on states are read from the files
     one.with_settings(learning_rate=0.1).fit(3)
     assert one.digester()(one.state)[0] == digest
+
+
+def test_rounds_may_be_a_whole_number_of_numpy_and_flops_are_counted_once(monkeypatch):
+    built = federation("standalone")
+    assert len(built.fit(np.int64(1))) == 1
+    counted = built.flops()
+    monkeypatch.setattr(programs.visit_flops, "visit_flops", None)
+    assert built.flops() is counted

@@ -89,6 +89,28 @@ def test_only_those_who_came_are_exported_and_only_their_heads(tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_a_newcomer_is_asked_at_the_precision_of_the_run_by_one_program():
+    built = federation(held_out_clients=1, precision="bfloat16")
+    built.fit()
+    found = built.personalize(epochs=1, shared="frozen")
+    x = built.dataset.x_test[:8]
+    says = found.predict(x, np.int64(4))
+    programs = found._come.programs
+    networks = found.states[4]
+    group = found.group_of(4)
+    np.testing.assert_array_equal(says, built.ask(group, networks, x, None))
+    assert programs[group.name]._cache_size() == 1
+    found.predict(x, 4)
+    assert programs[group.name]._cache_size() == 1
+
+
+def test_a_newcomers_number_may_be_of_numpy(tmp_path):
+    found = come("frozen")
+    assert found.export(tmp_path / "a", np.int64(3)) == tmp_path / "a"
+    with pytest.raises(ValueError, match=r"one that came: 3, 4; got \[3\]"):
+        found.networks([3])
+
+
 def test_nothing_of_the_federation_changes():
     built = with_two_held_out()
     before, state = built.digester()(built.state)[0], built.state

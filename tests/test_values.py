@@ -186,6 +186,14 @@ class Norm(nn.Module):
         ([fm.model(nn.Dense(4), nn.Dense(2))], r"logits \[B, 3\].*yields \[2, 2\]"),
         ([fm.model(nn.Embed(3, 4))], "cannot work on inputs float32 .2, 4."),
         ([Whole(2)], r"logits \[B, 3\]"),
+        (
+            [fm.model(nn.Dense(4), nn.Dense(3, param_dtype=jnp.float16))],
+            r"weights of Dense must be float32, but header\.bias is float16",
+        ),
+        (
+            [fm.model(nn.Dense(4, param_dtype=jnp.bfloat16))],
+            r"weights of Dense must be float32, but bias is bfloat16",
+        ),
         ([mlp.mlp((4,), 5)], "must tell 3 classes apart.*has num_classes 5"),
         (["nowhere.py:Net"], "nowhere.py' cannot be read: No such file"),
         (["no.such.module:Net"], "cannot be imported: ModuleNotFoundError"),
@@ -196,6 +204,22 @@ def test_a_network_that_cannot_work_is_refused_with_the_reason(models, words):
     with pytest.raises(ValueError, match=words) as caught:
         small(models=models, shared_model="mlp", dataset=features())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("algorithm", ["lg_fedavg", "fedgh", "fedgen"])
+def test_a_header_that_all_share_must_fit_every_network(algorithm):
+    options = {"algorithm": algorithm, "dataset": features(), "feature_dim": 5}
+    with pytest.raises(ValueError, match=r"header .* like that of the shared model"):
+        small(models=[Whole(3)], shared_model="mlp", **options)
+    assert len(small(models=[Whole(3)], shared_model=Whole(3), **options).fit()) == 1
+
+
+def test_a_header_of_both_views_needs_none_of_the_shared_network():
+    built = small(
+        algorithm="fedmrl_no_mrl_full", models=["mlp"], shared_model=Whole(3),
+        dataset=features(), shared_dim=5, feature_dim=8,
+    )  # fmt: skip
+    assert len(built.fit()) == 1
 
 
 def test_widths_that_do_not_fit_say_what_to_set():

@@ -77,7 +77,7 @@ def fedgen(
 
     Raises:
         ValueError: for a value out of its range, or, when a client is built, for a
-            model of another width or number of classes.
+            model of another width, number of classes or header.
     """
     requirements.require_at_least(
         weight=(weight, 0), diversity_weight=(diversity_weight, 0)
@@ -94,7 +94,7 @@ def fedgen(
     server = generator_server.build(server_loss, setup, settings)
 
     def client(model: Model) -> Client:
-        requirements.require_width(model, setup)
+        requirements.require_header(model, setup)
 
         def update(broadcast, state, visit, key):
             header, generator, counts = broadcast

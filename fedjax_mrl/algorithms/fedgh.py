@@ -56,7 +56,7 @@ def fedgh(
 
     Raises:
         ValueError: for a value out of its range, or, when a client is built, for a
-            model of another width or number of classes.
+            model of another width, number of classes or header.
     """
     passes = pairs.passes(
         server_lr=server_lr,
@@ -77,7 +77,7 @@ def fedgh(
     )
 
     def client(model: Model) -> Client:
-        requirements.require_width(model, setup)
+        requirements.require_header(model, setup)
 
         def loss(networks, batch, key):
             (private,) = networks

@@ -77,7 +77,7 @@ def build(
             fused = layers.linear(phi, spliced)  # R~_k: [B, d2]
             heads = {"mix_large": F.head(omega.header, fused)}
             if full:
-                heads["mix_small"] = G.head(theta.header, fused)
+                heads["mix_small"] = layers.linear(theta.header, fused)
             heads["single_large"] = F.head(omega.header, large)
             return heads
 

@@ -12,8 +12,8 @@ Reference:
     https://arxiv.org/abs/1812.06127
 
 Differences:
-    - Stragglers, which the paper lets do fewer epochs, are not simulated: every
-      participant works off all its local epochs.
+    - Stragglers, which the paper lets do fewer epochs, complete a part of their local
+      steps, and only if the run's option `straggler` says so.
     - The paper samples clients in proportion to their data and averages equally;
       here they are sampled equally and averaged in proportion to their data.
     - The authors' clients take plain gradient steps; here they take those of

@@ -26,7 +26,7 @@ Differences:
 import functools
 
 from fedjax_mrl import rng
-from fedjax_mrl.learning import headers, losses, servers
+from fedjax_mrl.learning import headers, losses, requirements, servers
 from fedjax_mrl.protocol import Algorithm, Client, ClientUpdate, Model, Setup
 
 __all__ = ["lg_fedavg"]
@@ -39,17 +39,12 @@ def lg_fedavg(setup: Setup) -> Algorithm:
         setup: the header is that of `setup.shared` at width `setup.feature_dim`.
 
     Raises:
-        ValueError: when a client is built, for a model of another width.
+        ValueError: when a client is built, for a model of another width or header.
     """
     shared = setup.shared(setup.feature_dim)
 
     def client(model: Model) -> Client:
-        if model.feature_dim != setup.feature_dim:
-            raise ValueError(
-                "LG-FedAvg puts one header on every client's representation, so all "
-                f"models need feature_dim {setup.feature_dim}; {model.name} has "
-                f"{model.feature_dim}. Set --feature-dim to one width for all."
-            )
+        requirements.require_header(model, setup)
 
         def loss(networks, batch, key):
             (private,) = networks

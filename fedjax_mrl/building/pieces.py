@@ -221,6 +221,7 @@ def resolve(config: RunConfig, values: Values) -> Pieces:
     config = splits.counted(config, data)
     _check_numbers(config)
     partition = splits.split(config, data, values.partition)
+    splits.require_tests(partition, config.num_training_clients)
     made = assembler(config, named, data, values.tasks)
     algorithm, everyone = made.assemble()
     setup = made.setup(named.fallback.lowering)

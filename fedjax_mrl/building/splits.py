@@ -79,6 +79,24 @@ def notes(config: RunConfig, data: Dataset, given: object = None) -> list[str]:
     return []
 
 
+def require_tests(made: Partition, number: int) -> None:
+    """Refuses a split in which no client that takes part can be tested.
+
+    Args:
+        made: the split.
+        number: of the clients that take part, the first ones.
+
+    Raises:
+        PartitionError: if all test examples are of clients that are held out.
+    """
+    if not any(part.size for part in made.test[:number]):
+        raise PartitionError(
+            "Some client that takes part must have a test example, but those of this "
+            f"split are all of the {len(made.test) - number} clients that are held "
+            "out. Hold out fewer, or give others test examples."
+        )
+
+
 def small_tests(made: Partition, number: int, names: Sequence[str]) -> list[str]:
     """A sentence on clients that have very few test examples, if there are any.
 

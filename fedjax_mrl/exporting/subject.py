@@ -4,10 +4,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
-from fedjax_mrl import numerics
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.exporting import description as descriptions
 from fedjax_mrl.exporting.description import Choice
@@ -63,7 +61,7 @@ def participant(federation: "Trained", choice: Choice) -> Subject:
 
     def ask(x: Array) -> np.ndarray:
         _, head, point = choice
-        return federation.predict(x, choice.client, head=head, point=point)
+        return federation.predict(x, choice.client, head=head, point=point, state=state)
 
     return Subject(
         federation,
@@ -113,8 +111,4 @@ def _networks(federation: "Trained", state: State, choice: Choice) -> tuple[Tree
     some = np.array([choice.client])
     read = read_clients(state, federation.groups, some, federation.store)
     private, shared = read[choice.client]
-    if choice.point != "local":
-        broadcast = jax.jit(federation.algorithm.server.broadcast)
-        with numerics.fixed(federation.config.precision):
-            shared = jax.device_get(broadcast(state.server))
-    return private, shared
+    return private, shared if choice.point == "local" else federation.broadcast(state)

@@ -55,9 +55,29 @@ def require_width(model: Model, setup: Setup) -> None:
     require_classes(model, setup)
     if model.feature_dim != setup.feature_dim:
         raise ValueError(
-            "Representations of all clients meet on the server, so all models need "
+            "Representations of all clients must have one width, so all models need "
             f"feature_dim {setup.feature_dim}; {model.name} has {model.feature_dim}. "
             "Build every model with the same --feature-dim."
+        )
+
+
+def require_header(model: Model, setup: Setup) -> None:
+    """Checks that a client can put the header of the shared model on its own features.
+
+    Raises:
+        ValueError: if the model has other classes, another width or another header.
+    """
+    require_width(model, setup)
+    shared = setup.shared(setup.feature_dim)
+    key = rng.key(0, Purpose.CLIENT_INIT)
+    with jax.numpy_dtype_promotion("standard"):  # shapes, whatever the precision
+        own, common = (jax.eval_shape(m.init, key).header for m in (model, shared))
+    if own != common:
+        raise ValueError(
+            "One header goes to all clients, so every model needs one like that of "
+            f"the shared model {shared.name}, with the same layers and shapes; that of "
+            f"{model.name} differs. Give features alone, as fm.model(...), which adds "
+            "a linear header, or a shared model with the same header."
         )
 
 

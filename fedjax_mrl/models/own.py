@@ -279,6 +279,7 @@ def _assemble(
     x = sample.batch(2)
     key = rng.key(0, rng.Purpose.CLIENT_INIT)
     extractor = parts.shaped(features, key, x, blueprint.name)
+    _require_float32(blueprint.name, extractor)
     shown = parts.output(features, extractor, x, f"features of {blueprint.name}")
     shape = getattr(shown, "shape", ())
     found = shape[-1] if len(shape) == 2 else 0
@@ -366,11 +367,26 @@ def _checked(made: Model, sample: Sample) -> Model:
             reason = " ".join(str(error).split())[:300]
             text = f"{must} fails ({type(error).__name__}: {reason})."
             raise ValueError(text) from error
+        network = jax.eval_shape(made.init, key)
     shape = getattr(found, "shape", None)
     if shape != (2, sample.num_classes):
         got = type(found).__name__ if shape is None else f"{_shape(shape)} for B = 2"
         raise ValueError(f"{must} yields {got}.")
+    _require_float32(made.name, network)
     return made
+
+
+def _require_float32(whose: str, weights: Any) -> None:
+    """Refuses weights of other types: averages and norms would lose their digits."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        if floating and leaf.dtype != jnp.float32:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(
+                f"All weights of {whose} must be float32, but {name} is "
+                f"{leaf.dtype}. Leave param_dtype out; what is computed may be in "
+                "bfloat16, as by Flax's dtype or by precision."
+            )
 
 
 def _require_width(name: str, own: int, width: int | None) -> None:

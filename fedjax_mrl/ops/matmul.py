@@ -5,7 +5,7 @@ of a minibatch need care: on a CPU, XLA hands a @ b to a kernel whose sums do no
 on the number of threads, but a.T @ b to another one that, for small results, splits the
 sum over the threads there are. The same program would then give other last bits on a
 machine with more cores, or with more devices set up. So one operand is transposed for
-good: the smaller one (`over_examples`), or what `pooling` has `transposed` anyway.
+good: the smaller one (`over_examples`), or what `conv_pool` has `transposed` anyway.
 """
 
 import jax

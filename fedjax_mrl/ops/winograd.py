@@ -3,7 +3,7 @@
 F(2, k) gives two neighbouring results of a k-tap filter by k + 1 products instead of
 2 k: data and taps are each turned into k + 1 numbers, multiplied, and turned back. Here
 it is used from row to row, on windows that are k + 1 columns wide; the two columns that
-are pooled together share a window as in `pooling`.
+are pooled together share a window as in `conv_pool`.
 
 Reference:
     Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016.

@@ -2,8 +2,8 @@
 
 A state is never written over: each version has a file of its own, and a checkpoint
 holds the version of every client. So whenever a process ends, the files of every
-checkpoint are there. Versions that no checkpoint holds are removed when there is a newer
-one.
+checkpoint are there. Versions that no checkpoint holds are removed when there is a
+newer one.
 """
 
 import concurrent.futures

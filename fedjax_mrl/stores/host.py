@@ -178,15 +178,15 @@ class RowStore(Store):
         values = within_reach(values, self.mesh)
         # As donation does: the state that they were of is told from the new one. First,
         # so that nobody takes what an interruption left half written for either.
-        handles = jax.tree.map(lambda kept: kept.pass_on(), list(handles))
-        for number, handle in enumerate(handles):
+        new = jax.tree.map(lambda kept: kept.pass_on(), list(handles))
+        for number, handle in enumerate(new):
             its_rows = np.where(which == number, rows, PADDING_ROW)
             jax.tree.map(
-                lambda kept, new, its_rows=its_rows: kept.put(its_rows, new),
+                lambda kept, stack, its_rows=its_rows: kept.put(its_rows, stack),
                 handle,
                 values,
             )
-        return handles
+        return new
 
     def read(self, handle: Handle, rows: np.ndarray) -> Tree:
         """States [R, ...] on the host."""

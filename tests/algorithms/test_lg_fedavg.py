@@ -61,6 +61,6 @@ def test_only_the_header_travels():
 
 def test_another_width_is_refused():
     with pytest.raises(
-        ValueError, match=r"need feature_dim 4; m5 has 5. Set --feature-dim"
+        ValueError, match=r"need feature_dim 4; m5 has 5. Build every model with"
     ):
         Tiny("lg_fedavg").init()

@@ -122,7 +122,7 @@ def data():
     return fm.arrays(x, np.arange(N) % 3, x[:M], np.arange(M) % 3)
 
 
-def federation(partition, num_clients=3):
+def federation(partition, num_clients=3, **options):
     return fm.Federation(
         algorithm="standalone",
         dataset=data(),
@@ -132,6 +132,7 @@ def federation(partition, num_clients=3):
         shared_model="mlp",
         feature_dim=4,
         rounds=1,
+        **options,
     )
 
 
@@ -189,3 +190,9 @@ def test_the_command_line_takes_a_file_with_common_tests(tmp_path, capsys):
     path.write_bytes(b"no zip")
     assert main([*argv, "--overwrite"]) == 2
     assert "must be a file that `partitions.save` wrote" in capsys.readouterr().err
+
+
+def test_test_examples_of_held_out_clients_alone_are_refused_before_training():
+    split = ([[0], [1], [2]], [[], [], [0, 1, 2]])
+    with pytest.raises(PartitionError, match="all of the 1 clients that are held out"):
+        federation(split, held_out_clients=1)

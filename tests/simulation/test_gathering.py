@@ -1,10 +1,11 @@
 """Reports of a cohort in its order, without uploads that do not count."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_mrl import sharding
+from fedjax_mrl import sharding, tree
 from fedjax_mrl.simulation import gathering
 from fedjax_mrl.simulation.visit import Report
 from fedjax_mrl.stores import PADDING_ROW
@@ -106,3 +107,11 @@ def test_keys_of_random_numbers_may_be_uploaded():
     assert found.dtype == keys.dtype and found.shape == (K,)
     data = np.asarray(jax.random.key_data(found))
     np.testing.assert_array_equal(data[[3, 0]], jax.random.key_data(keys))
+
+
+def test_a_mean_of_half_precision_counts_all_examples():
+    weights = jnp.full(20, 4000, jnp.float32)  # 80,000 are more than float16 knows
+    for dtype in (jnp.float16, jnp.bfloat16):
+        mean = tree.weighted_mean(jnp.ones((20, 3), dtype), weights)
+        assert mean.dtype == dtype
+        np.testing.assert_allclose(np.asarray(mean, np.float32), 1, rtol=0.05)
