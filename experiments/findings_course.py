@@ -4,9 +4,10 @@
     python -m experiments.findings_course FOLDER    # takes the results of runs first
 
 FOLDER is the folder of one setting that `fedjax-mrl reproduce` has written, as in
-runs/reproduce/ablations/full/c100. Its runs need not be finished: all are read up to
-the last round in which each was tested. A test compares the page with what this
-module generates.
+runs/reproduce/ablations/full/c100. Its runs need not be finished: each is read up to
+the last round in which it was tested, FedMRL and Standalone to the last one of both.
+Methods that it lacks keep the results that they have. A test compares the page with
+what this module generates.
 """
 
 import argparse
@@ -19,29 +20,42 @@ from experiments.findings_table import ALONE, RESULTS, TARGET, Answer, Row
 
 START, END = "<!-- n100 -->\n", "<!-- end of n100 -->\n"
 EVERY = 30  # rounds between the table's rows
-METHODS = {"fedmrl": "FedMRL", "fedmrl_last_client": "last client, its ablation"}
+COMPARED = "fedmrl"
+METHODS = {COMPARED: "FedMRL", "fedmrl_last_client": "last client"}
 
 
 def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
-    """Every client in the last common round, and every evaluation until then."""
+    """Every client in the last round of its method, and every evaluation until then."""
     told = {}
     for path in sorted(folder.glob("*/metrics.csv")):
         config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
         told[path.parent] = tables.named(config), tables.read(path)
-    last = min(max(int(row["round"]) for row in rows) for _, rows in told.values())
+    ends = {
+        named["algorithm"]: max(int(row["round"]) for row in rows)
+        for named, rows in told.values()
+    }
+    both = [ends[name] for name in (ALONE, COMPARED) if name in ends]
+    ends |= {name: min(both) for name in (ALONE, COMPARED) if name in ends}
     rounds = [
         named | row
         for named, rows in told.values()
         for row in rows
-        if int(row["round"]) <= last
+        if int(row["round"]) <= ends[named["algorithm"]]
     ]
     clients = [
         named | row
         for run, (named, _) in told.items()
         for row in tables.read(run / "clients.csv")
-        if int(row["round"]) == last and row["accuracy"]
+        if int(row["round"]) == ends[named["algorithm"]] and row["accuracy"]
     ]
     return clients, rounds
+
+
+def joined(kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """The new rows, and those that were kept of methods without new ones."""
+    replaced = {row["algorithm"] for row in new}
+    rows = [row for row in kept if row["algorithm"] not in replaced]
+    return sorted([*rows, *new], key=lambda row: row["algorithm"])
 
 
 def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
@@ -61,26 +75,23 @@ def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
                 cells.append(_mean(rounds, number, Answer(name, "mix_large", point)))
         lines.append("| " + " | ".join(cells) + " |")
     alone = tables.accuracies(clients, Answer(ALONE, "local", "local"))
-    for name in methods:
-        mine = tables.accuracies(clients, Answer(name, "mix_large", "local"))
-        gap, ahead = tables.difference(mine, alone), int((mine > alone).sum())
-        lines += [
-            "",
-            f"`{name}` minus Standalone after {last} rounds, before averaging: {gap} "
-            f"points; {ahead} of {len(alone)} clients are ahead.",
-        ]
-    return "\n".join(lines) + "\n"
+    mine = tables.accuracies(clients, Answer(COMPARED, "mix_large", "local"))
+    gap, ahead = tables.difference(mine, alone), int((mine > alone).sum())
+    return "\n".join(lines) + (
+        f"\n\n`{COMPARED}` minus Standalone after {last} rounds, before averaging: "
+        f"{gap} points; {ahead} of {len(alone)} clients are ahead.\n"
+    )
 
 
 def _mean(rounds: Sequence[Row], number: int, answer: Answer) -> str:
-    """The mean over clients of one evaluation, in per cent."""
-    (found,) = [
+    """The mean over clients of one evaluation, in per cent; empty if there is none."""
+    found = [
         row["mean_accuracy"]
         for row in rounds
         if int(row["round"]) == number
         and Answer(row["algorithm"], row["head"], row["point"]) == answer
     ]
-    return f"{100 * float(found):.2f}"
+    return f"{100 * float(found[0]):.2f}" if found else ""
 
 
 def page(text: str) -> str:
@@ -102,9 +113,10 @@ def main() -> None:
     """Takes the results of a folder, if one is given, and writes the page's table."""
     folder = arguments().folder
     if folder:
-        clients, rounds = collect(folder)
-        tables.write(RESULTS / "n100.csv", clients, tables.CLIENTS)
-        tables.write(RESULTS / "n100-rounds.csv", rounds, tables.ROUNDS)
+        columns = {"n100": tables.CLIENTS, "n100-rounds": tables.ROUNDS}
+        for (name, found), new in zip(columns.items(), collect(folder), strict=True):
+            path = RESULTS / f"{name}.csv"
+            tables.write(path, joined(tables.read(path), new), found)
     TARGET.write_text(page(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"written: {TARGET.name}")
 
