@@ -45,7 +45,11 @@ def check(given: str | os.PathLike, *, overwrite: bool) -> pathlib.Path:
 
 
 def write(
-    path: pathlib.Path, description: Mapping[str, Any], files: Mapping[str, bytes]
+    path: pathlib.Path,
+    description: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Writes a model, or leaves everything as it was.
 
@@ -53,8 +57,10 @@ def write(
         path: as `check` returned it.
         description: JSON values.
         files: name to content.
+        overwrite: replace the model that is there.
 
     Raises:
+        ExportError: as `check`, for what has come there since.
         OSError: if they cannot be written.
     """
     listed = {
@@ -64,7 +70,8 @@ def write(
     whole = {"format": _FORMAT, "format_version": _VERSION}
     whole |= {**description, "files": listed}
     text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
-    whole_folder.write(_MODEL, path, {**files, DESCRIPTION: text.encode()})
+    files = {**files, DESCRIPTION: text.encode()}
+    whole_folder.write(_MODEL, path, files, overwrite=overwrite)
 
 
 def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:

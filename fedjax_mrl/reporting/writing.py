@@ -127,7 +127,7 @@ def report(
     notes = [f"Left out: {where}: {why}." for where, why in left_out.items()]
     notes += [f"Damaged: {where}: {why}." for where, why in damaged.items()]
     files = _files([_chapter(setting, options) for setting in settings], notes)
-    folder.write(path, files)
+    folder.write(path, files, overwrite=overwrite)
     return Written(path, (*files, folder.MARK), left_out, damaged)
 
 
