@@ -88,7 +88,7 @@ def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:
         raise ExportError(_no_model(path)) from None
     except OSError as error:
         raise ExportError(f"Cannot read {file}: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ExportError(
             f"{file} is damaged: it is no JSON. Export the model again."
         ) from None
@@ -98,6 +98,13 @@ def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:
         raise ExportError(
             f"{file} has format_version {found.get('format_version')!r}, and this "
             f"version of fedjax_mrl reads {_VERSION}; export the model again."
+        )
+    files = found.get("files", {})
+    named = isinstance(files, dict)
+    if not named or not all(isinstance(each, dict) for each in files.values()):
+        raise ExportError(
+            f"{file} is damaged: its files must be names with a checksum each. Export "
+            "the model again."
         )
     return path, found
 
