@@ -44,7 +44,9 @@ def check(
     path = paths.local(given, kind.title, paths.RESERVED)
     try:
         path = path.resolve()
-        inside = sorted(os.listdir(path)) if path.exists() else []
+        inside = sorted(os.listdir(path))
+    except FileNotFoundError:
+        inside = []
     except NotADirectoryError:
         raise kind.error(
             f"{path} is a file, or lies below one; choose another folder."

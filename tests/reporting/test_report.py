@@ -289,6 +289,7 @@ def test_a_header_that_is_not_linear_is_found(trained, monkeypatch):
         (["one", "--out", "other"], "holds other files .*and no report"),
         (["one", "--out", "other", "--overwrite"], "holds other files"),
         (["one", "--out", "other/file"], "is a file, or lies below one"),
+        (["one", "--out", "other/file/x/y"], "is a file, or lies below one"),
     ],
 )
 def test_wrong_use_is_one_sentence(tmp_path, monkeypatch, capsys, words, message):
