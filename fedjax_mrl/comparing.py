@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fedjax_mrl import bar, config
@@ -108,7 +108,8 @@ def _methods(
     algorithms: Sequence[str | Callable[..., Algorithm]], values: Values
 ) -> tuple[list[str], Values]:
     """The names of the methods, and the values with those that are functions."""
-    if isinstance(algorithms, str) or not len(algorithms):
+    listed = isinstance(algorithms, Collection) and not isinstance(algorithms, str)
+    if not listed or not len(algorithms):
         raise ValueError(
             f"algorithms must be a list of at least one; got {algorithms!r}."
         )

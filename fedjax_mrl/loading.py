@@ -29,7 +29,7 @@ from fedjax_mrl.protocol import Algorithm
 from fedjax_mrl.results import Row
 from fedjax_mrl.runs import checksums, resuming
 from fedjax_mrl.runs.checkpoint import CheckpointError
-from fedjax_mrl.runs.directory import RunDirectory
+from fedjax_mrl.runs.directory import RunDirectory, RunDirectoryError
 from fedjax_mrl.simulation.state import State
 
 _ATTEMPTS = 5  # while another process replaces checkpoints
@@ -163,11 +163,20 @@ def federation(
 
 
 def _tasks(directory: RunDirectory) -> dict[str, list[int]] | None:
-    """The tasks of the run's clients; None if all had the data's classes."""
+    """The tasks of the run's clients; None if all had the data's classes.
+
+    Raises:
+        RunDirectoryError: if their file is damaged.
+    """
     try:
         return json.loads(directory.read_text("tasks.json"))
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError):
+        raise RunDirectoryError(
+            f"{directory.path / 'tasks.json'} is damaged: it is no JSON. Restore it, "
+            "or begin a new run."
+        ) from None
 
 
 def tables(directory: RunDirectory, last: int) -> dict[str, list[Row]]:

@@ -225,7 +225,8 @@ def _read(data: Any) -> Any:
     arrays = [held.get(name) for name in (*npz.NEEDED, *npz.TEST)]
     if "label_names" not in held:
         return arrays
-    return newcomer.Named(tuple(map(str, held["label_names"])), arrays)
+    names = tuple(map(str, np.atleast_1d(held["label_names"])))
+    return newcomer.Named(names, arrays)
 
 
 def _tested(data: Dataset, config: RunConfig) -> Dataset:

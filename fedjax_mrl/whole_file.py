@@ -5,9 +5,43 @@ import errno
 import os
 import pathlib
 import secrets
+from collections.abc import Callable
 
 # What file systems answer that cannot flush a folder; those that can say EIO.
 _UNABLE = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+def check(
+    path: pathlib.Path,
+    option: str,
+    error: Callable[[str], Exception],
+    *,
+    overwrite: bool,
+) -> None:
+    """Refuses a place where a file could not be written; touches nothing.
+
+    Args:
+        path: of the file.
+        option: of the command line that names it, as "--out".
+        error: of what is refused, made from a sentence.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        `error`: if something is there and is not to be replaced, or the folder is
+            missing.
+    """
+    if path.is_dir():
+        raise error(f"{path} is a folder; give a file, as {path}/x.csv.")
+    if not path.parent.is_dir():
+        raise error(
+            f"The folder {path.parent} does not exist; make it, or give another "
+            f"{option}."
+        )
+    if os.path.lexists(path) and not overwrite:
+        raise error(
+            f"{path} is there already. Give --overwrite to replace it, or another "
+            f"{option}."
+        )
 
 
 def write(

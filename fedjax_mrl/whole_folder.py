@@ -44,7 +44,9 @@ def check(
     path = paths.local(given, kind.title, paths.RESERVED)
     try:
         path = path.resolve()
-        inside = sorted(os.listdir(path)) if path.exists() else []
+        inside = sorted(os.listdir(path))
+    except FileNotFoundError:
+        inside = []
     except NotADirectoryError:
         raise kind.error(
             f"{path} is a file, or lies below one; choose another folder."
@@ -65,25 +67,32 @@ def check(
     return path
 
 
-def write(kind: Kind, path: pathlib.Path, files: Mapping[str, bytes]) -> None:
+def write(
+    kind: Kind,
+    path: pathlib.Path,
+    files: Mapping[str, bytes],
+    *,
+    overwrite: bool = False,
+) -> None:
     """Writes a folder, or leaves everything as it was.
 
     The files are written beside the folder, which then takes its name. Of a folder that
-    is there its own files go; others stay.
+    is there its own files go; others stay, and who may read it.
 
     Args:
         kind: of folder.
         path: as `check` returned it.
         files: name to content; a name may lie in a folder, as figures/a.png.
+        overwrite: replace what is there, as `check` was told.
 
     Raises:
         OSError: if they cannot be written. `kind.error`: if somebody's own file is in
-            the way of a new one.
+            the way of a new one, or another process has written there since `check`.
     """
     missing = [each for each in path.parents if not each.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(kind, path, files)
+        _write(kind, path, files, overwrite)
     except BaseException:
         for each in missing:  # which are empty, the innermost first
             with contextlib.suppress(OSError):
@@ -91,23 +100,29 @@ def write(kind: Kind, path: pathlib.Path, files: Mapping[str, bytes]) -> None:
         raise
 
 
-def _write(kind: Kind, path: pathlib.Path, files: Mapping[str, bytes]) -> None:
+def _write(
+    kind: Kind, path: pathlib.Path, files: Mapping[str, bytes], overwrite: bool
+) -> None:
     """Does what `write` does, below a folder that exists."""
     made = path.parent / f".{kind.hidden}-{secrets.token_hex(8)}"
     made.mkdir()
     try:
+        if path.is_dir():
+            shutil.copymode(path, made)
         for name, content in files.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             with (made / name).open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        _take_place(kind, made, path)
+        _take_place(kind, made, path, overwrite)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _take_place(kind: Kind, made: pathlib.Path, path: pathlib.Path) -> None:
+def _take_place(
+    kind: Kind, made: pathlib.Path, path: pathlib.Path, overwrite: bool
+) -> None:
     """Gives a new folder the name of an old one, whose other files it takes over.
 
     For a moment the old one is called otherwise. If the process is killed then, the
@@ -116,8 +131,9 @@ def _take_place(kind: Kind, made: pathlib.Path, path: pathlib.Path) -> None:
     old = path.parent / f".{kind.hidden}-old-{path.name}"
     if old.exists():  # of a process that was killed
         _take_over(kind, old, path) if path.exists() else os.rename(old, path)
-    if not path.exists() or not os.listdir(path):
-        os.rename(made, path)  # also in place of an empty folder
+    check(kind, path, overwrite=overwrite)  # what others wrote there meanwhile
+    if not overwrite or not path.exists() or not os.listdir(path):
+        os.rename(made, path)  # also in place of an empty folder, but of no other
         return
     for name in _others(kind, path):
         if os.path.lexists(made / name):

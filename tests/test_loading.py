@@ -36,6 +36,14 @@ def ran(tmp_path_factory, request):
     return folder
 
 
+@pytest.mark.parametrize("text", ['{"parity": [0,', "\0", "[" * 10**5])
+def test_damaged_tasks_are_named(text, ran, tmp_path):
+    shutil.copytree(ran, tmp_path / "a")
+    (tmp_path / "a" / "tasks.json").write_text(text)
+    with pytest.raises(RunDirectoryError, match=r"tasks\.json is damaged: .* no JSON"):
+        fm.load(tmp_path / "a")
+
+
 def contents(folder):
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest()

@@ -224,6 +224,9 @@ def test_a_newcomers_file_is_named_and_is_one_clients(tmp_path):
     np.savez(file, y_train=y + 4, **arrays)
     with pytest.raises(ValueError, match=r"lab\.npz: y_train must lie in 0\.\.9"):
         with_two_held_out().personalize(data=file)
+    np.savez(file, y_train=y, label_names=np.array("abc"), **arrays)
+    with pytest.raises(ValueError, match=r"lab\.npz: label_names must be .* got abc"):
+        with_two_held_out().personalize(data=file)
 
 
 def test_data_and_models_that_do_not_fit_are_refused():

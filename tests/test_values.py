@@ -499,8 +499,9 @@ def test_wrong_arguments_are_answered_in_sentences():
     for seeds in (3, ()):
         with pytest.raises(ValueError, match="seeds must be a list"):
             fm.compare(["fml"], seeds=seeds)
-    with pytest.raises(ValueError, match="algorithms must be a list"):
-        fm.compare("fml")
+    for given in ("fml", 3, ()):
+        with pytest.raises(ValueError, match="algorithms must be a list"):
+            fm.compare(given)
 
 
 @pytest.fixture

@@ -74,12 +74,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         asked = _asked(args)
+        from fedjax_mrl import paths
         from fedjax_mrl.runs import newcomers
-        from fedjax_mrl.runs.directory import RunDirectory
+        from fedjax_mrl.runs.directory import RunDirectory, require_no_part
 
         directory = RunDirectory.open(args.run)
         own = directory.path / newcomers.name(args.shared, args.data)
-        out = own if args.out is None else pathlib.Path(args.out)
+        out = own if args.out is None else paths.local(args.out, "--out")
+        require_no_part(out)
         newcomers.check(out, overwrite=args.overwrite)
         config = stored.configuration(directory, data_dir=args.data_dir)
         federation = stored.federation(directory, config)

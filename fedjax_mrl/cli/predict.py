@@ -58,14 +58,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _execute(args: argparse.Namespace) -> int:
     with options.mistakes_are_usage_errors():
         top = _whole(args.top)
-        table = None if args.csv in (None, "-") else pathlib.Path(args.csv)
         if args.csv is not None and args.json:
             raise UsageError("Give --csv or --json, not both.")
-        if table is not None and table.exists() and not args.overwrite:
-            raise UsageError(
-                f"{table} exists already. Choose another file for --csv, or give "
-                "--overwrite to replace it."
-            )
+        table = None if args.csv in (None, "-") else _file(args.csv, args.overwrite)
         model = _model(args)
         from fedjax_mrl.exporting import inputs
 
@@ -77,6 +72,17 @@ def _execute(args: argparse.Namespace) -> int:
     for line in _objects(names, guesses) if args.json else _lines(names, guesses):
         print(line)
     return 0
+
+
+def _file(word: str, overwrite: bool) -> pathlib.Path:
+    """The file of the table, which can be written."""
+    from fedjax_mrl import paths
+    from fedjax_mrl.runs import directory
+
+    path = paths.local(word, "--csv")
+    directory.require_no_part(path)
+    whole_file.check(path, "--csv", UsageError, overwrite=overwrite)
+    return path
 
 
 def _model(args: argparse.Namespace) -> "PersonalModel":

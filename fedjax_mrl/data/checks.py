@@ -188,7 +188,8 @@ def shifted(name: str, low: int) -> str:
 
 def label_names(names: object) -> tuple[str, ...]:
     """Checks the names of the classes, at least two."""
-    if isinstance(names, (str, bytes)) or not isinstance(names, Sequence | np.ndarray):
+    listed = isinstance(names, Sequence | np.ndarray) and np.ndim(names) > 0
+    if isinstance(names, (str, bytes)) or not listed:
         raise DatasetError(
             f"label_names must be a list of names, one a class; got {names!r}."
         )

@@ -67,6 +67,8 @@ def read(path: Path, into: np.ndarray, *, resize: bool) -> None:
     """
     height, width, channels = into.shape
     with _open(path) as image:
+        image.verify()  # checksums where a format has them; its pixels are gone then
+    with _open(path) as image:
         shown = _shown(image, "L" if channels == 1 else "RGB")
         if resize:
             shown = shown.resize((width, height), Image.Resampling.BILINEAR)
@@ -149,6 +151,7 @@ def _turn(image: Image.Image) -> int:
 
 def _shown(image: Image.Image, mode: str) -> Image.Image:
     """The image as a viewer shows it, in mode L or RGB."""
+    image.load()  # before its metadata, whose damage is forgiven: they decode it too
     turn = _TURNS.get(_turn(image))
     if image.mode.startswith("I"):
         image = _eight_bits(image)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_mrl import paths
+from fedjax_mrl import array_files, paths
 from fedjax_mrl.data import own
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.data.error import DatasetError
@@ -82,14 +82,15 @@ def arrays_of(file: str) -> dict[str, np.ndarray]:
                 f"{file} must be an npz file of arrays, as np.savez writes it, but is "
                 "a file of another kind."
             )
-        with np.load(path, allow_pickle=False) as found:
+        with (
+            array_files.reading(DatasetError),
+            np.load(path, allow_pickle=False) as found,
+        ):
             held = {name: _array(found, name, file) for name in found.files}
-    except DatasetError:
-        raise
     except OSError as error:
         reason = error.strerror or error
         raise DatasetError(f"Cannot read the data set {file}: {reason}.") from None
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except array_files.DamagedError as error:
         raise DatasetError(
             f"{file} must be an npz file of arrays, as np.savez writes it: {error}."
         ) from None

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from fedjax_mrl.trained import Trained
 
 
+# What examples of each kind are stored as; images that are prepared are floats.
+_TYPES = {
+    "images": ("uint8", "float32"),
+    "features": ("float32",),
+    "tokens": ("int32",),
+}
+
+
 class Choice(NamedTuple):
     """One way in which one client of a federation infers."""
 
@@ -188,7 +196,10 @@ def parse(found: Mapping[str, Any], where: object) -> Description:
         for name in ("shape", "mean", "std", "classes", "unknown_classes"):
             values[name] = tuple(values[name])
         made = Description(**values)
-        if made.classes and made.stored.x_train.shape[1:] == made.shape:
+        names = (*made.classes, *made.unknown_classes)
+        sound = made.dtype in _TYPES.get(made.kind, ()) and made.classes
+        sound = sound and all(isinstance(name, str) for name in names)
+        if sound and made.stored.x_train.shape[1:] == made.shape:
             return made
     except (TypeError, ValueError):
         pass

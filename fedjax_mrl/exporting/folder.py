@@ -45,7 +45,11 @@ def check(given: str | os.PathLike, *, overwrite: bool) -> pathlib.Path:
 
 
 def write(
-    path: pathlib.Path, description: Mapping[str, Any], files: Mapping[str, bytes]
+    path: pathlib.Path,
+    description: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Writes a model, or leaves everything as it was.
 
@@ -53,8 +57,10 @@ def write(
         path: as `check` returned it.
         description: JSON values.
         files: name to content.
+        overwrite: replace the model that is there.
 
     Raises:
+        ExportError: as `check`, for what has come there since.
         OSError: if they cannot be written.
     """
     listed = {
@@ -64,7 +70,8 @@ def write(
     whole = {"format": _FORMAT, "format_version": _VERSION}
     whole |= {**description, "files": listed}
     text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
-    whole_folder.write(_MODEL, path, {**files, DESCRIPTION: text.encode()})
+    files = {**files, DESCRIPTION: text.encode()}
+    whole_folder.write(_MODEL, path, files, overwrite=overwrite)
 
 
 def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:
@@ -81,7 +88,7 @@ def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:
         raise ExportError(_no_model(path)) from None
     except OSError as error:
         raise ExportError(f"Cannot read {file}: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ExportError(
             f"{file} is damaged: it is no JSON. Export the model again."
         ) from None
@@ -91,6 +98,13 @@ def read(given: str | os.PathLike) -> tuple[pathlib.Path, dict[str, Any]]:
         raise ExportError(
             f"{file} has format_version {found.get('format_version')!r}, and this "
             f"version of fedjax_mrl reads {_VERSION}; export the model again."
+        )
+    files = found.get("files", {})
+    named = isinstance(files, dict)
+    if not named or not all(isinstance(each, dict) for each in files.values()):
+        raise ExportError(
+            f"{file} is damaged: its files must be names with a checksum each. Export "
+            "the model again."
         )
     return path, found
 

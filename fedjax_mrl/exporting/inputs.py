@@ -1,11 +1,11 @@
 """Files of examples for a model: images, or arrays."""
 
 import pathlib
-import zipfile
 from collections.abc import Iterable
 
 import numpy as np
 
+from fedjax_mrl import array_files
 from fedjax_mrl.data import image_files, own
 from fedjax_mrl.data.dataset import DatasetError
 from fedjax_mrl.exporting.description import Description
@@ -66,22 +66,25 @@ def _require_images(file: pathlib.Path, description: Description) -> None:
 def _array(file: pathlib.Path) -> np.ndarray:
     """The array of a file."""
     try:
-        found = np.load(file, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            named = found.files
-            wanted = [name for name in _NAMES if name in named]
-            if len(named) != 1 and not wanted:
-                raise ExportError(
-                    f"{file} must hold one array, or one that is called x; it has "
-                    f"{', '.join(named[:6]) or 'none'}."
-                )
-            return found[(wanted or named)[0]]
+        with array_files.reading(ExportError):
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            with found:
+                return found[_wanted(file, found.files)]
     except OSError as error:
         reason = error.strerror or error
         raise ExportError(f"Cannot read {file}: {reason}.") from None
-    except ExportError:
-        raise
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except array_files.DamagedError as error:
         raise ExportError(f"{file} must be a file of arrays: {error}.") from None
+
+
+def _wanted(file: pathlib.Path, named: list[str]) -> str:
+    """The name of the one array in an npz file that is meant."""
+    wanted = [name for name in _NAMES if name in named]
+    if len(named) != 1 and not wanted:
+        raise ExportError(
+            f"{file} must hold one array, or one that is called x; it has "
+            f"{', '.join(named[:6]) or 'none'}."
+        )
+    return (wanted or named)[0]

@@ -77,7 +77,7 @@ def export(
         files[folder.ARRAYS] = _safetensors(arrays, made)
     if "torch" in wanted:
         files[folder.TORCH] = _safetensors(torch_names.to_torch(parts), made)
-    folder.write(path, made._asdict(), files)
+    folder.write(path, made._asdict(), files, overwrite=overwrite)
     return path
 
 

@@ -2,12 +2,11 @@
 
 import io
 import os
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_mrl import paths, whole_file
+from fedjax_mrl import array_files, paths, whole_file
 from fedjax_mrl.partitions._partition import Partition, PartitionError
 
 
@@ -42,7 +41,11 @@ def load(path: str | os.PathLike) -> Partition:
     except paths.PathError as error:
         raise PartitionError(str(error)) from None
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with (
+            array_files.reading(),
+            open(path, "rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             parts = {
                 part: tuple(np.split(arrays[part], arrays[f"{part}_offsets"][1:])[:-1])
                 for part in Partition._fields
@@ -52,7 +55,7 @@ def load(path: str | os.PathLike) -> Partition:
             f"The partition {os.fspath(path)} must be a readable file, but: "
             f"{error.strerror}."
         ) from error
-    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except array_files.DamagedError as error:
         raise PartitionError(
             f"{os.fspath(path)} must be a file that `partitions.save` wrote, but it "
             "holds something else; make the partition anew."

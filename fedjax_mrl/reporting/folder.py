@@ -38,17 +38,22 @@ def check(given: str | os.PathLike, *, overwrite: bool) -> pathlib.Path:
     return whole_folder.check(_REPORT, given, overwrite=overwrite)
 
 
-def write(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
+def write(
+    path: pathlib.Path, files: Mapping[str, bytes], *, overwrite: bool = False
+) -> None:
     """Writes a report, or leaves everything as it was.
 
     Args:
         path: as `check` returned it.
         files: name to content; a name may lie in a folder, as figures/a.png.
+        overwrite: replace the report that is there.
 
     Raises:
-        ReportError: if a file in the folder that is not the report's is in the way.
+        ReportError: if a file in the folder that is not the report's is in the way; as
+            `check`, for what has come there since.
         OSError: if they cannot be written.
     """
     sums = {name: hashlib.sha256(each).hexdigest() for name, each in files.items()}
     mark = json.dumps({"format": _FORMAT, "files": sums}, indent=2) + "\n"
-    whole_folder.write(_REPORT, path, {**files, MARK: mark.encode()})
+    files = {**files, MARK: mark.encode()}
+    whole_folder.write(_REPORT, path, files, overwrite=overwrite)

@@ -1,5 +1,6 @@
 """Makes a report of runs and writes it. `fm.report` and `fedjax-mrl report`."""
 
+import numbers
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -127,7 +128,7 @@ def report(
     notes = [f"Left out: {where}: {why}." for where, why in left_out.items()]
     notes += [f"Damaged: {where}: {why}." for where, why in damaged.items()]
     files = _files([_chapter(setting, options) for setting in settings], notes)
-    folder.write(path, files)
+    folder.write(path, files, overwrite=overwrite)
     return Written(path, (*files, folder.MARK), left_out, damaged)
 
 
@@ -136,15 +137,21 @@ def _check(options: Options) -> None:
     for name in options:
         if name not in known:
             raise ReportError(discovery.unknown("option of a report", name, known))
-    for target in options.get("targets", ()):
-        if not 0 < target <= 1:
+    targets = options.get("targets", ())
+    if not isinstance(targets, Iterable):
+        raise ReportError(
+            f"targets must be a list of accuracies, as (0.5, 0.6); got {targets!r}."
+        )
+    for target in targets:
+        if not isinstance(target, numbers.Real) or not 0 < target <= 1:
             raise ReportError(
                 "A target is an accuracy above 0 and at most 1, as 0.5 for 50 %; got "
-                f"{target:g}."
+                f"{target!r}."
             )
     client = options.get("client")
-    if client is not None and client < 0:
-        raise ReportError(f"A client is a number from 0; got {client}.")
+    whole = isinstance(client, numbers.Integral) and not isinstance(client, bool)
+    if client is not None and not (whole and client >= 0):
+        raise ReportError(f"A client is a number from 0; got {client!r}.")
 
 
 def _check_client(client: int | None, runs: Iterable[record.Run]) -> None:

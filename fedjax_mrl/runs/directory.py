@@ -220,6 +220,23 @@ class RunDirectory:
         tables.append(self.path / name, rows)
 
 
+def require_no_part(path: pathlib.Path) -> None:
+    """Refuses a file of a run as the place of another file.
+
+    Raises:
+        RunDirectoryError: if a run writes it itself; tables of newcomers it does not.
+    """
+    parts = {*FILES, *FOLDERS} - {*newcomers.NAMES.values()}
+    whole = path.parent.resolve() / path.name
+    for folder in whole.parents:
+        first = whole.relative_to(folder).parts[0]
+        if first in parts and (folder / "config.json").exists():
+            raise RunDirectoryError(
+                f"{path} is a part of the run in {folder} and is not replaced; choose "
+                "another file."
+            )
+
+
 def _no_run(path: pathlib.Path) -> str:
     """Says that a folder is no run directory, and which in it are."""
     try:

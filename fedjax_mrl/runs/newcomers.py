@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -45,17 +44,7 @@ def check(path: pathlib.Path, *, overwrite: bool) -> None:
         RunDirectoryError: if something is there and is not to be replaced, or the
             folder is missing.
     """
-    if path.is_dir():
-        raise RunDirectoryError(f"{path} is a folder; give a file, as {path}/x.csv.")
-    if not path.parent.is_dir():
-        raise RunDirectoryError(
-            f"The folder {path.parent} does not exist; make it, or give another --out."
-        )
-    if os.path.lexists(path) and not overwrite:
-        raise RunDirectoryError(
-            f"{path} is there already. Give --overwrite to replace it, or another "
-            "--out."
-        )
+    whole_file.check(path, "--out", RunDirectoryError, overwrite=overwrite)
 
 
 def write(

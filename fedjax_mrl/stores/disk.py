@@ -11,12 +11,12 @@ import itertools
 import os
 import pathlib
 import secrets
-import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 
+from fedjax_mrl import array_files
 from fedjax_mrl.protocol import Tree
 from fedjax_mrl.stores.host import Rows, RowStore
 
@@ -176,8 +176,12 @@ def _write(
 def _read(path: pathlib.Path) -> list[np.ndarray]:
     """The leaves of a state; the file's own checksums tell whether it is whole."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        with (
+            array_files.reading(),
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as data,
+        ):
             return [data[f"arr_{number}"] for number in range(len(data.files))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, array_files.DamagedError) as error:
         text = f"The state of a client in {path} cannot be read: {error}"
         raise OSError(text) from None

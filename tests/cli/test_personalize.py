@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_nothing_half_written(runs, capsys, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("fedjax_mrl.runs.newcomers.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["personalize", str(run), "--epochs", "1"]) == 1
     said = capsys.readouterr()
     assert "mix_large" in said.out  # it was computed, and is shown
@@ -160,6 +160,7 @@ def test_a_client_from_outside_comes_with_its_file(runs, tmp_path, capsys):
         (["--out", "nowhere/x.csv"], "does not exist"),
         (["--out", "."], "is a folder"),
         (["--export", __file__], "is a file"),
+        (["--export", f"{__file__}/x"], "lies below one"),
     ],
 )
 def test_wrong_use_exits_2_with_a_sentence(words, answer, runs, capsys):
@@ -197,6 +198,15 @@ def test_a_client_from_outside_may_have_a_model_of_its_own_file(
     ask = ["personalize", str(run), "--epochs", "1", "--data", "new.npz"]
     assert main([*ask, "--model", "mine.py:Small", "--out", "new.csv"]) == 0
     assert {row["architecture"] for row in table("new.csv")} == {"Small"}
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "checkpoints/x.csv"])
+def test_no_part_of_a_run_is_replaced_by_a_table(name, runs, capsys):
+    before = sums(runs())
+    out = str(runs() / name)
+    assert main(["personalize", str(runs()), "--out", out, "--overwrite"]) == 2
+    assert "is a part of the run in" in capsys.readouterr().err
+    assert sums(runs()) == before
 
 
 def test_divergence_exits_3_and_writes_nothing(runs, capsys):

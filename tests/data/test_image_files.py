@@ -1,5 +1,7 @@
 """Image files of every mode become the channels that a model takes."""
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,3 +72,22 @@ def test_a_picture_that_would_fill_memory_is_refused_by_its_size(tmp_path, monke
     monkeypatch.setattr(image_files, "_MOST_PIXELS", 2)
     with pytest.raises(DatasetError, match="at most 2 pixels"):
         image_files.example(path, (*SHAPE, 1))
+
+
+@pytest.mark.parametrize("fitting", [False, True], ids=["checksum", "decoder"])
+def test_no_damage_of_a_png_becomes_pixels(fitting, tmp_path):
+    shades = np.add.outer(np.arange(16) * 3, np.arange(16)).astype(np.uint8)
+    path = saved(tmp_path, Image.fromarray(shades))
+    sound = path.read_bytes()
+    begin = sound.index(b"IDAT")
+    end = begin + 4 + int.from_bytes(sound[begin - 4 : begin], "big")
+    # Flips that pass the decoder are found by the chunk's checksum, and if that was
+    # made to fit, a decoder that stops has to be heard.
+    for place in (begin + 6,) if fitting else range(begin + 4, end + 4):
+        damaged = bytearray(sound)
+        damaged[place] ^= 0xFF if fitting else 1
+        if fitting:
+            damaged[end : end + 4] = zlib.crc32(damaged[begin:end]).to_bytes(4, "big")
+        path.write_bytes(damaged)
+        with pytest.raises(DatasetError, match=r"a\.png must be an image"):
+            image_files.example(path, (16, 16, 1))

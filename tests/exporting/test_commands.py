@@ -1,6 +1,7 @@
 """`fedjax-mrl export` and `fedjax-mrl predict`, as users call them."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -122,7 +123,8 @@ def test_tables_and_json_have_all_that_is_asked_for(
         np.testing.assert_allclose(float(row["probability"]), share, rtol=1e-4)
     assert main([*words, "--csv", "table.csv"]) == 0
     assert (tmp_path / "table.csv").read_text() == printed
-    assert "table.csv exists already" in refused([*words, "--csv", "table.csv"], capsys)
+    err = refused([*words, "--csv", "table.csv"], capsys)
+    assert "table.csv is there already" in err
     assert main([*words, "--csv", "table.csv", "--overwrite"]) == 0
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
@@ -279,10 +281,43 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_written(run, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_table_that_cannot_be_written_leaves_nothing(model, pictures, capsys):
-    words = ["predict", model, "0.png", "--csv", "no/folder.csv"]
+def test_a_table_that_cannot_be_written_leaves_nothing(
+    model, pictures, capsys, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    words = ["predict", model, "0.png", "--csv", "a.csv"]
     err = refused(words, capsys, status=1)
-    assert "Cannot write no/folder.csv: No such file or directory" in err
+    assert "Cannot write a.csv: No space left on device" in err
+    assert not os.path.exists("a.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/folder.csv", "The folder no does not exist; make it, or give another"),
+        ("folder", "folder is a folder; give a file, as folder/x.csv."),
+        (".", ". is a folder"),
+        ("/", "/ is a folder"),
+        ("link.csv", "link.csv is there already"),
+        ("run/config.json", "run/config.json is a part of the run in "),
+        ("run/checkpoints/x.csv", "run/checkpoints/x.csv is a part of the run in "),
+        ("gs://b/x.csv", "nothing is read from or written to"),
+    ],
+)
+def test_a_place_for_no_table_is_refused_before_the_model_is_asked(
+    name, message, run, model, pictures, capsys, monkeypatch
+):
+    os.mkdir("folder")
+    os.symlink("nowhere", "link.csv")
+    os.symlink(run, "run")
+    monkeypatch.setattr("fedjax_mrl.cli.predict._model", None)
+    words = ["predict", model, "0.png", "--csv", name]
+    again = [] if name == "link.csv" else ["--overwrite"]
+    assert message in refused([*words, *again], capsys)
+    assert sorted(os.listdir()) == [*pictures, "folder", "link.csv", "run"]
 
 
 def test_a_model_of_features_takes_no_image_files(tmp_path, capsys):

@@ -133,8 +133,25 @@ HARM = {
     "no classes": (lambda p: rewritten(p, classes=[]), "do not fit together"),
     "a lost class": (lambda p: rewritten(p, classes=["a", "b"]), "does not fit model"),
     "another size": (lambda p: rewritten(p, shape=[7]), "does not fit model"),
-    "another type": (lambda p: rewritten(p, dtype="int32"), "does not fit model"),
+    "another type": (lambda p: rewritten(p, dtype="int32"), "do not fit together"),
+    "another kind": (lambda p: rewritten(p, kind="tokens"), "do not fit together"),
+    "another number": (
+        lambda p: rewritten(p, kind="tokens", dtype="int32"),
+        "does not fit model",
+    ),
+    "numbered classes": (lambda p: rewritten(p, classes=[0] * 3), "do not fit"),
+    "nameless classes": (lambda p: rewritten(p, classes=[None] * 3), "do not fit"),
     "lost files": (lambda p: rewritten(p, files={}), "exported without model.jax"),
+    "no files": (lambda p: rewritten(p, files=None), "a checksum each"),
+    "listed files": (lambda p: rewritten(p, files=[folder.PROGRAM]), "a checksum each"),
+    "no checksum": (
+        lambda p: rewritten(p, files={folder.PROGRAM: "a"}),
+        "a checksum each",
+    ),
+    "nested JSON": (
+        lambda p: (p / folder.DESCRIPTION).write_text("[" * 10**5),
+        "is no JSON",
+    ),
 }
 
 

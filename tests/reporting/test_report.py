@@ -289,6 +289,7 @@ def test_a_header_that_is_not_linear_is_found(trained, monkeypatch):
         (["one", "--out", "other"], "holds other files .*and no report"),
         (["one", "--out", "other", "--overwrite"], "holds other files"),
         (["one", "--out", "other/file"], "is a file, or lies below one"),
+        (["one", "--out", "other/file/x/y"], "is a file, or lies below one"),
     ],
 )
 def test_wrong_use_is_one_sentence(tmp_path, monkeypatch, capsys, words, message):
@@ -303,6 +304,24 @@ def test_wrong_use_is_one_sentence(tmp_path, monkeypatch, capsys, words, message
     told = capsys.readouterr().err
     assert re.search(message, told) and told.count("\n") == 1, told
     assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"client": 1.5}, r"A client is a number from 0; got 1\.5"),
+        ({"client": "0"}, "A client is a number from 0; got '0'"),
+        ({"client": True}, "A client is a number from 0; got True"),
+        ({"targets": 0.5}, "targets must be a list of accuracies"),
+        ({"targets": ("0.5",)}, "A target is an accuracy above 0 .* got '0.5'"),
+        ({"targets": "0.5"}, "A target is an accuracy above 0 .* got '0'"),
+    ],
+)
+def test_options_of_another_type_are_answered_in_a_sentence(options, message, tmp_path):
+    one = runs.write(tmp_path / "one", np.full((1, 2), 0.5), algorithm="fml")
+    with pytest.raises(ValueError, match=message):
+        fm.report(one, tmp_path / "report", **options)
+    assert os.listdir(tmp_path) == ["one"]
 
 
 def test_runs_that_cannot_be_read_are_left_out_and_named(undrawn, tmp_path, capsys):

@@ -159,17 +159,19 @@ def test_a_failed_write_is_told_and_nothing_saved_is_lost(files, monkeypatch):
     assert_trees_equal(files.read(again, EVERY), expected())
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "encrypt", "gone"])
 def test_a_damaged_file_is_noticed(damage, files, tmp_path):
     handle = changed(files, files.create("g", NUMBER, fresh))
     saved = files.save(handle, NUMBER, 1)
     (path,) = tmp_path.glob("g/3-*.npz")
     data = bytearray(path.read_bytes())
-    data[data.index(b"\n") + 4] ^= 1  # in the numbers of the first array
+    if damage == "flip":
+        data[data.index(b"\n") + 4] ^= 1  # in the numbers of the first array
+    if damage == "encrypt":
+        data[data.rindex(b"PK\1\2") + 8] |= 1
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else data)
     if damage == "gone":
         path.unlink()
-    else:
-        path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
     again = files.restore(saved, files.create("g", NUMBER, fresh))
     with pytest.raises(OSError, match="cannot be read"):
         files.read(again, ROWS)
