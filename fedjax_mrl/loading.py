@@ -81,6 +81,7 @@ def load(
     """
     directory = RunDirectory.open(path)
     if not _present(directory):
+        resuming.require_reachable(directory)
         raise _no_checkpoint(directory, [])
     config = _changed(directory.config(), changes)
     on_disk = config.client_store == "disk"
