@@ -81,7 +81,6 @@ def load(
     """
     directory = RunDirectory.open(path)
     if not _present(directory):
-        resuming.require_reachable(directory)
         raise _no_checkpoint(directory, [])
     config = _changed(directory.config(), changes)
     on_disk = config.client_store == "disk"
@@ -257,6 +256,7 @@ def newest(
 
 
 def _no_checkpoint(directory: RunDirectory, unusable: list[str]) -> CheckpointError:
+    resuming.require_reachable(directory)  # it says something else to do
     reasons = (
         " ".join(unusable) or f"There is no checkpoint in {directory.checkpoints}."
     )

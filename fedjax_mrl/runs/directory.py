@@ -74,15 +74,16 @@ class RunDirectory:
             run.lock()
             # Again under the lock: another process may have been faster.
             for name in cls.check(path, overwrite=overwrite):
-                target = run.path / name
-                shutil.rmtree(target) if target.is_dir() else target.unlink()
+                _remove(run.path / name)
             run.write_text("config.json", config)
             for name in COLUMNS:
                 with (run.path / name).open("x", encoding="utf-8", newline="") as file:
                     file.write(tables.header(name))
         except RunDirectoryError:
+            run.unlock()
             raise
         except (OSError, ValueError) as error:
+            run.unlock()
             reason = getattr(error, "strerror", None) or error
             raise RunDirectoryError(
                 f"Cannot write the run directory {str(run.path)!r}: {reason}. Choose "
@@ -102,8 +103,9 @@ class RunDirectory:
         folder = paths.local(path, "The run directory", paths.RESERVED)
         try:
             paths.unusual(folder)
-            compared = [name for name in TABLES if (folder / name).exists()]
-            present = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
+            is_there = lambda name: os.path.lexists(folder / name)
+            compared = [name for name in TABLES if is_there(name)]
+            present = [name for name in (*FILES, *FOLDERS) if is_there(name)]
             more = [path for text in newcomers.OTHERS for path in folder.glob(text)]
             present += sorted(path.name for path in more)
         except paths.PathError:
@@ -218,6 +220,14 @@ class RunDirectory:
     def append(self, name: str, rows: Sequence[tables.Row]) -> None:
         """Adds lines to one of the tables; floats keep six significant digits."""
         tables.append(self.path / name, rows)
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file or a folder; of a link only the link, what it leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _no_run(path: pathlib.Path) -> str:
