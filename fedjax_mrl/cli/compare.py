@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fedjax_mrl import references
-from fedjax_mrl.cli import options, signals, telling, trials
+from fedjax_mrl.cli import options, signals, stored, telling, trials
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -250,7 +250,11 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     ends = {**ends, **earlier}
     rows = [comparison_rows.row(run, target, ends[run.path], columns) for run in runs]
     directories = [RunDirectory(run.path) for run in runs]
-    clients = [functools.partial(each.rows, "clients.csv") for each in directories]
+    read = functools.cache(stored.rows)
+    for line, directory in zip(rows, directories, strict=True):
+        if line["status"] == "done":
+            read(directory, "metrics.csv")  # tells of damage
+    clients = [functools.partial(read, each, "clients.csv") for each in directories]
     try:
         comparison_gains.add(rows, clients, columns)
         table = comparison_writing.write(asked.out, runs, rows)

@@ -200,9 +200,17 @@ class RunDirectory:
         return RunConfig.from_json(text, str(self.path / "config.json"))
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        """The whole lines of a table, see `tables.parse`."""
+        """The lines of a table that can be read, see `tables.sound`."""
+        return self.sound(name)[0]
+
+    def sound(self, name: str) -> tuple[list[dict[str, str]], int]:
+        """The lines of a table that can be read, and how many others it has.
+
+        Raises:
+            OSError: if the file cannot be read.
+        """
         path = self.path / name
-        return tables.parse(name, path.read_text(encoding="utf-8", errors="replace"))
+        return tables.sound(name, path.read_text(encoding="utf-8", errors="replace"))
 
     def cut(self, round: int, every: int = 1) -> None:
         """Cuts all tables back to what they held after a round.
@@ -213,7 +221,9 @@ class RunDirectory:
                 besides goes too.
         """
         for name in COLUMNS:
-            rows = self.rows(name) if (self.path / name).exists() else []
+            path = self.path / name
+            text = path.read_text("utf-8", "replace") if path.exists() else ""
+            rows = tables.parse(name, text)
             self.write_text(name, tables.up_to(name, rows, round, every))
         (self.path / "summary.json").unlink(missing_ok=True)
 
@@ -259,9 +269,9 @@ class Follower(RunDirectory):
     def append(self, name: str, rows: Sequence[tables.Row]) -> None:
         """Another process writes them."""
 
-    def rows(self, name: str) -> list[dict[str, str]]:
+    def sound(self, name: str) -> tuple[list[dict[str, str]], int]:
         """Another process has them."""
-        return []
+        return [], 0
 
     def cut(self, round: int, every: int = 1) -> None:
         """Another process cuts."""
