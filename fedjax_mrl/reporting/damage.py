@@ -41,7 +41,7 @@ def rows(directory: RunDirectory, name: str) -> tuple[Rows, str | None]:
 
 
 def without_strangers(clients: Rows, number: int | None) -> tuple[Rows, str | None]:
-    """The lines of clients.csv that are of clients of the run, and of others a sentence.
+    """The lines of clients.csv of the run's clients, and a sentence on any others.
 
     Args:
         clients: its lines.

@@ -223,6 +223,28 @@ def test_verify_says_equal_or_where_the_first_difference_lies(copied, capsys):
     assert "backend: abacus -> cpu" in capsys.readouterr().out
 
 
+def test_verify_says_what_the_record_has_no_line_of(copied, capsys):
+    table = copied / "rounds.csv"
+    text = table.read_text()
+    head, first, second, *rest = text.splitlines(keepends=True)
+    blank = "1" + "," * first.count(",") + "\n"
+    table.write_text("".join([head, blank, second, *rest]))
+    assert main(["verify", str(copied), "--rounds", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "1 rounds are equal" in out and "can be read: 1.\n" in out
+    table.write_text("".join([head, first, blank.replace("1", "2", 1)]))
+    assert main(["verify", str(copied), "--rounds", "2"]) == 1
+    assert "can be read: 2.\n" in capsys.readouterr().out
+    table.unlink()
+    table.mkdir()
+    assert main(["verify", str(copied)]) == 1
+    assert "holds no digest to compare with" in capsys.readouterr().out
+    table.rmdir()
+    table.write_text(text)
+    (copied / "digests.csv").unlink()
+    assert main(["verify", str(copied), "--rounds", "1"]) == 0
+
+
 def test_a_second_process_is_refused_and_a_dead_ones_lock_is_not_in_the_way(copied):
     holder = "import sys; from fedjax_mrl.runs.directory import RunDirectory as R\n"
     holder += (
