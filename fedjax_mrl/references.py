@@ -67,9 +67,7 @@ def _own(module: ModuleType) -> list[str]:
     return made or list(public)
 
 
-def call(
-    function: Callable[..., Any], takes: str, *args: Any, **options: Any
-) -> Any:
+def call(function: Callable[..., Any], takes: str, *args: Any, **options: Any) -> Any:
     """Calls a function of the user's own.
 
     Args:
