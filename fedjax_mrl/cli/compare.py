@@ -153,7 +153,7 @@ def _read(args: argparse.Namespace) -> _Asked:
         seeds=[_number(int, "--seeds", word) for word in seeds],
         grid=grid,
         together=_number(int, "--together", args.together),
-        target=_number(float, "--target", args.target) if args.target else None,
+        target=None if args.target is None else _target(args.target),
         out=pathlib.Path(args.out),
     )
     if asked.together < 0:
@@ -168,7 +168,7 @@ def _grid(args: argparse.Namespace) -> dict[str, list[str]]:
     grid = grids.parse(args.grid)
     for flag, name in (("--seeds", "seed"), ("--learning-rates", "learning_rate")):
         text = getattr(args, flag[2:].replace("-", "_"))
-        if not text:
+        if text is None:
             continue
         words = text.split(",")
         if name in grid:
@@ -263,6 +263,14 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     print(table, end="")
     console.show(f"Written to {asked.out}")
     return 0
+
+
+def _target(word: str) -> float:
+    from fedjax_mrl.runs import summary
+
+    found = _number(float, "--target", word)
+    summary.require_targets([found])
+    return found
 
 
 def _number(kind: Callable[[str], T], flag: str, word: str) -> T:

@@ -27,6 +27,7 @@ from fedjax_mrl.reporting import (
 from fedjax_mrl.reporting.content import Chapter, Note, Picture, Section, Table
 from fedjax_mrl.reporting.error import ReportError
 from fedjax_mrl.reporting.grouping import Setting
+from fedjax_mrl.runs import summary
 
 _TITLE = "Report of federated runs"
 _INTRODUCTION = (
@@ -136,12 +137,10 @@ def _check(options: Options) -> None:
     for name in options:
         if name not in known:
             raise ReportError(discovery.unknown("option of a report", name, known))
-    for target in options.get("targets", ()):
-        if not 0 < target <= 1:
-            raise ReportError(
-                "A target is an accuracy above 0 and at most 1, as 0.5 for 50 %; got "
-                f"{target:g}."
-            )
+    try:
+        summary.require_targets(options.get("targets", ()))
+    except ValueError as error:
+        raise ReportError(str(error)) from None
     client = options.get("client")
     if client is not None and client < 0:
         raise ReportError(f"A client is a number from 0; got {client}.")
