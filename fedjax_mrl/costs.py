@@ -125,7 +125,11 @@ def to_targets(
         A row for each target that was reached: `target`, `rounds`, `bytes` (both ways,
         of all participants), `flops`, `seconds` as measured, and with machines
         `simulated_seconds`.
+
+    Raises:
+        ValueError: for a target that is no accuracy.
     """
+    summary.require_targets(targets)
     curve = summary.headline_curve(metrics, federation.algorithm.heads[0])
     timed = (
         None if machines is None else simulated_seconds(federation, rounds, machines)

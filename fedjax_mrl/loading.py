@@ -84,15 +84,25 @@ def load(
         raise _no_checkpoint(directory, [])
     config = _changed(directory.config(), changes)
     overlay = _Overlay(directory.clients)
-    dataset = _read(dataset, config)
-    given = {"algorithm": algorithm, "models": models, "dataset": dataset}
-    named = {name: value for name, value in given.items() if value}
-    values = take(named)[1]
+    values = _given(config, algorithm, models, dataset)
     built = federation(directory, config, client_folder=overlay.path, values=values)
     built.state = newest(built, directory, warnings.warn, overlay.refresh)
     built.history.begin_with(tables(directory, built.state.round))
     built.keeps = overlay  # also of its other trials
     return built
+
+
+def _given(
+    config: RunConfig,
+    algorithm: Callable[..., Algorithm] | None,
+    models: Sequence[Any],
+    dataset: Dataset | str | os.PathLike | None,
+) -> Values:
+    """The values that were given for names of the run."""
+    _require_own_names(config, algorithm, models)
+    data = _read(dataset, config)
+    given = {"algorithm": algorithm, "models": models, "dataset": data}
+    return take({name: value for name, value in given.items() if value})[1]
 
 
 def _read(
@@ -103,6 +113,19 @@ def _read(
         where = os.fspath(dataset)
         return datasets.load(where, config.data_dir, config.image_size)
     return dataset
+
+
+def _require_own_names(config: RunConfig, algorithm: Any, models: Any) -> None:
+    """Refuses names of others than the run has: it goes on as it was begun."""
+    listed = models if isinstance(models, list | tuple) else [models]
+    pairs = [("algorithm", algorithm, [config.algorithm])]
+    pairs += [("models", m, [*config.models, config.shared_model]) for m in listed]
+    for kind, name, own in pairs:
+        if isinstance(name, str) and references.absolute(name) not in own:
+            raise ConfigError(
+                f"{kind} of the run are {', '.join(dict.fromkeys(own))}; got {name!r}. "
+                "Leave it out, or give the function or network if it has no name."
+            )
 
 
 def federation(
@@ -262,6 +285,7 @@ def newest(
 
 
 def _no_checkpoint(directory: RunDirectory, unusable: list[str]) -> CheckpointError:
+    resuming.require_reachable(directory)  # it says something else to do
     reasons = (
         " ".join(unusable) or f"There is no checkpoint in {directory.checkpoints}."
     )

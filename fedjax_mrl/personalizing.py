@@ -12,7 +12,7 @@ import numpy as np
 from fedjax_mrl import discovery, numerics, sharding, stores
 from fedjax_mrl.building import from_config, splits, visit_flops
 from fedjax_mrl.building.assembling import Assembler
-from fedjax_mrl.config import ConfigError, RunConfig
+from fedjax_mrl.config import MOST_EPOCHS, ConfigError, RunConfig
 from fedjax_mrl.data import drawn_test, newcomer, npz
 from fedjax_mrl.data.dataset import Dataset
 from fedjax_mrl.data.error import DatasetError
@@ -92,9 +92,11 @@ def play(federation: "Trained", state: State, come: "Come") -> Personalized:
 
 def _require_sound(asked: Asked) -> None:
     whole = isinstance(asked.epochs, (int, np.integer))
-    if not whole or isinstance(asked.epochs, bool) or asked.epochs < 1:
+    whole = whole and not isinstance(asked.epochs, bool)
+    if not whole or not 1 <= asked.epochs <= MOST_EPOCHS:
         raise ConfigError(
-            f"epochs must be a whole number, at least 1; got {asked.epochs!r}."
+            f"epochs must be a whole number, at least 1 and at most {MOST_EPOCHS}; got "
+            f"{asked.epochs!r}."
         )
     if asked.shared not in MODES:
         raise ConfigError(

@@ -11,7 +11,8 @@ import importlib.util
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -64,6 +65,33 @@ def _own(module: ModuleType) -> list[str]:
         if not hasattr(value, "_fields")  # a NamedTuple holds something
     ]
     return made or list(public)
+
+
+def call(function: Callable[..., Any], takes: str, *args: Any, **options: Any) -> Any:
+    """Calls a function of the user's own.
+
+    Args:
+        function: which may be anything that can be called.
+        takes: how messages say what it is called with.
+        *args: for the function.
+        **options: likewise.
+
+    Raises:
+        CodeError: if it fails; a ValueError of its own is an answer and stays.
+    """
+    try:
+        return function(*args, **options)
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:
+        name = getattr(function, "__name__", type(function).__name__)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        inside = last.filename != __file__  # it did begin
+        place = f" in line {last.lineno} of {last.filename}" if inside else ""
+        raise CodeError(
+            f"{name} is called with {takes} and failed{place}: {_reason(error)}. "
+            "Mend that."
+        ) from error
 
 
 def beside(name: str) -> str:
@@ -183,7 +211,7 @@ def _path(where: str) -> pathlib.Path:
 def _import(text: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(where)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(text, error) from error
 
 
@@ -198,7 +226,7 @@ def _from_file(text: str, where: str) -> ModuleType:
         ) from None
     try:
         return _run(path, hashlib.sha256(source).hexdigest())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(text, error) from error
 
 
@@ -246,9 +274,14 @@ def _beside(folder: pathlib.Path) -> Iterator[None]:
         sys.modules.update(hidden)
 
 
-def _failed(text: str, error: Exception) -> CodeError:
-    reason = " ".join(str(error).split())[:300]
+def _failed(text: str, error: Exception | SystemExit) -> CodeError:
     return CodeError(
-        f"{text} cannot be imported: {type(error).__name__}: {reason}. Mend that, or "
-        "name another file."
+        f"{text} cannot be imported: {_reason(error)}. Mend that, or name another file."
     )
+
+
+def _reason(error: Exception | SystemExit) -> str:
+    """What code raised, in a line; of one that ends the process that it did."""
+    if isinstance(error, SystemExit):
+        return "it ends the process (SystemExit)"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

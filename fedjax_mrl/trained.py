@@ -279,7 +279,7 @@ class Trained(Programs):
         targets: Sequence[float] = summary.TARGETS,
         *,
         bandwidth: tuple[float, float] | None = None,
-        speed: float | Mapping[str, float] = 10.0,
+        speed: float | Mapping[str, float] | None = None,
     ) -> list[Row]:
         """Rounds, bytes, FLOPs and seconds until accuracies were first reached.
 
@@ -289,7 +289,7 @@ class Trained(Programs):
                 how long the rounds would have taken on clients' own machines, where a
                 round lasts until its slowest participant is done.
             speed: GFLOP/s that a client's device does in training; a dict gives those
-                of each architecture.
+                of each architecture. By default 10.
 
         Returns:
             A row for each target that was reached: `target`, `rounds`, `bytes` (both
@@ -297,8 +297,9 @@ class Trained(Programs):
             bandwidth `simulated_seconds`.
 
         Raises:
-            ValueError: for a bandwidth or speed that is not above zero, or an
-                architecture that no client has.
+            ValueError: for a bandwidth or speed that is not above zero, an
+                architecture that no client has, a speed without a bandwidth, or a
+                target that is no accuracy.
 
         Example:
             >>> import fedjax_mrl as fm
@@ -312,7 +313,10 @@ class Trained(Programs):
         """
         machines = None
         if bandwidth is not None:
+            speed = 10.0 if speed is None else speed
             machines = costs.machines(bandwidth, speed, self.groups)
+        elif speed is not None:
+            raise ValueError("speed needs bandwidth=(down, up) beside it.")
         rounds, metrics = (self.history.rows(name) for name in ("rounds", "metrics"))
         return costs.to_targets(
             self, rounds, metrics, targets=targets, machines=machines

@@ -96,7 +96,7 @@ def test_costs_say_when_an_accuracy_was_first_reached(trained):
     ]
     first, second = trained.history.rows("rounds")
     target = max(curve)
-    found = trained.costs([0.01, target, 1.1], bandwidth=(20, 5), speed=1)
+    found = trained.costs([0.01, target, 1.0], bandwidth=(20, 5), speed=1)
     assert [row["target"] for row in found] == [0.01, target]
     assert found[0]["rounds"] == 1 and found[0]["flops"] == first["flops"]
     assert found[0]["bytes"] == first["bytes_down"] + first["bytes_up"]
@@ -123,6 +123,15 @@ def test_costs_say_when_an_accuracy_was_first_reached(trained):
 def test_machines_that_there_cannot_be_are_refused(trained, bandwidth, speed, words):
     with pytest.raises(ValueError, match=words):
         trained.costs(bandwidth=bandwidth, speed=speed)
+
+
+def test_what_costs_cannot_say_is_refused(trained):
+    for target in (0, 2, float("nan"), "0.5"):
+        with pytest.raises(ValueError, match=r"above 0 and at most 1, .*; got"):
+            trained.costs([target])
+    with pytest.raises(ValueError, match="speed needs bandwidth"):
+        trained.costs([0.1], speed=5)
+    assert trained.costs([np.float32(0.01)])
 
 
 def rows(*cells):

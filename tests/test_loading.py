@@ -114,6 +114,10 @@ def test_what_cannot_be_loaded_is_told_in_one_sentence(ran, tmp_path):
     assert not (copy / "checkpoints").exists()
     with pytest.raises(ConfigError, match="no setting that load may change 'seed'"):
         fm.load(ran, seed=1)
+    with pytest.raises(ConfigError, match=r"algorithm of the run are .* got 'fedgh'"):
+        fm.load(ran, algorithm="fedgh")
+    with pytest.raises(ConfigError, match=r"models of the run are .* got 'cnn5'"):
+        fm.load(ran, models=["cnn5"])
     told = json.loads((ran / "environment.json").read_text())
     told["data_sha256"] = "0" * 64
     shutil.copytree(ran / "checkpoints", copy / "checkpoints")

@@ -54,3 +54,47 @@ def test_only_methods_of_a_file_are_offered(source, tmp_path, capsys, listed):
     (tmp_path / "fedbias.py").write_text(source)
     told = compare("fedbias.py:fedbais", capsys)
     assert told.endswith("Did you mean 'fedbias'? Valid: fedbias.\n")
+
+
+KINDS = """
+import sys
+number = 3
+def none(): pass
+def divides(first, second=0): return 1 / 0
+def leaves(first, second=0): sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize("flag", ["--models", "--algorithm"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none", "and failed: TypeError: none() takes 0 positional arguments"),
+        ("divides", "mine.py: ZeroDivisionError: division by zero"),
+        ("leaves", "in line 6 of "),
+        ("leaves", "mine.py: it ends the process (SystemExit)"),
+    ],
+)
+def test_functions_that_fail_are_told_in_one_line(
+    flag, name, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(KINDS)
+    argv = ["run", *FLAGS, "--out", "a", flag, f"mine.py:{name}"]
+    assert main(argv) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_number_is_no_method(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(KINDS)
+    assert "mine.py:number is int" in compare("mine.py:number", capsys)
+
+
+def test_a_file_that_ends_the_process_is_not_obeyed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("import sys\nsys.exit(0)\n")
+    assert main(["run", *FLAGS, "--out", "a", "--models", "mine.py:Net"]) == 2
+    assert "imported: it ends the process (SystemExit)" in capsys.readouterr().err

@@ -200,6 +200,7 @@ def test_a_client_from_outside_may_have_another_architecture_and_few_classes():
         ({"clients": []}, "different whole numbers"),
         ({"clients": [3, 3]}, "different whole numbers"),
         ({"epochs": 0}, "epochs must be a whole number"),
+        ({"epochs": 10**30}, "at least 1 and at most 1000000; got 1000000"),
         ({"shared": "frosen"}, "Did you mean 'frozen'"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number"),
         ({"model": "cnn1"}, "Give data as well"),

@@ -28,16 +28,26 @@ def get(name: str | Method) -> Method:
 
     Raises:
         ValueError: for an unknown name, with the nearest valid one, or a reference
-            that leads nowhere.
+            that leads nowhere or to no function.
     """
     if not isinstance(name, str):
-        return name
+        return _callable(name, name)
     if references.is_reference(name):
-        return references.load(name)
+        return _callable(name, references.load(name))
     try:
         return discovery.get(__name__, name, "algorithm")
     except ValueError as error:
         raise ValueError(f"{error}{references.beside(name)}") from None
+
+
+def _callable(name: object, found: Any) -> Method:
+    if not callable(found):
+        raise ValueError(
+            "An algorithm must be a name, or a function of (setup, *, "
+            f"hyper-parameters) that returns a fedjax_mrl.Algorithm; {name} is "
+            f"{type(found).__name__}."
+        )
+    return found
 
 
 def hyperparameters(name: str | Method) -> dict[str, Any]:
@@ -65,7 +75,12 @@ def build(name: str | Method, setup: Setup, **options: Any) -> Algorithm:
         if option not in valid:
             kind = f"hyper-parameter of {references.short(known)}"
             raise ValueError(discovery.unknown(kind, option, valid or ["(none)"]))
-    made = method(setup, **options)
+    ours = getattr(method, "__module__", "").startswith(f"{__name__}.")
+    if ours:
+        made = method(setup, **options)
+    else:
+        takes = "(setup) and its hyper-parameters"
+        made = references.call(method, takes, setup, **options)
     if not isinstance(made, Algorithm):
         raise ValueError(
             f"{known} must return a fedjax_mrl.Algorithm(server, client, heads); it "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fedjax_mrl import references
-from fedjax_mrl.cli import options, signals, telling, trials
+from fedjax_mrl.cli import options, signals, stored, telling, trials
 from fedjax_mrl.cli.command import Command, UsageError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _read(args: argparse.Namespace) -> _Asked:
         seeds=[_number(int, "--seeds", word) for word in seeds],
         grid=grid,
         together=_number(int, "--together", args.together),
-        target=_number(float, "--target", args.target) if args.target else None,
+        target=None if args.target is None else _target(args.target),
         out=pathlib.Path(args.out),
     )
     if asked.together < 0:
@@ -168,7 +168,7 @@ def _grid(args: argparse.Namespace) -> dict[str, list[str]]:
     grid = grids.parse(args.grid)
     for flag, name in (("--seeds", "seed"), ("--learning-rates", "learning_rate")):
         text = getattr(args, flag[2:].replace("-", "_"))
-        if not text:
+        if text is None:
             continue
         words = text.split(",")
         if name in grid:
@@ -250,7 +250,11 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     ends = {**ends, **earlier}
     rows = [comparison_rows.row(run, target, ends[run.path], columns) for run in runs]
     directories = [RunDirectory(run.path) for run in runs]
-    clients = [functools.partial(each.rows, "clients.csv") for each in directories]
+    read = functools.cache(stored.rows)
+    for line, directory in zip(rows, directories, strict=True):
+        if line["status"] == "done":
+            read(directory, "metrics.csv")  # tells of damage
+    clients = [functools.partial(read, each, "clients.csv") for each in directories]
     try:
         comparison_gains.add(rows, clients, columns)
         table = comparison_writing.write(asked.out, runs, rows)
@@ -259,6 +263,14 @@ def _write(asked: _Asked, place: "Place", ends: dict[pathlib.Path, str]) -> int:
     print(table, end="")
     console.show(f"Written to {asked.out}")
     return 0
+
+
+def _target(word: str) -> float:
+    from fedjax_mrl.runs import summary
+
+    found = _number(float, "--target", word)
+    summary.require_targets([found])
+    return found
 
 
 def _number(kind: Callable[[str], T], flag: str, word: str) -> T:

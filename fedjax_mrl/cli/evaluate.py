@@ -65,14 +65,17 @@ def _execute(args: argparse.Namespace) -> int:
 
     gains = None
     if alone is not None:
-        rows = (each.rows("clients.csv") for each in (directory, alone))
-        gains = fairness.gains(*rows)
+        gains = fairness.gains(
+            *(stored.rows(each, "clients.csv") for each in (directory, alone))
+        )
     if args.clients:
         names = federation.client_names
         table = console.client_table(federation.groups, heads, scores, gains, names)
         console.show(table)
     if gains is not None and alone is not None:
         console.show(f"{gains} ({alone.path})", "")
+    for name in ("rounds.csv", "metrics.csv"):
+        stored.rows(directory, name)  # tells of damage
     tables = loading.tables(directory, state.round)
     rows = costs.to_targets(
         federation, tables["rounds"], tables["metrics"], machines=machines

@@ -84,6 +84,13 @@ def _run(argv: Sequence[str]) -> int:
     except defects.Defect as defect:
         defects.show(defect)
         return fail(defect, 1)
+    except MemoryError as error:
+        reason = str(error).rstrip(".") or "it is used up"
+        return fail(
+            f"The memory is not enough: {reason}. `fedjax-mrl plan` says how much a "
+            "run takes, and of what.",
+            1,
+        )
     except KeyboardInterrupt:
         return fail("Interrupted.", 130)
     except BrokenPipeError:  # the reader of another program's stream went away

@@ -57,6 +57,22 @@ def newest(federation: "Federation", directory: "RunDirectory") -> "State":
     return state
 
 
+def rows(directory: "RunDirectory", name: str) -> list[dict[str, str]]:
+    """The lines of a run's table; tells of what cannot be read and is left out."""
+    from fedjax_mrl.runs import tables
+
+    path = directory.path / name
+    try:
+        found, gone = directory.sound(name)
+    except OSError as error:
+        found, told = [], f"{path} cannot be read ({error.strerror})"
+    else:
+        told = tables.left_out(str(path), gone)
+    if told:
+        print(f"fedjax-mrl: {told}.", file=sys.stderr)
+    return found
+
+
 def moved(directory: "RunDirectory", round: int) -> str | None:
     """The warning for a run that goes on elsewhere than its last round was played.
 

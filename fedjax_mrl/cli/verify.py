@@ -58,7 +58,12 @@ def _execute(args: argparse.Namespace) -> int:
             print(f"{directory.path} holds no digest to compare with.")
             return 1
         print(f"{verdict.rounds} rounds are equal, bit for bit.")
-        return 0
+        if verdict.lost:
+            print(
+                "Not compared, since rounds.csv has no line of them that can be read: "
+                f"{', '.join(map(str, verdict.lost))}."
+            )
+        return 1 if verdict.lost else 0
     print(f"The first difference lies in {verdict.difference}.")
     if verdict.since > 1:
         print(

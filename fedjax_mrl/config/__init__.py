@@ -6,6 +6,7 @@ and the file format YAML (`safe_load`); see docs/design.md for the reason.
 
 from fedjax_mrl.config.error import ConfigError as ConfigError
 from fedjax_mrl.config.private import Privacy as Privacy
+from fedjax_mrl.config.run_config import MOST_EPOCHS as MOST_EPOCHS
 from fedjax_mrl.config.run_config import NATURAL as NATURAL
 from fedjax_mrl.config.run_config import RunConfig as RunConfig
 from fedjax_mrl.config.run_config import build as build

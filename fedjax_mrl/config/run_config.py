@@ -16,6 +16,8 @@ from fedjax_mrl.config.error import ConfigError
 from fedjax_mrl.config.values import Setting
 
 NATURAL = "natural"  # the partition by the clients that the data name
+# Beyond these no machine has the memory for a visit's schedule, or a network.
+MOST_EPOCHS, WIDEST = 10**6, 2**20
 
 
 def _option(default: Any, help: str, **metadata: Any) -> Any:
@@ -52,9 +54,14 @@ class RunConfig:
         "length",
     )
     shared_model: str = _option("cnn5", "architecture that all clients share")
-    feature_dim: int = _option(500, "width of the private representations", low=1)
+    feature_dim: int = _option(
+        500, "width of the private representations", low=1, high=WIDEST
+    )
     shared_dim: int | None = _option(
-        None, "width of the shared representation (default: the algorithm's)", low=1
+        None,
+        "width of the shared representation (default: the algorithm's)",
+        low=1,
+        high=WIDEST,
     )
     num_clients: int = _option(
         10,
@@ -101,7 +108,9 @@ class RunConfig:
         high=1,
     )
     rounds: int = _option(20, "number of communication rounds", low=0)
-    epochs: int = _option(1, "local epochs of a participant in a round", low=1)
+    epochs: int = _option(
+        1, "local epochs of a participant in a round", low=1, high=MOST_EPOCHS
+    )
     batch_size: int = _option(64, "number of examples of a local step", low=1)
     learning_rate: float = _option(0.01, "learning rate of local SGD", low=0)
     learning_rate_decay: str = _option(

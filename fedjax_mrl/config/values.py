@@ -104,8 +104,10 @@ def _convert(field: dataclasses.Field, kind: type, value: Any) -> Any:
         raise wrong
     if kind is float:
         return number
-    if number != int(number) or abs(number) > 2**53:
+    if number != int(number):
         raise wrong
+    if abs(number) > 2**53:  # those above are not all numbers of JSON
+        raise ConfigError(f"{flag(field)} must be at most {2**53}; got {value!r}.")
     return int(number)
 
 

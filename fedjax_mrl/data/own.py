@@ -253,6 +253,11 @@ def _numbers(y: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
             f"{low}..{high}{lost}; number them from 0 without gaps{shift}, or give "
             "label_names, one a class, if some have no training image."
         )
+    if high == 0:
+        raise DatasetError(
+            "There must be at least two classes, but all of y_train are of the class "
+            "0; give examples of another one."
+        )
     extra = np.setdiff1d(y_test, y)
     if extra.size:
         several = f"the classes {_some(extra)} have"

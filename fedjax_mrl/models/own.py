@@ -230,7 +230,9 @@ def _called(
     if width is not None:
         options["feature_dim"] = width
     options = {key: v for key, v in options.items() if anything or key in known}
-    made = architecture(make(sample.shape, sample.num_classes, **options))
+    takes = "(input_shape, num_classes) and such options as it has"
+    given = sample.shape, sample.num_classes
+    made = architecture(references.call(make, takes, *given, **options))
     return made.build(sample, width, lowering)._replace(name=name)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedjax_mrl.config import RunConfig
@@ -11,8 +10,6 @@ from fedjax_mrl.runs import tables
 from fedjax_mrl.runs.directory import RunDirectory
 
 Rows = Sequence[Mapping[str, str]]
-_SCORES = ("mean_accuracy", "worst_accuracy", "p10_accuracy", "accuracy")
-_SCORES += ("bytes_down", "bytes_up", "flops")
 
 
 def rows(directory: RunDirectory, name: str) -> tuple[Rows, str | None]:
@@ -39,23 +36,21 @@ def rows(directory: RunDirectory, name: str) -> tuple[Rows, str | None]:
             f"its {name} is unreadable: it does not begin with the names of the "
             "columns, so the file was damaged or replaced"
         )
-    parsed = tables.parse(name, text)
-    whole = [row for row in parsed if _is_whole(row)]
-    lines = [line for line in text[: text.rfind("\n") + 1].split("\n")[1:] if line]
-    gone = len(lines) - len(whole)
-    if not gone:
-        return whole, None
-    some = "1 line of it is" if gone == 1 else f"{gone} lines of it are"
-    return whole, f"its {name} is damaged: {some} unreadable and left out"
+    whole, gone = tables.sound(name, text)
+    return whole, tables.left_out(f"its {name}", gone)
 
 
-def _is_whole(row: Mapping[str, str]) -> bool:
-    """Whether the numbers of a line are numbers; an empty cell is none that is bad."""
-    try:
-        [float(row[name]) for name in _SCORES if row.get(name)]
-    except ValueError:
-        return False
-    return bool(re.fullmatch(r"\d*", row.get("client", "")))
+def without_strangers(clients: Rows, number: int | None) -> tuple[Rows, str | None]:
+    """The lines of clients.csv of the run's clients, and a sentence on any others.
+
+    Args:
+        clients: its lines.
+        number: of the run's clients; None if that is not known.
+    """
+    if number is None:
+        return clients, None
+    known = [row for row in clients if int(row["client"]) < number]
+    return known, tables.left_out("its clients.csv", len(clients) - len(known))
 
 
 def early_ends(
@@ -113,7 +108,7 @@ def _last(found: Iterable[Mapping[str, str]]) -> int:
 
 def _summary_rounds(directory: RunDirectory) -> int | None:
     """The rounds of a run that has ended; None of any other."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
         return int(json.loads(directory.read_text("summary.json"))["rounds"])
     return None
 

@@ -107,7 +107,10 @@ def read(path: pathlib.Path) -> Run:
     metrics, bad = damage.rows(directory, "metrics.csv")
     played, of_rounds = _or_nothing(directory, "rounds.csv")
     tested, of_clients = _or_nothing(directory, "clients.csv")
-    said = [each for each in (bad, of_rounds, of_clients) if each is not None]
+    number = _number(path)
+    tested, strange = damage.without_strangers(tested, number)
+    found = bad, of_rounds, of_clients, strange
+    said = [each for each in found if each is not None]
     ends = damage.early_ends(directory, config, metrics, played)
     if not metrics:
         raise ReportError(
@@ -132,18 +135,18 @@ def read(path: pathlib.Path) -> Run:
         accuracy,
         architectures,
         _lowest(metrics, heads[0]),
-        _number(path, config, clients),
+        number or max([config.num_clients, *(clients + 1).tolist()]),
         (*said, *ends),
         private_runs.read(path),
     )
 
 
-def _number(path: pathlib.Path, config: RunConfig, tested: np.ndarray) -> int:
-    """How many clients a run has; without its partition, as far as it is known."""
+def _number(path: pathlib.Path) -> int | None:
+    """How many clients a run has; None without its partition."""
     try:
         return len(partitions.load(path / "partition.npz").train)
     except (OSError, ValueError):
-        return max([config.num_clients, *(tested + 1).tolist()])
+        return None
 
 
 def _or_nothing(directory: RunDirectory, name: str) -> tuple[damage.Rows, str | None]:

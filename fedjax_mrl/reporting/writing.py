@@ -28,6 +28,7 @@ from fedjax_mrl.reporting import (
 from fedjax_mrl.reporting.content import Chapter, Note, Picture, Section, Table
 from fedjax_mrl.reporting.error import ReportError
 from fedjax_mrl.reporting.grouping import Setting
+from fedjax_mrl.runs import summary
 
 _TITLE = "Report of federated runs"
 _INTRODUCTION = (
@@ -142,12 +143,10 @@ def _check(options: Options) -> None:
         raise ReportError(
             f"targets must be a list of accuracies, as (0.5, 0.6); got {targets!r}."
         )
-    for target in targets:
-        if not isinstance(target, numbers.Real) or not 0 < target <= 1:
-            raise ReportError(
-                "A target is an accuracy above 0 and at most 1, as 0.5 for 50 %; got "
-                f"{target!r}."
-            )
+    try:
+        summary.require_targets(targets)
+    except ValueError as error:
+        raise ReportError(str(error)) from None
     client = options.get("client")
     whole = isinstance(client, numbers.Integral) and not isinstance(client, bool)
     if client is not None and not (whole and client >= 0):

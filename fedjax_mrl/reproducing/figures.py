@@ -4,6 +4,7 @@ Every message names the file and the key, so that a preset of one's own can be m
 """
 
 import math
+import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -106,8 +107,10 @@ def by_method(given: Any, names: Names, source: str) -> list[tuple[str, str, Any
     return found
 
 
-def numbers(given: Any, names: Collection[str] | None, source: str) -> dict[str, float]:
-    """Numbers by setting, or by method (`names` is None).
+def numbers(
+    given: Any, names: Collection[str] | None, source: str, most: float = math.inf
+) -> dict[str, float]:
+    """Numbers from 0 to `most` by setting, or by method (`names` is None).
 
     Paces may be of methods that a preset has not: tables of them are shared.
 
@@ -120,6 +123,9 @@ def numbers(given: Any, names: Collection[str] | None, source: str) -> dict[str,
             known("setting", name, names, source)
         key = references.short(str(name)) if names is None else name
         found[key] = number(value, f"{source}.{name}")
+        if not 0 <= found[key] <= most:
+            to = "at least 0" if math.isinf(most) else f"from 0 to {most:g}"
+            raise ConfigError(f"{source}.{name} must be {to}; got {value!r}.")
     return found
 
 
@@ -133,6 +139,35 @@ def number(value: Any, place: str) -> float:
     if not good or not math.isfinite(value):
         raise ConfigError(f"{place} must be a number; got {value!r}.")
     return float(value)
+
+
+def whole(value: Any, place: str, least: float = -math.inf) -> int:
+    """A whole number.
+
+    Raises:
+        ConfigError: for anything else, or a smaller one than `least`.
+    """
+    found = number(value, place)
+    if not found.is_integer() or found < least:
+        more = "" if math.isinf(least) else f", at least {least}"
+        raise ConfigError(f"{place} must be a whole number{more}; got {value!r}.")
+    return int(value)
+
+
+def folder_names(given: Any, source: str) -> Mapping[str, Any]:
+    """A mapping of names that folders have, too.
+
+    Raises:
+        ConfigError: if it is none, or one of its names cannot be a folder's.
+    """
+    for name in mapping(given, source):
+        text = name if isinstance(name, str) else ""
+        if not text or text == ".." or pathlib.PurePath(text).name != text:
+            raise ConfigError(
+                f"{source}: a name must be text and fit for a folder, so without /, in "
+                f"quotes if it is a number; got {name!r}."
+            )
+    return given
 
 
 def known(kind: str, name: object, valid: Collection[str], source: str) -> None:

@@ -152,10 +152,10 @@ def _read(name: str, found: Mapping[str, Any], source: str) -> Preset:
             raise ConfigError(
                 f"{source}: {key} must be one of {', '.join(valid)}; got {given!r}."
             )
-    scales = mapping(found["scales"], f"{source}: scales")
+    scales = figures.folder_names(found["scales"], f"{source}: scales")
     for scale, given in scales.items():
         _require(given, _SCALE_KEYS, {"cells"}, f"{source}: scales.{scale}")
-    settings = mapping(found["settings"], f"{source}: settings")
+    settings = figures.folder_names(found["settings"], f"{source}: settings")
     names = Names(settings, _methods(scales, source))
     versus = str(found.get("versus", "standalone"))
     if "versus" in found:
@@ -198,7 +198,7 @@ def _methods(scales: Mapping[str, Any], source: str) -> dict[str, str]:
 
 
 def _list(value: Any, source: str) -> Sequence[Any]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    if not value or not isinstance(value, Sequence) or isinstance(value, str):
         raise ConfigError(f"{source} must be a list, as [a, b]; got {value!r}.")
     return value
 
@@ -224,7 +224,7 @@ def _scale(name: str, whole: Mapping[str, Any], names: Names, source: str) -> Sc
         paced, aimed = level.get("seconds", {}), level.get("target")
         seconds |= figures.numbers(paced, None, f"{key} seconds")
         if aimed is not None:  # a scale's own takes the place of the whole
-            targets = figures.numbers(aimed, settings, f"{key} target")
+            targets = figures.numbers(aimed, settings, f"{key} target", 1)
     return Scale(
         name=name,
         differs=str(given.get("differs", "")),
@@ -234,7 +234,7 @@ def _scale(name: str, whole: Mapping[str, Any], names: Names, source: str) -> Sc
         ),
         time=str(given.get("time", "")),
         seconds=seconds,
-        images=int(figures.number(whole.get("images", 40000), f"{source}: images")),
+        images=figures.whole(whole.get("images", 40000), f"{source}: images", 1),
         expected=figures.measured(
             given.get("expected", {}), names, f"{where}.expected"
         ),
@@ -282,7 +282,7 @@ def _cells(given: Any, settings: Mapping[str, Any], source: str) -> Cells:
     return Cells(
         named,
         tuple(map(str, given["algorithms"])),
-        tuple(int(figures.number(seed, f"{source}: seeds")) for seed in seeds),
+        tuple(figures.whole(seed, f"{source}: seeds") for seed in seeds),
         mapping(given.get("grid", {}), f"{source}: grid"),
     )
 

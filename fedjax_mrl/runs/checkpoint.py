@@ -222,6 +222,20 @@ class Checkpoints:
         except Exception:  # one of an earlier process that is damaged is not the best
             return None
 
+    def notes(self, round: int) -> dict[str, Any]:
+        """Reads the notes of a round's checkpoint, whatever its arrays are.
+
+        Raises:
+            CheckpointError: if they cannot be read or are no mapping.
+        """
+        try:
+            found = self._notes(round)
+        except Exception as error:  # as in `read`
+            raise self._unread(round, self._words(error)) from None
+        if not isinstance(found, dict):
+            raise self._unread(round, "its notes are damaged.")
+        return found
+
     def read(self, round: int, like: Any) -> Restored:
         """Reads the checkpoint of a round.
 
@@ -233,10 +247,7 @@ class Checkpoints:
             CheckpointError: if it cannot be read or does not fit `like`.
         """
         if not self._assembled(round):
-            raise CheckpointError(
-                f"The checkpoint of round {round} in {self._folder} cannot be read: "
-                f"{MANIFEST} is missing."
-            )
+            raise self._unread(round, f"{MANIFEST} is missing.")
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like
         )
@@ -254,10 +265,13 @@ class Checkpoints:
             _require_shapes(restored["state"], like)
             return Restored(round, restored["state"], restored["notes"])
         except Exception as error:  # whatever damage makes its readers raise
-            raise CheckpointError(
-                f"The checkpoint of round {round} in {self._folder} cannot be read: "
-                f"{self._words(error)[:200]}"
-            ) from None
+            raise self._unread(round, self._words(error)) from None
+
+    def _unread(self, round: int, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"The checkpoint of round {round} in {self._folder} cannot be read: "
+            f"{reason[:200]}"
+        )
 
     def _words(self, error: Exception) -> str:
         """An error in one line, with the folder's own name."""

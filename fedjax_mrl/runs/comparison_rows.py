@@ -1,6 +1,5 @@
 """The rows of comparison.csv, and the curves, of a comparison's runs."""
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from fedjax_mrl import references
 from fedjax_mrl.config import RunConfig
 from fedjax_mrl.runs import effective, grid_columns, summary
 from fedjax_mrl.runs.comparison import Run
+from fedjax_mrl.runs.directory import RunDirectory
 
 COLUMNS = (
     "algorithm",
@@ -98,6 +98,5 @@ def read_curve(run: Run) -> list[tuple[int, float]]:
     found = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
     if not found["headline"]:
         return []
-    with (run.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = RunDirectory(run.path).rows("metrics.csv")
     return summary.headline_curve(rows, found["headline"]["head"])

@@ -27,7 +27,7 @@ def rounds_played(path: pathlib.Path) -> int | None:
     try:
         summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
         return int(summary["rounds"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

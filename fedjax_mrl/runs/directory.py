@@ -74,15 +74,16 @@ class RunDirectory:
             run.lock()
             # Again under the lock: another process may have been faster.
             for name in cls.check(path, overwrite=overwrite):
-                target = run.path / name
-                shutil.rmtree(target) if target.is_dir() else target.unlink()
+                _remove(run.path / name)
             run.write_text("config.json", config)
             for name in COLUMNS:
                 with (run.path / name).open("x", encoding="utf-8", newline="") as file:
                     file.write(tables.header(name))
         except RunDirectoryError:
+            run.unlock()
             raise
         except (OSError, ValueError) as error:
+            run.unlock()
             reason = getattr(error, "strerror", None) or error
             raise RunDirectoryError(
                 f"Cannot write the run directory {str(run.path)!r}: {reason}. Choose "
@@ -102,8 +103,9 @@ class RunDirectory:
         folder = paths.local(path, "The run directory", paths.RESERVED)
         try:
             paths.unusual(folder)
-            compared = [name for name in TABLES if (folder / name).exists()]
-            present = [name for name in (*FILES, *FOLDERS) if (folder / name).exists()]
+            is_there = lambda name: os.path.lexists(folder / name)
+            compared = [name for name in TABLES if is_there(name)]
+            present = [name for name in (*FILES, *FOLDERS) if is_there(name)]
             more = [path for text in newcomers.OTHERS for path in folder.glob(text)]
             present += sorted(path.name for path in more)
         except paths.PathError:
@@ -198,9 +200,17 @@ class RunDirectory:
         return RunConfig.from_json(text, str(self.path / "config.json"))
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        """The whole lines of a table, see `tables.parse`."""
+        """The lines of a table that can be read, see `tables.sound`."""
+        return self.sound(name)[0]
+
+    def sound(self, name: str) -> tuple[list[dict[str, str]], int]:
+        """The lines of a table that can be read, and how many others it has.
+
+        Raises:
+            OSError: if the file cannot be read.
+        """
         path = self.path / name
-        return tables.parse(name, path.read_text(encoding="utf-8", errors="replace"))
+        return tables.sound(name, path.read_text(encoding="utf-8", errors="replace"))
 
     def cut(self, round: int, every: int = 1) -> None:
         """Cuts all tables back to what they held after a round.
@@ -211,7 +221,9 @@ class RunDirectory:
                 besides goes too.
         """
         for name in COLUMNS:
-            rows = self.rows(name) if (self.path / name).exists() else []
+            path = self.path / name
+            text = path.read_text("utf-8", "replace") if path.exists() else ""
+            rows = tables.parse(name, text)
             self.write_text(name, tables.up_to(name, rows, round, every))
         (self.path / "summary.json").unlink(missing_ok=True)
 
@@ -235,6 +247,14 @@ def require_no_part(path: pathlib.Path) -> None:
                 f"{path} is a part of the run in {folder} and is not replaced; choose "
                 "another file."
             )
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file or a folder; of a link only the link, what it leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _no_run(path: pathlib.Path) -> str:
@@ -266,9 +286,9 @@ class Follower(RunDirectory):
     def append(self, name: str, rows: Sequence[tables.Row]) -> None:
         """Another process writes them."""
 
-    def rows(self, name: str) -> list[dict[str, str]]:
+    def sound(self, name: str) -> tuple[list[dict[str, str]], int]:
         """Another process has them."""
-        return []
+        return [], 0
 
     def cut(self, round: int, every: int = 1) -> None:
         """Another process cuts."""

@@ -133,19 +133,21 @@ class Recorder:
     def summarise(self) -> Summary:
         """Writes summary.json from the tables."""
         federation = self._federation
-        try:
-            values = summary.summarise(
-                algorithm=references.short(federation.config.algorithm),
-                dataset=federation.dataset.name,
-                rounds=self._directory.rows("rounds.csv"),
-                metrics=self._directory.rows("metrics.csv"),
-                head=federation.algorithm.heads[0],
-            )
-        except ValueError as error:
+        names = "rounds.csv", "metrics.csv"
+        (rounds, metrics), lost = zip(*map(self._directory.sound, names), strict=True)
+        damaged = [name for name, gone in zip(names, lost, strict=True) if gone]
+        if damaged:
             raise OSError(
-                f"summary.json is not written: a table in {self._directory.path} was "
-                f"damaged ({error}). The checkpoints are complete."
-            ) from None
+                f"summary.json is not written: {' and '.join(damaged)} in "
+                f"{self._directory.path} was damaged. The checkpoints are complete."
+            )
+        values = summary.summarise(
+            algorithm=references.short(federation.config.algorithm),
+            dataset=federation.dataset.name,
+            rounds=rounds,
+            metrics=metrics,
+            head=federation.algorithm.heads[0],
+        )
         if federation.privacy is not None:
             values["privacy"] = federation.privacy.summary(values["rounds"])
         self._directory.write_json("summary.json", values)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,21 +27,27 @@ def restore(
         warn: is told of every checkpoint that cannot be used.
 
     Raises:
-        CheckpointError: if a checkpoint is of another configuration.
+        CheckpointError: if a checkpoint is of another configuration, or those that
+            there should be are out of reach.
     """
+    require_reachable(directory)
     if not directory.checkpoints.is_dir():
         return None
     like = federation.arrays(federation.init())
     with Checkpoints(directory.checkpoints, federation.config.keep_checkpoints) as kept:
         for round in kept.rounds():
             try:
+                theirs = _configuration(kept.notes(round), round)
+            except CheckpointError as error:
+                warn(f"{error} Now the one before it is tried.")
+                continue
+            # Before the arrays, which those of another one do not fit.
+            _require_same(theirs, json.loads(federation.config.to_json()), round)
+            try:
                 saved = kept.read(round, like)
             except CheckpointError as error:
                 warn(f"{error} Now the one before it is tried.")
                 continue
-            # As this version writes it: an earlier one may have had fewer settings.
-            theirs = json.loads(RunConfig.from_json(saved.notes["config"]).to_json())
-            _require_same(theirs, json.loads(federation.config.to_json()), round)
             state = federation.place(round, saved.arrays)
             try:
                 digest = federation.digester()(state)[0]
@@ -54,6 +61,30 @@ def restore(
                 "damaged (its digest differs). Now the one before it is tried."
             )
     return None
+
+
+def require_reachable(directory: RunDirectory) -> None:
+    """Refuses a run whose checkpoints are not gone, but out of reach for now.
+
+    A run that has ended wrote one; a run that was killed may have written none.
+
+    Raises:
+        CheckpointError: that says what to do.
+    """
+    folder = directory.checkpoints
+    if not folder.is_dir() and os.path.lexists(folder):
+        what = "a link that leads nowhere" if folder.is_symlink() else "a file"
+        raise CheckpointError(
+            f"{folder} must be the folder of the run's checkpoints, but is {what}. "
+            "Bring the folder back, or remove what is in its place."
+        )
+    ended = (directory.path / "summary.json").exists()
+    if ended and not (folder.is_dir() and any(folder.iterdir())):
+        raise CheckpointError(
+            f"There is no checkpoint in {folder}, although the run has ended. Bring "
+            "the folder back, or remove summary.json, after which `fedjax-mrl resume "
+            f"{directory.path}` plays the run again."
+        )
 
 
 # Settings that change no number of any round, or only how many rounds there are.
@@ -92,6 +123,15 @@ def on_its_schedules(new: RunConfig, old: RunConfig) -> RunConfig:
 def schedule_length(config: RunConfig) -> int:
     """Rounds over which the schedules of a run extend."""
     return config.rounds if config.schedule_rounds is None else config.schedule_rounds
+
+
+def _configuration(notes: dict[str, Any], round: int) -> dict[str, Any]:
+    """A checkpoint's configuration; one of an earlier version has all settings too."""
+    if not all(isinstance(notes.get(name), str) for name in ("config", "digest")):
+        raise CheckpointError(
+            f"The checkpoint of round {round} cannot be read: its notes are damaged."
+        )
+    return json.loads(RunConfig.from_json(notes["config"]).to_json())
 
 
 def _require_same(theirs: dict[str, Any], ours: dict[str, Any], round: int) -> None:

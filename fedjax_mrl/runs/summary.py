@@ -1,5 +1,6 @@
 """Numbers of a whole run from its rounds: headline, targets, traffic."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -129,6 +130,20 @@ def _headline(
 def _number(row: Mapping[str, Any], name: str) -> float | None:
     """A cell; None where an earlier version wrote none."""
     return float(row[name]) if row.get(name) not in (None, "") else None
+
+
+def require_targets(targets: Sequence[float]) -> None:
+    """Refuses what is no accuracy that could be reached.
+
+    Raises:
+        ValueError: then.
+    """
+    for target in targets:
+        if not isinstance(target, numbers.Real) or not 0 < target <= 1:
+            raise ValueError(
+                "A target is an accuracy above 0 and at most 1, as 0.5 for 50 %; got "
+                f"{target!r}."
+            )
 
 
 def reached(

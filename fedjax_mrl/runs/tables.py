@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -54,6 +55,19 @@ COLUMNS = {
     "digests.csv": ("round", "owner", "leaf", "sha256"),
 }
 
+# The numbers without which a line says nothing, and the largest that each can be.
+_NEEDED = {
+    "rounds.csv": dict.fromkeys(
+        ("seconds", "participants", "bytes_down", "bytes_up", "flops"), math.inf
+    ),
+    "metrics.csv": {"clients": math.inf, "mean_accuracy": 1.0},
+    "clients.csv": {"client": math.inf, "accuracy": 1.0},
+    "digests.csv": {},
+}
+_OPTIONAL = {"worst_accuracy": 1.0, "p10_accuracy": 1.0}  # new in version 0.2
+_WHOLE = ("client", "clients")
+_DIGITS = 9  # that such a number has at most
+
 
 def header(name: str) -> str:
     """The first line of a table: its columns."""
@@ -81,8 +95,48 @@ def parse(name: str, text: str) -> list[dict[str, str]]:
     return [
         dict(zip(columns, line + missing, strict=True))
         for line in cells
-        if len(line) == width and line[0].isdecimal()
+        if len(line) == width and _is_number(line[0])
     ]
+
+
+def sound(name: str, text: str) -> tuple[list[dict[str, str]], int]:
+    """The lines of a table whose numbers are numbers, and how many others it has.
+
+    Half a line at the end is not counted: a run that was killed leaves it.
+    """
+    found = [row for row in parse(name, text) if _is_sound(name, row)]
+    lines = text[: text.rfind("\n") + 1].split("\n")[1:]
+    return found, sum(bool(line) for line in lines) - len(found)
+
+
+def _is_sound(name: str, row: Mapping[str, str]) -> bool:
+    if not all(_is_number(row[column]) for column in _WHOLE if column in row):
+        return False
+    told = {key: most for key, most in _OPTIONAL.items() if row.get(key)}
+    try:
+        return all(
+            0 <= float(row[column]) <= most and math.isfinite(float(row[column]))
+            for column, most in (_NEEDED[name] | told).items()
+        )
+    except ValueError:
+        return False
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _DIGITS
+
+
+def left_out(name: str, number: int) -> str | None:
+    """Says of a table that lines of it are left out; None if there are none.
+
+    Args:
+        name: as it is shown.
+        number: of these lines.
+    """
+    if not number:
+        return None
+    some = "1 line of it is" if number == 1 else f"{number} lines of it are"
+    return f"{name} is damaged: {some} unreadable and left out"
 
 
 def append(path: pathlib.Path, rows: Sequence[Row]) -> None:

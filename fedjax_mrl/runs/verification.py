@@ -20,12 +20,14 @@ class Verdict(NamedTuple):
             difference, or else the last compared round, was recorded.
         since: the first round of those that were recorded there; above 1 if the run
             went on elsewhere than it began.
+        lost: rounds of which rounds.csv should have a line and has none to be read.
     """
 
     rounds: int
     difference: str | None
     environment: list[str]
     since: int = 1
+    lost: tuple[int, ...] = ()
 
 
 def verify(
@@ -42,13 +44,10 @@ def verify(
         rounds: how many to play at most.
         report: called with each compared round and whether it is equal.
     """
-    recorded = {
-        int(row["round"]): row["digest"]
-        for row in directory.rows("rounds.csv")
-        if row["digest"]
-    }
+    digests = {int(row["round"]): row["digest"] for row in _rows(directory, "rounds")}
+    recorded = {round: digest for round, digest in digests.items() if digest}
     leaves: dict[int, dict[tuple[str, str], str]] = {}
-    for row in directory.rows("digests.csv"):
+    for row in _rows(directory, "digests"):
         of_round = leaves.setdefault(int(row["round"]), {})
         of_round[row["owner"], row["leaf"]] = row["sha256"]
     environments = environment.recorded(directory)
@@ -56,10 +55,13 @@ def verify(
 
     def verdict(compared: int, round: int, difference: str | None) -> Verdict:
         there = environment.of_round(environments, max(round, 1))
+        last = min(rounds, max([*digests, *leaves], default=0))
+        lost = tuple(n for n in range(1, last + 1) if n not in digests)
         if there is None:
-            return Verdict(compared, difference, ["environment.json cannot be read"])
-        changes = environment.changes(there, here)
-        return Verdict(compared, difference, changes, there["from_round"])
+            changes, since = ["environment.json cannot be read"], 1
+        else:
+            changes, since = environment.changes(there, here), there["from_round"]
+        return Verdict(compared, difference, changes, since, lost)
 
     digester = federation.digester()
     state = federation.init()
@@ -82,6 +84,14 @@ def verify(
             where = _first(found, there)
             return verdict(compared, state.round, f"round {state.round}: {where}")
     return verdict(compared, state.round, None)
+
+
+def _rows(directory: RunDirectory, table: str) -> list[dict[str, str]]:
+    """The lines of a table; none if it cannot be read, so that nothing is compared."""
+    try:
+        return directory.rows(f"{table}.csv")
+    except OSError:
+        return []
 
 
 def _first(leaves: list, recorded: dict[tuple[str, str], str]) -> str:

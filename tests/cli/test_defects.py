@@ -83,6 +83,16 @@ def test_what_was_raised_on_purpose_is_wrong_use(fails, text, monkeypatch, capsy
     assert capsys.readouterr().err == f"fedjax-mrl: {text}\n"
 
 
+def test_too_little_memory_is_no_traceback(monkeypatch, capsys):
+    def fails(_):
+        raise MemoryError("Unable to allocate 116 TiB")
+
+    monkeypatch.setattr(options, "resolve", fails)
+    assert main(RUN) == 1
+    told = capsys.readouterr().err
+    assert "memory is not enough: Unable to allocate 116 TiB. `fedjax" in told
+
+
 def test_an_error_that_was_never_raised_is_no_answer():
     assert not defects.foreseen(ValueError("made by hand"))
 

@@ -148,7 +148,7 @@ WRONG = {
     "a new test class": ({"y_test": lambda y: y + 1}, "the class 3 has none"),
     "one text": ({"label_names": "abc"}, "must be a list of names"),
     "one name": ({"label_names": np.array("abc")}, "must be a list of names"),
-    "one class": (both(lambda y: y * 0), "at least two classes"),
+    "one class": (both(lambda y: y * 0), "are of the class 0; give"),
     "two means": ({"mean": (0.5, 0.5)}, "mean must have one value for each of the 1"),
     "mean of pixels": ({"mean": (127.0,)}, "divide it by 255"),
     "no deviation": ({"std": (0.0,)}, "std must be positive"),

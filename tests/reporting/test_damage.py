@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from fedjax_mrl import partitions
 from fedjax_mrl.cli.main import main
 from fedjax_mrl.reporting import drawing, folder
 from tests.reporting import runs
@@ -79,6 +80,40 @@ def test_lines_that_are_no_numbers_are_left_out_and_counted(finished, told):
     table.write_text(text)
     for text in told(finished):
         assert "metrics.csv is damaged: 1 line of it is unreadable" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("metrics.csv", "mean_accuracy", ""),
+        ("metrics.csv", "mean_accuracy", "nan"),
+        ("metrics.csv", "worst_accuracy", "inf"),
+        ("metrics.csv", "clients", "x"),
+        ("clients.csv", "accuracy", ""),
+        ("clients.csv", "client", ""),
+        ("clients.csv", "client", "999999999"),
+        ("rounds.csv", "round", "9" * 5000),
+        ("rounds.csv", "bytes_down", ""),
+        ("rounds.csv", "flops", ""),
+    ],
+)
+def test_a_line_without_a_number_that_it_needs_is_left_out_and_counted(
+    finished, told, name, column, value
+):
+    parts = [np.array([0])] * 3
+    split = partitions.Partition(parts, parts)
+    partitions.save(finished / "partition.npz", split)
+    head, first, *rest = (finished / name).read_text().splitlines(keepends=True)
+    cells = dict(zip(head.strip().split(","), first.strip().split(","), strict=True))
+    first = ",".join({**cells, column: value}.values()) + "\n"
+    (finished / name).write_text("".join([head, first, *rest]))
+    for text in told(finished):
+        assert f"its {name} is damaged: 1 line of it is unreadable" in text
+
+
+def test_a_summary_of_endless_rounds_is_none(finished, told):
+    (finished / "summary.json").write_text('{"rounds": 1e400}')
+    assert told(finished)[0] == ""
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "rounds.csv", "clients.csv"])

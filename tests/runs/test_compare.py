@@ -92,6 +92,25 @@ def test_a_comparison_goes_on_where_it_stopped(compared, capsys):
     ]
 
 
+def test_damaged_lines_of_tables_are_told_and_left_out(compared, tmp_path, capsys):
+    folder = shutil.copytree(compared, tmp_path / "copy")
+    for name in ("lg_fedavg-0/metrics.csv", "standalone-0/clients.csv"):
+        head, first, *rest = (folder / name).read_text().splitlines(keepends=True)
+        blank = first.split(",")[0] + "," * first.count(",") + "\n"
+        (folder / name).write_text("".join([head, blank, *rest]))
+    capsys.readouterr()
+    assert compare(folder, "lg_fedavg,standalone", "0,1", "--target", "0.05") == 0
+    told = capsys.readouterr().err
+    assert told.count("1 line of it is unreadable and left out.\n") == 2
+    assert "/lg_fedavg-0/metrics.csv is" in told
+    assert "/standalone-0/clients.csv is" in told
+    (folder / "standalone-0/clients.csv").unlink()
+    assert main(["evaluate", str(folder / "lg_fedavg-0"), "--clients"]) == 0
+    told = capsys.readouterr().err
+    assert "standalone-0/clients.csv cannot be read (No such file" in told
+    assert "lg_fedavg-0/metrics.csv is damaged" in told
+
+
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, capsys):
     more = ["--models", "mlp,cnn5", "--partition", "iid"]
     assert compare(tmp_path, "fedavg,standalone", "0", *more) == 2

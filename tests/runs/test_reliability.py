@@ -111,6 +111,39 @@ def test_a_run_without_checkpoint_is_resumed_from_its_beginning(whole, copied, c
     assert tables(copied) == tables(whole)
 
 
+@pytest.mark.parametrize(
+    ("instead", "words"),
+    [
+        (lambda path: path.symlink_to("/not/mounted"), "a link that leads nowhere"),
+        (lambda path: path.write_text("mine"), "but is a file"),
+        (lambda path: path.mkdir(), "although the run has ended"),
+        (lambda path: None, "although the run has ended"),
+    ],
+)
+def test_of_a_run_whose_checkpoints_are_out_of_reach_nothing_is_lost(
+    instead, words, copied, capsys
+):
+    shutil.rmtree(copied / "checkpoints")
+    instead(copied / "checkpoints")
+    before = tables(copied)
+    for argv in (["resume", "--rounds", "9"], ["evaluate"]):
+        assert main([argv[0], str(copied), *argv[1:]]) == 2
+        told = capsys.readouterr().err
+        assert words in told and "Bring the folder back" in told
+    assert tables(copied) == before and (copied / "summary.json").exists()
+
+
+@pytest.mark.parametrize("notes", ["[]", "{}", '{"digest": 1, "config": 2}'])
+def test_of_a_checkpoint_with_damaged_notes_the_one_before_is_used(
+    notes, copied, capsys
+):
+    (copied / "checkpoints" / str(ROUNDS) / "notes" / "metadata").write_text(notes)
+    assert main(["evaluate", str(copied)]) == 0
+    told = capsys.readouterr()
+    assert "notes are damaged. Now the one before it is tried" in told.err
+    assert "round 4" in told.out
+
+
 def flip_a_bit(folder):
     """Damages the largest file of a checkpoint in its middle."""
     largest = max(
@@ -148,6 +181,11 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(copied, caps
     (copied / "config.json").write_text(text.replace('"epochs": 1', '"epochs": 2'))
     assert main(["resume", str(copied), "--rounds", "9"]) == 2
     assert "epochs: 1 -> 2" in capsys.readouterr().err
+    # One whose states would not fit is no damaged checkpoint either.
+    other = json.dumps(json.loads(text) | {"algorithm": "fml"})
+    (copied / "config.json").write_text(other)
+    assert main(["resume", str(copied), "--rounds", "9"]) == 2
+    assert "algorithm: 'lg_fedavg' -> 'fml'" in capsys.readouterr().err
     assert tables(copied) == before
 
 
@@ -183,6 +221,28 @@ def test_verify_says_equal_or_where_the_first_difference_lies(copied, capsys):
     path.write_text(json.dumps(found))
     assert main(["verify", str(copied)]) == 1
     assert "backend: abacus -> cpu" in capsys.readouterr().out
+
+
+def test_verify_says_what_the_record_has_no_line_of(copied, capsys):
+    table = copied / "rounds.csv"
+    text = table.read_text()
+    head, first, second, *rest = text.splitlines(keepends=True)
+    blank = "1" + "," * first.count(",") + "\n"
+    table.write_text("".join([head, blank, second, *rest]))
+    assert main(["verify", str(copied), "--rounds", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "1 rounds are equal" in out and "can be read: 1.\n" in out
+    table.write_text("".join([head, first, blank.replace("1", "2", 1)]))
+    assert main(["verify", str(copied), "--rounds", "2"]) == 1
+    assert "can be read: 2.\n" in capsys.readouterr().out
+    table.unlink()
+    table.mkdir()
+    assert main(["verify", str(copied)]) == 1
+    assert "holds no digest to compare with" in capsys.readouterr().out
+    table.rmdir()
+    table.write_text(text)
+    (copied / "digests.csv").unlink()
+    assert main(["verify", str(copied), "--rounds", "1"]) == 0
 
 
 def test_a_second_process_is_refused_and_a_dead_ones_lock_is_not_in_the_way(copied):

@@ -26,6 +26,9 @@ FLAGS = [*MLP, "--feature-dim", "8", "--rounds", "1"]
         (["--grid", "held_out_clients=1,5"], "at least one of the 5 clients"),
         (["--grid", "participation=1,0.01"], "selects nobody"),
         (["--grid", "test_fraction=0.1,0.2"], "tested on the same examples"),
+        (["--seeds", ""], "--seeds takes numbers; got ''"),
+        (["--target", "nan"], "an accuracy above 0 and at most 1, as 0.5 for 50 %; go"),
+        (["--target", ""], "--target takes numbers; got ''"),
     ],
 )
 def test_one_sentence_names_the_value_and_nothing_is_written(
