@@ -20,6 +20,7 @@ from experiments.findings_table import ALONE, RESULTS, TARGET, Answer, Row
 
 START, END = "<!-- n100 -->\n", "<!-- end of n100 -->\n"
 EVERY = 30  # rounds between the table's rows
+LATEST = 10  # evaluations over which ablations are compared
 COMPARED = "fedmrl"
 METHODS = {COMPARED: "FedMRL", "fedmrl_last_client": "last client"}
 
@@ -61,9 +62,13 @@ def joined(kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
 def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
     """The table by rounds, and the differences in the last of them."""
     methods = [name for name in METHODS if any(r["algorithm"] == name for r in rounds)]
-    last = max(int(row["round"]) for row in rounds)
-    tested = {int(row["round"]) for row in rounds}
-    shown = sorted({r for r in tested if r % EVERY == 0} | {last})
+    tested = {
+        name: {int(row["round"]) for row in rounds if row["algorithm"] == name}
+        for name in (ALONE, *methods)
+    }
+    last = max(tested[COMPARED])
+    whole = {number for number in tested[COMPARED] if number % EVERY == 0}
+    shown = sorted(whole | {max(numbers) for numbers in tested.values()})
     titles = ["round", "Standalone"]
     for name in methods:
         titles += [f"{METHODS[name]}, before averaging", "after"]
@@ -77,9 +82,34 @@ def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
     alone = tables.accuracies(clients, Answer(ALONE, "local", "local"))
     mine = tables.accuracies(clients, Answer(COMPARED, "mix_large", "local"))
     gap, ahead = tables.difference(mine, alone), int((mine > alone).sum())
-    return "\n".join(lines) + (
-        f"\n\n`{COMPARED}` minus Standalone after {last} rounds, before averaging: "
-        f"{gap} points; {ahead} of {len(alone)} clients are ahead.\n"
+    lines += [
+        "",
+        f"`{COMPARED}` minus Standalone after {last} rounds, before averaging: {gap} "
+        f"points; {ahead} of {len(alone)} clients are ahead.",
+    ]
+    for name in methods[1:]:
+        common = sorted(tested[COMPARED] & tested[name])[-LATEST:]
+        lines += ["", _ahead(rounds, name, common)]
+    return "\n".join(lines) + "\n"
+
+
+def _ahead(rounds: Sequence[Row], name: str, numbers: Sequence[int]) -> str:
+    """By how much FedMRL is ahead of an ablation in some rounds."""
+    spans = []
+    for point in ("local", "global"):
+        one, other = (
+            [
+                float(_mean(rounds, n, Answer(method, "mix_large", point)))
+                for n in numbers
+            ]
+            for method in (COMPARED, name)
+        )
+        gaps = [a - b for a, b in zip(one, other, strict=True)]
+        spans.append(f"{min(gaps):+.2f} to {max(gaps):+.2f}")
+    return (
+        f"`{COMPARED}` minus `{name}` in the {len(numbers)} evaluations of rounds "
+        f"{numbers[0]} to {numbers[-1]}: {spans[0]} points before averaging, "
+        f"{spans[1]} after."
     )
 
 

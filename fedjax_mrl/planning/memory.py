@@ -173,13 +173,14 @@ def _stack(value: Tree, rows: int) -> np.ndarray:
 
 def _moments(run: _Run, process: int) -> list[_Moment]:
     """All moments that may be the largest."""
-    rounds = run.federation.config.rounds
+    config = run.federation.config
+    rounds = config.rounds
     before = _on_host(run, process, max(0, rounds - 1))
     after = _on_host(run, process, rounds)
     saved = _saved(run)
     # May be written while a round goes on. It also stands for what tests and digests
     # leave behind, whose programs are not compiled here.
-    if rounds > 1:
+    if rounds > config.checkpoint_every:
         before["checkpoint"] = after["checkpoint"] = saved
     on_device = _on_device(run)
     # Rows are gathered on the host first; a CPU may use these as they are, and then

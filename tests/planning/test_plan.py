@@ -32,6 +32,7 @@ OPTIONS = {
     "participation": 0.6,
     "batch_size": 32,
     "rounds": 2,
+    "checkpoint_every": 1,
     "devices": 1,
 }
 FLAGS = flags(OPTIONS)
@@ -144,6 +145,10 @@ def test_only_large_blocks_make_room_for_others(federation, monkeypatch):
         return planning.make(federation, limit=10**12, calibrate=False).memory
 
     large, small = memory(1), memory(2**60)
+    # Without a checkpoint before the last round nothing is being written meanwhile.
+    late = federation.with_settings(checkpoint_every=2)
+    planned = planning.make(late, limit=10**12, calibrate=False).memory
+    assert planned.peak < large.peak
     # The largest moment is training, while the last checkpoint is still being written;
     # what a server's step needs has been let go, if its blocks are large.
     assert large.moment == "training"
