@@ -12,7 +12,7 @@ from fedjax_mrl import algorithms, tree
 from fedjax_mrl.data import images
 from fedjax_mrl.learning import generator_server, generators, headers, optimizers
 from fedjax_mrl.models import layers
-from fedjax_mrl.protocol import Batches, Cohort, Examples, Model, Setup, Visit
+from fedjax_mrl.protocol import Batches, Cohort, Examples, Model, Network, Setup, Visit
 from tests.helpers import Toy, assert_trees_close, assert_trees_equal
 
 CLASSES, WIDTH, PIXELS, NOISE, HIDDEN = 4, 5, 6, 3, 7
@@ -78,7 +78,11 @@ def linear_model(width=WIDTH):
     def features(extractor, x):
         return jax.nn.relu(x.reshape(x.shape[0], -1) @ extractor)
 
-    return Model("linear", lambda key: None, features, layers.linear, width, CLASSES)
+    def init(key):
+        extractor = jax.random.normal(key, (PIXELS, width))
+        return Network(extractor, layers.init_linear(key, width, CLASSES))
+
+    return Model("linear", init, features, layers.linear, width, CLASSES)
 
 
 def build(**options):

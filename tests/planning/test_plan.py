@@ -140,15 +140,13 @@ def test_states_lie_where_the_store_has_them(store, tmp_path):
 def test_only_large_blocks_make_room_for_others(federation, monkeypatch):
     monkeypatch.setattr(planning.host_memory, "resident", lambda: 2**28)
 
-    def memory(threshold):
+    def memory(threshold, built=federation):
         monkeypatch.setattr(footprint, "_GIVEN_BACK", threshold)
-        return planning.make(federation, limit=10**12, calibrate=False).memory
+        return planning.make(built, limit=10**12, calibrate=False).memory
 
     large, small = memory(1), memory(2**60)
     # Without a checkpoint before the last round nothing is being written meanwhile.
-    late = federation.with_settings(checkpoint_every=2)
-    planned = planning.make(late, limit=10**12, calibrate=False).memory
-    assert planned.peak < large.peak
+    assert memory(1, federation.with_settings(checkpoint_every=2)).peak < large.peak
     # The largest moment is training, while the last checkpoint is still being written;
     # what a server's step needs has been let go, if its blocks are large.
     assert large.moment == "training"
