@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from fedjax_mrl import bar
 from fedjax_mrl import config as configs
 from fedjax_mrl.building.values import Values, take
@@ -18,7 +16,7 @@ from fedjax_mrl.results import Result
 from fedjax_mrl.runs import saving
 from fedjax_mrl.runs import writers as runs_writers
 from fedjax_mrl.runs.writers import Writer, Writers
-from fedjax_mrl.simulation import divergence
+from fedjax_mrl.simulation import divergence, prediction
 from fedjax_mrl.simulation.cohorts import Trial
 from fedjax_mrl.simulation.state import Played, State
 from fedjax_mrl.stopwatch import Lap
@@ -277,8 +275,7 @@ class Federation(Trained):
             >>> len(federation.fit(rounds=1)), len(federation.fit())
             (1, 3)
         """
-        whole = isinstance(rounds, (int, np.integer)) and not isinstance(rounds, bool)
-        if rounds is not None and not (whole and rounds >= 0):
+        if rounds is not None and not (prediction.is_whole(rounds) and rounds >= 0):
             raise ValueError(f"rounds must be a whole number from 0; got {rounds!r}.")
         start = 0 if self.state is None else self.state.round
         until = self.config.rounds if rounds is None else start + rounds

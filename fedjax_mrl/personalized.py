@@ -261,8 +261,7 @@ class Personalized:
         return f"{text}; mean accuracy ({self.heads[0]}) {', '.join(cells)})"
 
     def _known(self, client: int) -> int:
-        whole = isinstance(client, (int, np.integer)) and not isinstance(client, bool)
-        if not whole or client not in self.states:
+        if not prediction.is_whole(client) or client not in self.states:
             listed = ", ".join(map(str, self.clients))
             raise ValueError(f"client must be one that came: {listed}; got {client!r}.")
         return int(client)

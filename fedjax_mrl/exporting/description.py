@@ -109,8 +109,7 @@ def choose(
     prediction.require_known("head", head, heads)
     prediction.require_known("point", point, POINTS)
     number = federation.taking_part(client)
-    whole = isinstance(client, (int, np.integer)) and not isinstance(client, bool)
-    if not whole or not 0 <= client < number:
+    if not prediction.is_whole(client) or not 0 <= client < number:
         got = "none was given" if client is None else f"got {client!r}"
         raise ExportError(
             f"Say whose model with a client's number from 0 to {number - 1}, as "

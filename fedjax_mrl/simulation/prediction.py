@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -89,14 +90,18 @@ def _require_same_classes(groups: Sequence[Group], wanted: Sequence[int]) -> Non
         )
 
 
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number, Python's or NumPy's; a bool is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def require_client(client: object, number: int) -> int:
     """Returns a client's number as an int.
 
     Raises:
         ValueError: if there is no such client among `number`.
     """
-    whole = isinstance(client, (int, np.integer)) and not isinstance(client, bool)
-    if not whole or not 0 <= client < number:
+    if not is_whole(client) or not 0 <= client < number:
         raise ValueError(
             f"client must be a whole number from 0 to {number - 1}, or None for all; "
             f"got {client!r}."
