@@ -43,6 +43,7 @@ FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 SHAPE = (32, 32, 3)
 PARTS = ("conv1", "conv2", "fc1", "fc2", "fc3")
 FEATURE_DIM = 12
+HASHES = (2654435761, 2246822519, 3266489917)  # odd: no two positions share a weight
 
 
 def full(name: str) -> pathlib.Path:
@@ -51,10 +52,16 @@ def full(name: str) -> pathlib.Path:
 
 
 def projections(tensor: np.ndarray) -> np.ndarray:
-    """Three numbers that no wrong tensor is likely to share: [3], float64."""
+    """Three numbers that no wrong tensor is likely to share: [3], float64.
+
+    They have the same bits on every machine: the weights are fractions of 2^32 from a
+    multiplicative hash of the position, exact in float64, and the sum is rounded once.
+    A product of matrices or NumPy's cosine would depend on the kind of CPU.
+    """
     flat = np.asarray(tensor, np.float64).ravel()
-    angle = np.arange(1, flat.size + 1)
-    return np.array([flat @ np.cos(angle * f) for f in (0.7, 1.9, 2.6)])
+    position = np.arange(1, flat.size + 1, dtype=np.uint64)
+    hashed = [position * np.uint64(odd) % np.uint64(2**32) for odd in HASHES]
+    return np.array([math.fsum(flat * (h / 2.0**31 - 1)) for h in hashed])
 
 
 class Case:

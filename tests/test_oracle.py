@@ -1,5 +1,7 @@
 """The small copies of the oracle's cases stand for the full ones."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -35,3 +37,13 @@ def test_a_projection_sees_one_wrong_number_and_two_that_are_swapped():
     swapped[[0, 1]] = swapped[[1, 0]]
     for other in (wrong, swapped, tensor.T):
         assert abs(oracle.projections(other) - right).max() > 1e-4
+
+
+def test_a_projection_is_the_exact_sum_rounded_once_so_that_machines_agree():
+    tensor = np.random.default_rng(1).normal(size=(7, 9)) * np.logspace(-9, 9, 9)
+    for odd, found in zip(oracle.HASHES, oracle.projections(tensor), strict=True):
+        exact = sum(
+            Fraction(float(value * (position * odd % 2**32 / 2**31 - 1)))
+            for position, value in enumerate(tensor.ravel().tolist(), start=1)
+        )
+        assert found == float(exact)
