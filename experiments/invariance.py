@@ -2,8 +2,8 @@
 
     .venv/bin/python -m experiments.invariance [--algorithms a,b] [--models mlp]
 
-Runs on eight devices of the host; two processes are started where that is compared.
-Prints a table for docs/reproducibility.md.
+Runs on eight devices of the host; other processes are started to compare numbers of
+threads and of processes. Prints a table for docs/reproducibility.md.
 """
 
 import argparse
@@ -45,6 +45,7 @@ LAYOUTS = {
     "host store": {"client_store": "host"},
     "host store, 2 devices": {"client_store": "host", "devices": 2},
 }
+THREADS = (1, 2, 3, 8)
 ONE_ARCHITECTURE = ("fedavg", "fedprox")
 
 
@@ -97,6 +98,21 @@ def interrupted(federation: Federation, folder: pathlib.Path, after: int) -> lis
     return digests(folder)
 
 
+def with_threads(config: RunConfig, folder: pathlib.Path, number: int) -> list[str]:
+    """Runs in a process of so many threads and one device."""
+    text = folder.with_suffix(".yaml")
+    text.write_text(config.to_json())  # JSON is YAML
+    words = [sys.executable, "-m", "fedjax_mrl", "run", "--config", str(text)]
+    environment = {"JAX_NUM_CPU_DEVICES": "1", "NPROC": str(number)}
+    subprocess.run(
+        [*words, "--out", str(folder), "--quiet"],
+        env=os.environ | environment,
+        check=True,
+        timeout=600,
+    )
+    return digests(folder)
+
+
 def two_processes(config: RunConfig, folder: pathlib.Path) -> list[str]:
     """Runs in two processes of one device each, joined by jax.distributed."""
     with socket.socket() as free:
@@ -132,6 +148,9 @@ def compare(algorithm: str, models: str, folder: pathlib.Path) -> dict[str, bool
     for after in range(1, ROUNDS):
         found = interrupted(base, folder / f"after{after}", after)
         equal[f"stopped after round {after}"] = found == expected
+    for number in THREADS:
+        found = with_threads(make(), folder / f"threads{number}", number)
+        equal[f"{number} threads"] = found == expected
     equal["2 processes"] = two_processes(make(), folder / "processes") == expected
     return equal
 

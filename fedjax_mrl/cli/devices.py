@@ -206,7 +206,7 @@ def _make(config: "RunConfig") -> None:
         return
     # One device a core, each computing alone, is faster than one that uses all. The
     # variable is XLA's number of threads, which is at least that of devices; with a
-    # single thread some sums would have another order.
+    # single thread some sums had another order on CPUs with AVX-512.
     os.environ.setdefault("NPROC", "1" if number > 1 else str(max(cores, 2)))
     import jax
 

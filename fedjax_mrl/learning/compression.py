@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_mrl.learning import schedules, servers
+from fedjax_mrl.ops import matmul
 from fedjax_mrl.protocol import Key, Params, Server
 
 
@@ -159,7 +160,7 @@ def _truncate(leaf: jax.Array, energy: jax.Array) -> tuple[jax.Array, jax.Array]
         return leaf, jnp.int32(0)
     matrix = leaf.reshape(rows, columns)
     tall = matrix if rows >= columns else matrix.T  # [m, n], m >= n
-    squares, vectors = jnp.linalg.eigh(tall.T @ tall)  # ascending
+    squares, vectors = jnp.linalg.eigh(matmul.whole(tall.T) @ tall)  # ascending
     # Descending; rounding may leave a zero below zero.
     squares, vectors = jnp.maximum(squares[::-1], 0), vectors[:, ::-1]
     kept = jnp.cumsum(squares)
@@ -167,7 +168,7 @@ def _truncate(leaf: jax.Array, energy: jax.Array) -> tuple[jax.Array, jax.Array]
     rank = 1 + short.sum(dtype=jnp.int32)
     chosen = jnp.arange(vectors.shape[1], dtype=rank.dtype) < rank
     basis = jnp.where(chosen[None, :], vectors, jnp.zeros((), vectors.dtype))
-    low = (tall @ basis) @ basis.T
+    low = matmul.whole((tall @ basis) @ basis.T)
     low = (low if rows >= columns else low.T).reshape(leaf.shape)
     # The smallest singular values are below the rounding of the sum of all.
     everything = energy >= 1

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedjax_mrl.ops import matmul, winograd
+from fedjax_mrl.ops import backend, matmul, winograd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,31 +157,36 @@ def _backward(form, residuals, g):
     number = w.shape[2] // channels  # of offsets in a row of results
     zero = jnp.zeros((), g.dtype)
 
+    def products(winner, g, axis):
+        """The gradients of the n products, of leaves repeated along the channels."""
+        offset = lax.broadcasted_iota(g.dtype, g.shape, axis) // channels
+        rows = [
+            jnp.where(winner == number * row + offset, g, zero)
+            for row in range(4 // number)
+        ]
+        return [winograd.mix(weights, rows) for weights in form.out.T]
+
     def block(sums, given):
         images, winner, g = given
         factors = form.factors(images)
-        # Channels by positions from here on: sums over positions are then products as
-        # `matmul.over_examples` wants them, and comparisons run along memory.
-        winner, g = (
-            matmul.transposed(leaf.astype(g.dtype).reshape(-1, channels))
-            for leaf in (winner, g)
-        )
-        bias = jnp.where(winner < 4, g, zero).sum(axis=1)
-        offsets = lax.broadcasted_iota(g.dtype, (number, 1, 1), 0)
-        rows = [
-            jnp.where(winner[None] == number * row + offsets, g[None], zero).reshape(
-                w.shape[2], -1
-            )
-            for row in range(4 // number)
+        by_position = [
+            leaf.astype(g.dtype).reshape(-1, channels) for leaf in (winner, g)
         ]
-        found = [winograd.mix(weights, rows) for weights in form.out.T]
+        by_channel = [matmul.transposed(leaf) for leaf in by_position]
+        bias = jnp.where(by_channel[0] < 4, by_channel[1], zero).sum(axis=1)
+        tall = products(*[jnp.tile(leaf, (number, 1)) for leaf in by_channel], 0)
+        if backend.current() == "cpu":  # as `matmul` wants left factors
+            beside = [jnp.concatenate([leaf] * number, axis=1) for leaf in by_position]
+            wide = products(*beside, 1)
+        else:
+            wide = [each.T for each in tall]
         weight = [
             matmul.dot(each, factor.reshape(-1, w.shape[1]))
-            for each, factor in zip(found, factors, strict=True)
+            for each, factor in zip(tall, factors, strict=True)
         ]
         back = [
-            matmul.dot(each.T, right.T).reshape(factor.shape)
-            for each, right, factor in zip(found, w, factors, strict=True)
+            matmul.dot(each, right.T).reshape(factor.shape)
+            for each, right, factor in zip(wide, w, factors, strict=True)
         ]
         moved = form.transposed(back, images)
         return (jax.tree.map(jnp.add, sums[0], weight), sums[1] + bias), moved
@@ -190,7 +195,8 @@ def _backward(form, residuals, g):
     zeros = zeros, jnp.zeros(channels, g.dtype)
     cut = tuple(_cut(form.images, leaf) for leaf in (x, winner, g))
     (weight, bias), moved = lax.scan(block, zeros, cut)
-    return _join(moved, x.shape[0]), jnp.stack([part.T for part in weight]), bias
+    weight = jnp.stack([matmul.whole(part).T for part in weight])
+    return _join(moved, x.shape[0]), weight, bias
 
 
 _products_max_relu.defvjp(_forward, _backward)

@@ -1,11 +1,11 @@
 """The matrix products of networks, forward and backward.
 
-`dot` is a product in the precision that is asked for. Those that contract the examples
-of a minibatch need care: on a CPU, XLA hands a @ b to a kernel whose sums do not depend
-on the number of threads, but a.T @ b to another one that, for small results, splits the
-sum over the threads there are. The same program would then give other last bits on a
-machine with more cores, or with more devices set up. So one operand is transposed for
-good: the smaller one (`over_examples`), or what `conv_pool` has `transposed` anyway.
+`dot` is a product in the precision that is asked for. On a CPU, XLA has two kernels for
+products. The one for a @ b and a @ b.T has sums that do not depend on the number of
+threads. The other one, for a.T @ b and for products that are transposed afterwards,
+splits a sum, or computes rows in another order, by the threads there are. The same
+program would then give other last bits on a machine with more cores, or with more
+devices set up. So transposed factors and results are kept `whole`.
 """
 
 import jax
@@ -16,7 +16,6 @@ from fedjax_mrl.ops import backend
 
 # Bits of the mantissa of operands; sums are float32.
 _MANTISSA = {"bfloat16": 7, "tensorfloat32": 10}
-_SMALL = 256  # larger results are split by rows and columns, never within a sum
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -62,23 +61,22 @@ def transposed(x: jax.Array) -> jax.Array:
     return lax.dot_general(one, x, (((1,), (1,)), ((), ())), precision="highest")
 
 
+def whole(x: jax.Array) -> jax.Array:
+    """x, put into memory as it is before it is used.
+
+    Of a product with x.T, or of one that is transposed afterwards, a CPU's compiler
+    would make a product for its other kernel, without the transposition.
+    """
+    return lax.optimization_barrier(x) if backend.current() == "cpu" else x
+
+
 @jax.jit  # named, so that `flops` counts the product and not how it is computed
 def over_examples(a: jax.Array, b: jax.Array) -> jax.Array:
     """a.T @ b, summed over the leading axis: [M, I], [M, J] -> [I, J]."""
-    if min(a.shape[1], b.shape[1]) > _SMALL:
-        return dot(a.T, b)
-    if a.shape[1] < b.shape[1]:
-        return over_examples(b, a).T
-    return dot(_as_rows(b), a)[: b.shape[1]].T
-
-
-def _as_rows(x: jax.Array) -> jax.Array:
-    """The columns of x [M, J] as rows [J + 1, M], the last one zeros.
-
-    The row makes it a concatenation, which XLA writes to memory; a transposition alone
-    it would undo.
-    """
-    return jnp.concatenate([x.T, jnp.zeros((1, x.shape[0]), x.dtype)])
+    (rows, left), right = a.shape, b.shape[1]
+    if rows * left > rows * right + left * right:  # more numbers that change places
+        return whole(dot(whole(b.T), a)).T
+    return dot(whole(a.T), b)
 
 
 @jax.custom_vjp
