@@ -157,8 +157,9 @@ def _backward(form, residuals, g):
     number = w.shape[2] // channels  # of offsets in a row of results
     zero = jnp.zeros((), g.dtype)
 
-    def products(winner, g, axis):
+    def products(pair, axis):
         """The gradients of the n products, of leaves repeated along the channels."""
+        winner, g = pair
         offset = lax.broadcasted_iota(g.dtype, g.shape, axis) // channels
         rows = [
             jnp.where(winner == number * row + offset, g, zero)
@@ -174,10 +175,10 @@ def _backward(form, residuals, g):
         ]
         by_channel = [matmul.transposed(leaf) for leaf in by_position]
         bias = jnp.where(by_channel[0] < 4, by_channel[1], zero).sum(axis=1)
-        tall = products(*[jnp.tile(leaf, (number, 1)) for leaf in by_channel], 0)
+        tall = products([jnp.tile(leaf, (number, 1)) for leaf in by_channel], 0)
         if backend.current() == "cpu":  # as `matmul` wants left factors
             beside = [jnp.concatenate([leaf] * number, axis=1) for leaf in by_position]
-            wide = products(*beside, 1)
+            wide = products(beside, 1)
         else:
             wide = [each.T for each in tall]
         weight = [

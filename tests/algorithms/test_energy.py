@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedjax_mrl.learning import compression
 from tests.algorithms.tiny import WIDTH, Tiny
@@ -46,3 +47,13 @@ def test_the_server_replaces_its_model_by_the_exact_mean():
     expected = jax.tree.map(np.add, old, mean)
     gaps = jax.tree.map(lambda a, b: abs(a - b).max(), state.server.shared, expected)
     assert max(map(float, jax.tree.leaves(gaps))) < 2e-7
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
+def test_no_product_of_a_truncation_has_a_transposed_left_factor(shape):
+    """XLA's kernel for those has sums that depend on the number of threads."""
+    tree = {"kernel": jnp.ones(shape)}
+    compiled = jax.jit(compression.compress).lower(tree, jnp.float32(0.9)).compile()
+    products = [line for line in compiled.as_text().splitlines() if " dot(" in line]
+    assert len(products) > 2
+    assert not [line for line in products if "lhs_contracting_dims={0}" in line]
