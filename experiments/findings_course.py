@@ -6,7 +6,7 @@
 FOLDER is the folder of one setting that `fedjax-mrl reproduce` has written, as in
 runs/reproduce/ablations/full/c100. Its runs need not be finished: each is read up to
 the last round in which it was tested, FedMRL and Standalone to the last one of both.
-Methods that it lacks keep the results that they have. A test compares the page with
+Runs that it lacks keep the results that they have. A test compares the page with
 what this module generates.
 """
 
@@ -50,13 +50,6 @@ def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
         if int(row["round"]) == ends[named["algorithm"]] and row["accuracy"]
     ]
     return clients, rounds
-
-
-def joined(kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """The new rows, and those that were kept of methods without new ones."""
-    replaced = {row["algorithm"] for row in new}
-    rows = [row for row in kept if row["algorithm"] not in replaced]
-    return sorted([*rows, *new], key=lambda row: row["algorithm"])
 
 
 def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
@@ -126,10 +119,8 @@ def _mean(rounds: Sequence[Row], number: int, answer: Answer) -> str:
 
 def page(text: str) -> str:
     """The page with the table brought up to date."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
     kept = (tables.read(RESULTS / f"{name}.csv") for name in ("n100", "n100-rounds"))
-    return before + START + generate(*kept) + END + after
+    return tables.between(text, START, generate(*kept), END)
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -146,7 +137,7 @@ def main() -> None:
         columns = {"n100": tables.CLIENTS, "n100-rounds": tables.ROUNDS}
         for (name, found), new in zip(columns.items(), collect(folder), strict=True):
             path = RESULTS / f"{name}.csv"
-            tables.write(path, joined(tables.read(path), new), found)
+            tables.write(path, tables.joined(tables.read(path), new), found)
     TARGET.write_text(page(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"written: {TARGET.name}")
 

@@ -5,8 +5,9 @@
 
 FOLDER is the folder of one setting that `fedjax-mrl reproduce` has written, as in
 runs/reproduce/methods-n10/full/c100. The results are one row for each client, head and
-point of the last round of each finished run, and one for each evaluation of it. A test
-compares the page with what this module generates.
+point of the last round of each finished run, and one for each evaluation of it. Runs
+that it lacks keep the results that they have. A test compares the page with what this
+module generates.
 """
 
 import argparse
@@ -24,7 +25,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "findings.md"
 RESULTS = ROOT / "experiments" / "results"
 START, END = "<!-- methods-n10 -->\n", "<!-- end of methods-n10 -->\n"
+SPLITS, END_OF_SPLITS = "<!-- splits -->\n", "<!-- end of splits -->\n"
 ALONE = "standalone"
+WHOLE = "fedmrl"
+SPLIT = "0"  # data seed of the split on which all methods were played
 ABLATIONS = ("fedmrl_last_client", "fedmrl_frozen_projector", "fedmrl_no_mrl")
 
 Row = dict[str, str]
@@ -57,6 +61,13 @@ def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
         ]
         rounds += [named(config) | row for row in read(run / "metrics.csv")]
     return clients, rounds
+
+
+def joined(kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """The new rows, and those that were kept of runs without new ones."""
+    run = lambda row: tuple(row[key] for key in NAMED[:4])
+    replaced = set(map(run, new))
+    return sorted([*(row for row in kept if run(row) not in replaced), *new], key=run)
 
 
 def named(config: Mapping[str, object]) -> Row:
@@ -134,6 +145,29 @@ def generate(rows: Sequence[Row]) -> str:
     )
 
 
+def by_split(rows: Sequence[Row]) -> str:
+    """FedMRL beside training alone, and its ablation, on each split that was played."""
+    lines = [
+        "| split | Standalone | FedMRL | minus Standalone | clients ahead | minus "
+        "`fedmrl_last_client` |",
+        "|" + " --- |" * 6,
+    ]
+    for split in sorted({row["data_seed"] for row in rows}):
+        these = [row for row in rows if row["data_seed"] == split]
+        methods = {row["algorithm"] for row in these}
+        if not {ALONE, WHOLE} <= methods:
+            continue
+        alone = accuracies(these, Answer(ALONE, "local", "local"))
+        mine = accuracies(these, Answer(WHOLE, "mix_large", "local"))
+        cells = [split, f"{alone.mean():.2f}", f"{mine.mean():.2f}"]
+        cells += [difference(mine, alone)]
+        cells += [f"{int((mine > alone).sum())} of {len(alone)}"]
+        last = accuracies(these, Answer(ABLATIONS[0], "mix_large", "local"))
+        cells += [difference(mine, last) if last.size else "not run"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
 def _first_head(rows: Sequence[Row], algorithm: str) -> str:
     return next(row["head"] for row in rows if row["algorithm"] == algorithm)
 
@@ -147,7 +181,7 @@ def _without(rows: Sequence[Row], ablation: str) -> str:
     """A row of the page: how much more accurate FedMRL is than one of its ablations."""
     cells = [f"`{ablation}`"]
     for point in ("local", "global"):
-        whole = accuracies(rows, Answer("fedmrl", "mix_large", point))
+        whole = accuracies(rows, Answer(WHOLE, "mix_large", point))
         part = accuracies(rows, Answer(ablation, "mix_large", point))
         cells.append(difference(whole, part))
     return "| " + " | ".join(cells) + " |"
@@ -155,9 +189,17 @@ def _without(rows: Sequence[Row], ablation: str) -> str:
 
 def page(text: str) -> str:
     """The page with the table brought up to date."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return before + START + generate(read(RESULTS / "methods-n10.csv")) + END + after
+    rows = read(RESULTS / "methods-n10.csv")
+    first = [row for row in rows if row["data_seed"] == SPLIT]
+    text = between(text, START, generate(first), END)
+    return between(text, SPLITS, by_split(rows), END_OF_SPLITS)
+
+
+def between(text: str, start: str, new: str, end: str) -> str:
+    """The text with other words between two marks."""
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return before + start + new + end + after
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -172,8 +214,11 @@ def main() -> None:
     folder = arguments().folder
     if folder:
         clients, rounds = collect(folder)
-        write(RESULTS / "methods-n10.csv", clients, CLIENTS)
-        write(RESULTS / "methods-n10-rounds.csv", rounds, ROUNDS)
+        for name, new, columns in (
+            ("methods-n10.csv", clients, CLIENTS),
+            ("methods-n10-rounds.csv", rounds, ROUNDS),
+        ):
+            write(RESULTS / name, joined(read(RESULTS / name), new), columns)
     TARGET.write_text(page(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"written: {TARGET.name}")
 

@@ -13,8 +13,8 @@ from tests.helpers import ROOT
 CLIENTS = ("3", "4", "8")
 
 
-def rows(algorithm, head, right, point="local"):
-    named = {"seed": "0", "data_seed": "0", "point": point, "head": head}
+def rows(algorithm, head, right, point="local", split="0"):
+    named = {"seed": "0", "data_seed": split, "point": point, "head": head}
     return [
         {"algorithm": algorithm, "client": client, "accuracy": str(accuracy), **named}
         for client, accuracy in zip(CLIENTS, right, strict=True)
@@ -37,6 +37,35 @@ def test_differences_are_paired_by_client_whatever_the_order_of_rows():
         "| `fedmrl` | mix_large | 62.00 | 40.00 | +2.00 [-5.45, +9.45] | 2 of 3 |"
     )
     assert table.line([*mine[::-1], *other, *after, *alone], "fedmrl") == expected
+
+
+def test_a_split_is_told_once_both_methods_were_played_on_it():
+    alone, mine = (0.5, 0.6, 0.7), (0.52, 0.59, 0.75)
+    told = [
+        *rows("standalone", "local", alone, split="2"),
+        *rows("fedmrl", "mix_large", mine, split="2"),
+        *rows("standalone", "local", alone),
+        *rows("fedmrl", "mix_large", alone),
+        *rows("fedmrl_last_client", "mix_large", (0.49, 0.59, 0.69)),
+        *rows("standalone", "local", alone, split="1"),
+    ]
+    assert table.by_split(told).splitlines()[2:] == [
+        "| 0 | 60.00 | 60.00 | +0.00 [+0.00, +0.00] | 0 of 3 | +1.00 [+1.00, +1.00] |",
+        "| 2 | 60.00 | 62.00 | +2.00 [-5.45, +9.45] | 2 of 3 | not run |",
+    ]
+
+
+def test_results_of_a_run_are_replaced_and_those_of_others_kept():
+    named = lambda method, split, right: {
+        "dataset": "digits",
+        "algorithm": method,
+        "seed": "0",
+        "data_seed": split,
+        "accuracy": right,
+    }
+    kept = [named("fd", "0", "1"), named("fd", "1", "2"), named("fml", "0", "3")]
+    found = table.joined(kept, [named("fd", "1", "4"), named("fd", "2", "5")])
+    assert [row["accuracy"] for row in found] == ["1", "4", "5", "3"]
 
 
 def test_only_finished_runs_are_collected_at_their_last_round(tmp_path):
@@ -95,7 +124,8 @@ def test_results_name_their_columns(name):
 def test_what_a_preset_expects_is_the_best_of_the_kept_results():
     of_rounds = ROOT / "experiments" / "results" / "methods-n10-rounds.csv"
     with of_rounds.open(encoding="utf-8") as file:
-        kept = [row for row in csv.DictReader(file) if row["dataset"] == "cifar100"]
+        kept = [row for row in csv.DictReader(file) if row["data_seed"] == table.SPLIT]
+    assert {row["dataset"] for row in kept} == {"cifar100"}
     expected = preset.get("methods-n10").scales["full"].expected["c100"]
     assert {row["algorithm"] for row in kept} == set(expected)
     for name, found in expected.items():
