@@ -159,7 +159,8 @@ def _truncate(leaf: jax.Array, energy: jax.Array) -> tuple[jax.Array, jax.Array]
     if not rows:
         return leaf, jnp.int32(0)
     matrix = leaf.reshape(rows, columns)
-    tall = matrix if rows >= columns else matrix.T  # [m, n], m >= n
+    # [m, n], m >= n
+    tall = matrix if rows >= columns else matmul.whole(matrix.T)
     squares, vectors = jnp.linalg.eigh(matmul.whole(tall.T) @ tall)  # ascending
     # Descending; rounding may leave a zero below zero.
     squares, vectors = jnp.maximum(squares[::-1], 0), vectors[:, ::-1]
