@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -125,6 +126,12 @@ class Personalized:
     _before: Scores
     _after: Scores
     _alone: Scores
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything could be trained: not where all is shared, and frozen."""
+        private = any(jax.tree.leaves(own) for own, _ in self.states.values())
+        return self.asked.shared != "frozen" or private
 
     def rows(self) -> list[Row]:
         """One row for each client and inference mode.

@@ -148,6 +148,18 @@ def test_a_newcomer_depends_on_nobody_who_comes_with_it():
     assert_trees_equal(single.states[4], together.states[4])
 
 
+@pytest.mark.parametrize("shared", ["frozen", "fine-tuned"])
+def test_nothing_is_trained_where_all_is_shared_and_frozen(shared):
+    alike = {"models": "mlp", "shared_model": "mlp", "shared_dim": None}
+    built = federation(algorithm="fedavg", held_out_clients=1, rounds=1, **alike)
+    built.fit()
+    found = built.personalize(epochs=1, shared=shared)
+    before, after = broadcast(built), found.networks(4)["shared"]
+    moved = not np.array_equal(before.header["kernel"], after.header["kernel"])
+    assert found.trained == moved == (shared == "fine-tuned")
+    assert come(shared).trained
+
+
 def test_without_a_federation_the_gain_is_nothing():
     built = federation(
         algorithm="standalone", shared_dim=None, held_out_clients=1, rounds=1

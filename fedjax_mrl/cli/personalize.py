@@ -104,6 +104,11 @@ def _execute(args: argparse.Namespace) -> int:
             "Clients of this method train nothing of what is shared: fine-tuned and "
             "frozen are the same."
         )
+    if not found.trained:
+        console.show(
+            "Clients of this method have nothing private: with what is shared frozen, "
+            "nothing was trained. Leave --shared out to train it."
+        )
     about = {
         "round": found.round,
         "shared": asked.shared,

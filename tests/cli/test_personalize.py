@@ -280,3 +280,12 @@ def test_who_was_held_out_has_no_model_yet(command, runs, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == "" and "client 4 is held out" in err and err.count("\n") == 1
     assert not (tmp_path / "m").exists()
+
+
+def test_a_frozen_client_of_fedavg_is_told_that_it_trained_nothing(tmp_path, capsys):
+    run = str(tmp_path / "a")
+    argv = [word for word in SMALL if word not in ("--shared-dim", "4")]
+    assert main(["run", "--algorithm", "fedavg", *argv, "--out", run]) == 0
+    for shared, told in (("frozen", True), ("fine-tuned", False)):
+        assert main(["personalize", run, "--epochs", "1", "--shared", shared]) == 0
+        assert ("nothing was trained" in capsys.readouterr().out) == told
