@@ -16,13 +16,12 @@ import pathlib
 from collections.abc import Sequence
 
 from experiments import findings_table as tables
-from experiments.findings_table import ALONE, RESULTS, TARGET, Answer, Row
+from experiments.findings_table import ALONE, RESULTS, TARGET, WHOLE, Answer, Row
 
 START, END = "<!-- n100 -->\n", "<!-- end of n100 -->\n"
 EVERY = 30  # rounds between the table's rows
 LATEST = 10  # evaluations over which ablations are compared
-COMPARED = "fedmrl"
-METHODS = {COMPARED: "FedMRL", "fedmrl_last_client": "last client"}
+METHODS = {WHOLE: "FedMRL", "fedmrl_last_client": "last client"}
 
 
 def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
@@ -35,8 +34,8 @@ def collect(folder: pathlib.Path) -> tuple[list[Row], list[Row]]:
         named["algorithm"]: max(int(row["round"]) for row in rows)
         for named, rows in told.values()
     }
-    both = [ends[name] for name in (ALONE, COMPARED) if name in ends]
-    ends |= {name: min(both) for name in (ALONE, COMPARED) if name in ends}
+    both = [ends[name] for name in (ALONE, WHOLE) if name in ends]
+    ends |= {name: min(both) for name in (ALONE, WHOLE) if name in ends}
     rounds = [
         named | row
         for named, rows in told.values()
@@ -59,8 +58,8 @@ def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
         name: {int(row["round"]) for row in rounds if row["algorithm"] == name}
         for name in (ALONE, *methods)
     }
-    last = max(tested[COMPARED])
-    whole = {number for number in tested[COMPARED] if number % EVERY == 0}
+    last = max(tested[WHOLE])
+    whole = {number for number in tested[WHOLE] if number % EVERY == 0}
     shown = sorted(whole | {max(numbers) for numbers in tested.values()})
     titles = ["round", "Standalone"]
     for name in methods:
@@ -73,15 +72,15 @@ def generate(clients: Sequence[Row], rounds: Sequence[Row]) -> str:
                 cells.append(_mean(rounds, number, Answer(name, "mix_large", point)))
         lines.append("| " + " | ".join(cells) + " |")
     alone = tables.accuracies(clients, Answer(ALONE, "local", "local"))
-    mine = tables.accuracies(clients, Answer(COMPARED, "mix_large", "local"))
+    mine = tables.accuracies(clients, Answer(WHOLE, "mix_large", "local"))
     gap, ahead = tables.difference(mine, alone), int((mine > alone).sum())
     lines += [
         "",
-        f"`{COMPARED}` minus Standalone after {last} rounds, before averaging: {gap} "
+        f"`{WHOLE}` minus Standalone after {last} rounds, before averaging: {gap} "
         f"points; {ahead} of {len(alone)} clients are ahead.",
     ]
     for name in methods[1:]:
-        common = sorted(tested[COMPARED] & tested[name])[-LATEST:]
+        common = sorted(tested[WHOLE] & tested[name])[-LATEST:]
         lines += ["", _ahead(rounds, name, common)]
     return "\n".join(lines) + "\n"
 
@@ -95,12 +94,12 @@ def _ahead(rounds: Sequence[Row], name: str, numbers: Sequence[int]) -> str:
                 float(_mean(rounds, n, Answer(method, "mix_large", point)))
                 for n in numbers
             ]
-            for method in (COMPARED, name)
+            for method in (WHOLE, name)
         )
         gaps = [a - b for a, b in zip(one, other, strict=True)]
         spans.append(f"{min(gaps):+.2f} to {max(gaps):+.2f}")
     return (
-        f"`{COMPARED}` minus `{name}` in the {len(numbers)} evaluations of rounds "
+        f"`{WHOLE}` minus `{name}` in the {len(numbers)} evaluations of rounds "
         f"{numbers[0]} to {numbers[-1]}: {spans[0]} points before averaging, "
         f"{spans[1]} after."
     )

@@ -98,14 +98,19 @@ def interrupted(federation: Federation, folder: pathlib.Path, after: int) -> lis
     return digests(folder)
 
 
-def with_threads(config: RunConfig, folder: pathlib.Path, number: int) -> list[str]:
-    """Runs in a process of so many threads and one device."""
+def command(config: RunConfig, folder: pathlib.Path) -> list[str]:
+    """The words that run a federation in another process."""
     text = folder.with_suffix(".yaml")
     text.write_text(config.to_json())  # JSON is YAML
     words = [sys.executable, "-m", "fedjax_mrl", "run", "--config", str(text)]
+    return [*words, "--out", str(folder), "--quiet"]
+
+
+def with_threads(config: RunConfig, folder: pathlib.Path, number: int) -> list[str]:
+    """Runs in a process of so many threads and one device."""
     environment = {"JAX_NUM_CPU_DEVICES": "1", "NPROC": str(number)}
     subprocess.run(
-        [*words, "--out", str(folder), "--quiet"],
+        command(config, folder),
         env=os.environ | environment,
         check=True,
         timeout=600,
@@ -118,10 +123,7 @@ def two_processes(config: RunConfig, folder: pathlib.Path) -> list[str]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    text = folder.with_suffix(".yaml")
-    text.write_text(config.to_json())  # JSON is YAML
-    words = [sys.executable, "-m", "fedjax_mrl", "run", "--config", str(text)]
-    words += ["--devices", "0", "--out", str(folder), "--quiet"]
+    words = [*command(config, folder), "--devices", "0"]
     words += ["--distributed", f"localhost:{port}", "--num-processes", "2"]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     started = [

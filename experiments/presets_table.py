@@ -7,6 +7,7 @@ A test compares the page with what this module generates.
 
 import pathlib
 
+from experiments.findings_table import between
 from fedjax_mrl.reproducing import parts, preset
 from fedjax_mrl.reproducing.preset import Preset, Scale
 
@@ -51,9 +52,7 @@ def _size(found: Preset, scale: Scale) -> str:
 
 def page(text: str) -> str:
     """The page with the table brought up to date."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return before + START + generate() + END + after
+    return between(text, START, generate(), END)
 
 
 if __name__ == "__main__":

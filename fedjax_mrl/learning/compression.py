@@ -159,9 +159,10 @@ def _truncate(leaf: jax.Array, energy: jax.Array) -> tuple[jax.Array, jax.Array]
     if not rows:
         return leaf, jnp.int32(0)
     matrix = leaf.reshape(rows, columns)
-    # [m, n], m >= n
-    tall = matrix if rows >= columns else matmul.whole(matrix.T)
-    squares, vectors = jnp.linalg.eigh(matmul.whole(tall.T) @ tall)  # ascending
+    turned = matmul.whole(matrix.T)
+    # [m, n] and [n, m], m >= n
+    tall, wide = (matrix, turned) if rows >= columns else (turned, matrix)
+    squares, vectors = jnp.linalg.eigh(wide @ tall)  # ascending
     # Descending; rounding may leave a zero below zero.
     squares, vectors = jnp.maximum(squares[::-1], 0), vectors[:, ::-1]
     kept = jnp.cumsum(squares)
